@@ -1,0 +1,116 @@
+"""Commands that look: mispredictions, report, status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.console import (
+    DatasetOption,
+    JsonOption,
+    command,
+    console,
+    metric,
+    open_backend,
+    print_json,
+    table,
+)
+
+if TYPE_CHECKING:
+    from imil_backend.loop.mispredictions import Misprediction
+
+
+@command("mispredictions")
+def mispredictions(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that the champion got wrong, not only what is asked next.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the training images that the champion got wrong, the most instructive first."""
+    from imil_backend.loop.backend import find_dataset
+    from imil_backend.loop.mispredictions import all_mispredictions, next_mispredictions
+
+    with open_backend(context) as backend, backend.store.begin() as session:
+        found = find_dataset(session, dataset)
+        listed = all_mispredictions(session, found) if everything else next_mispredictions(session, found)
+        rows = [_described(item) for item in listed]
+    if as_json:
+        print_json(rows)
+        return
+    shown = table(
+        "Mispredictions", "rank", "source", "label", "predicted", "probability", "margin", "remark",
+        numbers=("rank", "probability", "margin"),
+    )  # fmt: skip
+    for row in rows:
+        remark = (
+            "the label may be wrong" if row["likely_label_error"] else "" if row["wrong"] else "uncertain"
+        )
+        shown.add_row(
+            str(row["rank"]), escape(row["source"]), escape(row["label"]), escape(row["predicted"]),
+            metric(row["probability"]), metric(row["margin"]), remark,
+        )  # fmt: skip
+    console.print(shown)
+
+
+def _described(item: Misprediction) -> dict[str, Any]:
+    return {
+        "rank": item.rank,
+        "sample": item.sample.key,
+        "source": item.sample.name,
+        "label": item.sample.label,
+        "predicted": item.predicted,
+        "probability": item.probability,
+        "margin": item.margin,
+        "wrong": item.wrong,
+        "likely_label_error": item.likely_label_error,
+    }
+
+
+@command("report")
+def report(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    number: Annotated[
+        int | None, typer.Option("--round", help="The round; the latest closed one if absent.")
+    ] = None,
+) -> None:
+    """Write a closed round's report again: metrics (test split included), answers, pictures.
+
+    The loop writes it by itself when a round closes.
+    """
+    from imil_backend.errors import NotFoundError
+    from imil_backend.loop.backend import find_dataset
+    from imil_backend.loop.report import write_report
+    from imil_backend.loop.rounds import find_closed_round
+
+    with open_backend(context) as backend:
+        with backend.store.begin() as session:
+            round_ = find_closed_round(session, find_dataset(session, dataset).id, number)
+        if round_ is None:
+            raise NotFoundError("There is no such closed round; `imil status` says how things stand.")
+        written = write_report(backend, round_.id)
+    for path in (written.text, *written.pictures):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@command("status")
+def status(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How everything stands: samples, champion, round, answers, training, and what was set aside."""
+    from imil_backend.cli.showing import show_status
+    from imil_backend.loop.status import status as collect
+
+    with open_backend(context) as backend:
+        found = collect(backend, dataset)
+    if as_json:
+        print_json(found)
+    else:
+        show_status(found)

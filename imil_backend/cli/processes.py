@@ -1,0 +1,51 @@
+"""The two processes of a running backend: serve and worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from imil_backend.cli.console import command, console, open_backend, settings_of
+
+
+@command("serve")
+def serve(context: typer.Context) -> None:
+    """Run the web process: Label Studio's webhooks and predictions. Run `imil worker` beside it.
+
+    It listens on IMIL_HOST:IMIL_PORT (127.0.0.1:9090). On any other address than loopback it asks for
+    Basic auth, and refuses to start without IMIL_BASIC_AUTH_USER and IMIL_BASIC_AUTH_PASSWORD.
+    """
+    from imil_backend.server.run import serve as run_server
+
+    with open_backend(context) as backend:
+        settings = backend.settings
+    run_server(settings)
+
+
+@command("worker")
+def worker(
+    context: typer.Context,
+    worker_id: Annotated[
+        str,
+        typer.Option("--id", help="A stable name of this worker; what it leaves undone it takes up again."),
+    ] = "worker",
+) -> None:
+    """Run the worker: it reads annotations, trains, compares, promotes, and opens rounds.
+
+    Killed and started again it goes on where it was. On SQLite there is one worker; with PostgreSQL
+    (IMIL_DATABASE_URL) several, each with an id of its own.
+    """
+    from imil_backend.loop.worker import running
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with open_backend(context) as backend, running(backend, worker_id):
+        console.print(f"Worker {worker_id!r} is running on {settings_of(context).data_dir}.", highlight=False)
+        stop.wait()
+        # A training that is under way ends with this process, and goes on from its last epoch.
+        os._exit(0)

@@ -1,0 +1,83 @@
+"""Status and verdicts as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+
+from imil_backend.cli.console import console, metric, table
+
+METRICS = ("accuracy", "balanced_accuracy", "auc")
+SHOWN = 20  # items set aside; the rest is in the JSON
+
+
+def show_status(found: dict[str, Any]) -> None:
+    """Print what `loop.status.status` collected."""
+    console.print(f"Worker: {'running' if found['worker_running'] else 'not running (`imil worker`)'}")
+    if not found["datasets"]:
+        console.print("There is no dataset yet. Import one: `imil import SOURCE`.")
+    for dataset in found["datasets"]:
+        _show_dataset(dataset)
+
+
+def _show_dataset(dataset: dict[str, Any]) -> None:
+    classes = [escape(name) for name in dataset["classes"]]
+    samples = table(f"\nDataset {escape(dataset['name'])}", "split", *classes, numbers=tuple(classes))
+    for split, counts in dataset["samples"].items():
+        samples.add_row(split, *(str(counts.get(name, 0)) for name in dataset["classes"]))
+    console.print(samples)
+    if dataset["leaking"]:
+        console.print(f"{dataset['leaking']} samples leave training: their group is in the test split too.")
+    console.print(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}", highlight=False)
+    console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
+    closed = dataset["last_closed"]
+    if closed and closed["number"] != dataset["round"]["number"]:
+        _show_round(closed)
+    if dataset["round"]:
+        _show_round(dataset["round"])
+    if dataset["answers"]:
+        answers = ", ".join(f"{count} {name}" for name, count in sorted(dataset["answers"].items()))
+        console.print(f"Annotations: {answers}")
+    for item in dataset["left_training"][:SHOWN]:
+        console.print(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}", highlight=False)
+    for item in dataset["set_aside"][:SHOWN]:
+        console.print(
+            f"[yellow]Set aside[/] {escape(item['reference'])}: {escape(item['reason'])}", highlight=False
+        )
+    more = max(len(dataset["set_aside"]) - SHOWN, 0) + max(len(dataset["left_training"]) - SHOWN, 0)
+    if more:
+        console.print(f"... and {more} more; `imil status --json` lists all.")
+
+
+def _show_round(round_: dict[str, Any]) -> None:
+    kind = "Baseline" if round_["is_baseline"] else f"Round {round_['number']}"
+    answered = f", {round_['answered']} of {round_['tasks']} tasks answered" if round_["tasks"] else ""
+    console.print(f"{kind}: {round_['state']}{answered}")
+    if progress := round_["training"]:
+        console.print(
+            f"  {progress['phase']}, epoch {progress['epoch']} of {progress['epochs']}, "
+            f"{progress['done']} of {progress['total']} images, {progress['images_per_second']:.0f} images/s"
+        )
+    if round_["error"]:
+        console.print(f"  [red]{escape(round_['error'])}[/]", highlight=False)
+    if round_["verdict"]:
+        console.print(f"  Verdict: {round_['verdict']['verdict']}. {round_['verdict']['reason']}")
+
+
+def show_versions(versions: list[dict[str, Any]], title: str) -> None:
+    """Print versions with their metrics on the validation split; the test split is for the report."""
+    shown = table(
+        title, "version", "accuracy", "balanced accuracy", "AUC", "blacked out", "",
+        numbers=("accuracy", "balanced accuracy", "AUC", "blacked out"),
+    )  # fmt: skip
+    for version in versions:
+        metrics = version["metrics"]["validation"]
+        remark = "champion" if version["champion"] else "was champion" if version["promoted_once"] else ""
+        shown.add_row(
+            version["name"],
+            *(metric(metrics.get(name)) for name in METRICS),
+            str(version["blacked_out"]),
+            remark,
+        )
+    console.print(shown)

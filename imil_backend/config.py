@@ -1,0 +1,124 @@
+"""Settings of a process, from the environment and `.env`.
+
+What belongs to a dataset (its training recipe, its round policy) is stored with the dataset instead.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from imil_backend.errors import SettingsError
+
+SECRET_HEADER = "X-IMIL-Secret"  # noqa: S105 - the name of the header in which webhooks bring it
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """Everything a process must be told; each field is read from `IMIL_<NAME>`.
+
+    `LABEL_STUDIO_URL` and `LABEL_STUDIO_API_KEY` are read under those names too.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="IMIL_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    data_dir: Path = Field(Path("imil_data"), description="Where everything of this backend is kept.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of a PostgreSQL database; without it SQLite in the data directory."
+    )
+
+    label_studio_url: str = Field(
+        "http://localhost:8080",
+        validation_alias=AliasChoices("IMIL_LABEL_STUDIO_URL", "LABEL_STUDIO_URL"),
+        description="Label Studio's address, with its sub-path if it has one.",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("IMIL_LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY"),
+        description="A personal access token, or a legacy token.",
+    )
+    label_studio_timeout: float = Field(30.0, gt=0, description="Seconds to wait for one answer.")
+
+    host: str = Field("127.0.0.1", description="Address that the backend listens on.")
+    port: int = Field(9090, ge=1, le=65535)
+    web_processes: int = Field(1, ge=1, le=64)
+    public_url: str | None = Field(
+        None, description="The backend's address as Label Studio sees it; a host name in it needs a dot."
+    )
+    basic_auth_user: str | None = None
+    basic_auth_password: SecretStr | None = None
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Accepted webhook secrets, comma-separated; the first is registered. Made if empty."
+    )
+    max_body_bytes: int = Field(64 * 2**20, ge=1024, description="Largest webhook or prediction request.")
+
+    max_image_bytes: int = Field(200 * 2**20, ge=1024, description="Largest image file.")
+    max_image_pixels: int = Field(100_000_000, ge=1024, description="Largest image, width times height.")
+
+    reconcile_minutes: int = Field(5, ge=1, le=59, description="How often Label Studio is compared with.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda)$")
+    training_processes: int = Field(1, ge=1, description="Training processes, one per GPU.")
+    weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{value!r} is no http or https address")
+        return value.rstrip("/")
+
+    @property
+    def listens_beyond_loopback(self) -> bool:
+        """Whether other machines can reach the backend."""
+        return self.host not in LOOPBACK_HOSTS
+
+    @cached_property
+    def own_url(self) -> str:
+        """The backend's address as Label Studio is told."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    def require_api_key(self) -> str:
+        """Label Studio's token.
+
+        Raises:
+            SettingsError: none is set.
+        """
+        if self.label_studio_api_key is None:
+            raise SettingsError(
+                "No Label Studio token is set. Make one in Label Studio (Account & Settings > Personal "
+                "Access Token) and set LABEL_STUDIO_API_KEY."
+            )
+        return self.label_studio_api_key.get_secret_value()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; `overrides` win over the environment.
+
+    Raises:
+        SettingsError: a setting is wrong; the message names it, never its value if it is secret.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"IMIL_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"Wrong settings: {problems}") from error

@@ -1,0 +1,143 @@
+"""Every error that this package raises on purpose.
+
+A message says what happened, to which sample, task or file, and what to do about it.
+"""
+
+
+class ImilError(Exception):
+    """The root of all of them."""
+
+
+class SettingsError(ImilError):
+    """A setting is missing, wrong, or contradicts another one."""
+
+
+class NotFoundError(ImilError):
+    """Something asked for by name or id is not there."""
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+class ImageError(ImilError):
+    """An image cannot be used; it is set aside with this reason and the rest goes on."""
+
+
+class UnreadableImageError(ImageError):
+    """Truncated, empty, not an image, or in a format that is not supported."""
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or pixels than the limit allows."""
+
+
+class CacheError(ImilError):
+    """The pixel cache is damaged or cannot be written."""
+
+
+class DatasetError(ImilError):
+    """A data set cannot be imported, or cannot be trained on, as it is."""
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+class MaskError(ImilError):
+    """A region or mask cannot be used; its annotation is set aside with this reason."""
+
+
+class MaskSizeError(MaskError):
+    """A region or mask was made for an image of another size."""
+
+
+class RleValueError(MaskError):
+    """Brush data holds something else than whole numbers from 0 to 255."""
+
+
+class RleHeaderError(MaskError):
+    """Brush data does not start with a header of 8 bit values."""
+
+
+class RleTruncatedError(MaskError):
+    """Brush data ends before the image's last pixel."""
+
+
+class RleOverrunError(MaskError):
+    """Brush data goes on after the image's last pixel."""
+
+
+class BitmaskError(MaskError):
+    """A bitmask or stored mask is not a PNG that can be decoded."""
+
+
+class ShapeError(MaskError):
+    """A rectangle, ellipse or polygon has no usable coordinates."""
+
+
+class RegionTypeError(MaskError):
+    """A region of a kind that no mask can be made of: video, audio, key points, drafts."""
+
+
+class RegionLabelError(MaskError):
+    """A region does not say whether it is irrelevant or relevant."""
+
+
+# --- learning -------------------------------------------------------------------------------------
+
+
+class LearningError(ImilError):
+    """Training, evaluation or prediction cannot go on."""
+
+
+class WeightsError(LearningError):
+    """A weights file is missing, damaged, or belongs to another network."""
+
+
+class TrainingFailedError(LearningError):
+    """The training child ended without a result."""
+
+
+class TrainingStoppedError(LearningError):
+    """The training was asked to stop; started again, it goes on from its last epoch."""
+
+
+class OutOfMemoryError(LearningError):
+    """The device's memory does not suffice, even for the smallest micro-batch."""
+
+
+# --- Label Studio ---------------------------------------------------------------------------------
+
+
+class LabelStudioError(ImilError):
+    """Label Studio answered with an error, or something in it is not as needed."""
+
+
+class LabelStudioUnreachableError(LabelStudioError):
+    """No answer within the time-out, or a 5xx; worth trying again."""
+
+
+class LabelStudioAuthError(LabelStudioError):
+    """401 or 403: the message names the setting or permission to change."""
+
+
+class LabelConfigError(LabelStudioError):
+    """A project's labeling config does not hold what is needed."""
+
+
+class AnnotationError(LabelStudioError):
+    """An annotation cannot be understood; it is set aside with this reason."""
+
+
+# --- store and loop -------------------------------------------------------------------------------
+
+
+class StoreError(ImilError):
+    """The database or the data directory cannot be used."""
+
+
+class NewerDataError(StoreError):
+    """The data directory was written by a newer version of this package."""
+
+
+class RoundError(ImilError):
+    """A round cannot do what was asked in the state it is in."""

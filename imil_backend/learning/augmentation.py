@@ -1,0 +1,68 @@
+"""uint8 images to what the network sees: normalised, three channels, lightly augmented while training.
+
+All on whole batches on the device, with parameters for each image of its own. There is no flip: a chest film
+is not its own mirror image (the heart is on the left), and many other medical images are not either.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imil_backend.learning.batches import PARAMETERS
+from imil_backend.learning.network import ModelConfig
+
+_ROTATION = math.radians(7)
+_SCALE = 0.1
+_SHIFT = 0.06 * 2  # grid coordinates run from -1 to 1
+_BRIGHTNESS = 0.1 * 255
+_CONTRAST = 0.15
+_MIDDLE_GREY = 127.5
+
+
+def prepare(images: Tensor, config: ModelConfig, parameters: Tensor | None = None) -> Tensor:
+    """What the network is fed.
+
+    Args:
+        images: uint8 (n, height, width, 1 or 3), on the device.
+        config: gives mean and standard deviation.
+        parameters: (n, PARAMETERS) in [-1, 1), on the device; None: no augmentation.
+
+    Returns:
+        float32 (n, 3, height, width), channels last in memory.
+    """
+    pixels = images.permute(0, 3, 1, 2).float()
+    if parameters is not None:
+        pixels = augment(pixels, parameters)
+    mean = pixels.new_tensor(config.mean).view(1, 3, 1, 1) * 255
+    std = pixels.new_tensor(config.std).view(1, 3, 1, 1) * 255
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def augment(pixels: Tensor, parameters: Tensor) -> Tensor:
+    """Rotate, scale, shift and brighten each image by its own parameters; outside of it is black.
+
+    Args:
+        pixels: float (n, channels, height, width) in 0..255.
+        parameters: (n, PARAMETERS) in [-1, 1).
+    """
+    rotation, scale, right, down, brightness, contrast = parameters.view(-1, PARAMETERS).unbind(1)
+    grid = functional.affine_grid(
+        _affine(rotation * _ROTATION, 1 + scale * _SCALE, right * _SHIFT, down * _SHIFT),
+        list(pixels.shape),
+        align_corners=False,
+    )
+    moved = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    gain = (1 + contrast * _CONTRAST).view(-1, 1, 1, 1)
+    offset = (brightness * _BRIGHTNESS).view(-1, 1, 1, 1) + _MIDDLE_GREY * (1 - gain)
+    return moved.mul_(gain).add_(offset).clamp_(0, 255)
+
+
+def _affine(angle: Tensor, scale: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Matrices (n, 2, 3) that say where each pixel of the result comes from."""
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    rows = [torch.stack([cosine, -sine, right], 1), torch.stack([sine, cosine, down], 1)]
+    return torch.stack(rows, 1)

@@ -1,0 +1,95 @@
+"""Where a training begins: at its checkpoint, at another training's intermediate state, or anew."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imil_backend.errors import WeightsError
+from imil_backend.learning.batches import count_micro_batches
+from imil_backend.learning.checkpoint import load_state
+from imil_backend.learning.context import Context
+from imil_backend.learning.job import CHECKPOINT_FILE
+from imil_backend.learning.learner import Learner, new_learner
+from imil_backend.learning.network import ModelConfig, Variant, build_network, load_backbone, read_config
+from imil_backend.learning.state import TrainingState, digest_keys, restore_learner, state_from_dict
+
+logger = logging.getLogger(__name__)
+
+
+def begin(context: Context) -> tuple[Learner, TrainingState]:
+    """The network and the state to go on from.
+
+    Raises:
+        WeightsError: the weights or the intermediate state cannot be used.
+    """
+    state = TrainingState(digest_keys(context.split("train").keys))
+    checkpoint = context.directory / CHECKPOINT_FILE
+    saved = context.runtime.share(_read_checkpoint(checkpoint, state) if context.runtime.is_first else None)
+    if saved is not None:
+        return _restored(context, saved, checkpoint), state_from_dict(saved)
+    if context.job.resume_from is None:
+        return fresh_learner(context), state
+    intermediate = Path(context.job.resume_from)
+    saved = load_state(intermediate)
+    state.epoch = state.first_epoch = int(saved["training"]["epoch"])
+    if state.epoch >= context.recipe.epochs:
+        raise WeightsError(
+            f"{intermediate} is {state.epoch} epochs on; the recipe has {context.recipe.epochs} only."
+        )
+    return _restored(context, saved, intermediate), state
+
+
+def fresh_learner(context: Context) -> Learner:
+    """A network with ImageNet's weights, or random ones, and a random classifier: from the seed alone.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+    """
+    if context.job.weights is None:
+        return _new_learner(context, "v1.5")
+    path = Path(context.job.weights)
+    learner = _new_learner(context, read_config(path).variant)
+    load_backbone(learner.network, path)
+    return learner
+
+
+def _read_checkpoint(path: Path, fresh: TrainingState) -> dict[str, Any] | None:
+    """The state after the last whole epoch; None to start over, as a damaged checkpoint makes it."""
+    if not path.exists():
+        return None
+    try:
+        saved = load_state(path)
+    except WeightsError as error:
+        logger.warning("Starting over: %s", error)
+        return None
+    if saved["training"]["samples"] != fresh.samples:
+        logger.warning("Starting over: other samples can be read now than when the checkpoint was written.")
+        return None
+    return saved
+
+
+def _restored(context: Context, saved: dict[str, Any], path: Path) -> Learner:
+    learner = _new_learner(context, saved["config"]["variant"])
+    restore_learner(learner, saved, path)
+    return learner
+
+
+def _new_learner(context: Context, variant: Variant) -> Learner:
+    job, recipe = context.job, context.recipe
+    config = ModelConfig(
+        classes=job.classes,
+        image_size=recipe.image_size,
+        channels=job.channels,
+        variant=variant,
+        name=job.name,
+        parent=job.parent,
+        round=job.round_number,
+    )
+    torch.manual_seed(recipe.seed)
+    network = build_network(len(job.classes), variant)
+    pieces = count_micro_batches(recipe, context.micro_batch_size, context.runtime.processes)
+    return new_learner(network, config, recipe, context.runtime, pieces)

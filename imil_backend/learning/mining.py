@@ -1,0 +1,137 @@
+"""Finding the training samples that a network gets wrong, and what is written down about each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imil_backend.errors import DatasetError
+from imil_backend.learning.context import Context
+from imil_backend.learning.data import SampleSet
+from imil_backend.learning.epoch import train_epoch
+from imil_backend.learning.evaluation import margins, softmax
+from imil_backend.learning.learner import Learner
+from imil_backend.learning.mispredictions import likely_label_errors
+from imil_backend.learning.prediction import predict_split
+
+
+def mining_records(
+    samples: SampleSet, logits: NDArray[np.float32], later_margins: Sequence[NDArray[np.float32]]
+) -> list[dict[str, Any]]:
+    """One record a training sample, in their order: what `mining.json` holds.
+
+    Args:
+        samples: The training split.
+        logits: (samples, classes) of the model that is asked, without augmentation.
+        later_margins: (samples,) of each epoch recorded as training dynamics, as trained on.
+
+    Returns:
+        key; label and predicted (class indices); wrong; probability of the predicted class; margin of the
+        logits (see `evaluation.margins`); mean_margin over the recorded epochs, None without any;
+        likely_label_error.
+    """
+    predicted = logits.argmax(axis=1)
+    probabilities = softmax(logits).max(axis=1)
+    own_margins = margins(logits, samples.labels)
+    wrong = predicted != samples.labels
+    means = np.mean(later_margins, axis=0) if later_margins else own_margins
+    doubted = likely_label_errors(wrong, means, samples.labels, len(later_margins))
+    return [
+        {
+            "key": key,
+            "label": int(samples.labels[index]),
+            "predicted": int(predicted[index]),
+            "wrong": bool(wrong[index]),
+            "probability": float(probabilities[index]),
+            "margin": float(own_margins[index]),
+            "mean_margin": float(means[index]) if later_margins else None,
+            "likely_label_error": bool(doubted[index]),
+        }
+        for index, key in enumerate(samples.keys)
+    ]
+
+
+def out_of_fold_logits(context: Context, make_learner: Callable[[], Learner]) -> NDArray[np.float32]:
+    """Logits (samples, classes) of models that were not trained on the sample or on others of its group.
+
+    Each model is trained for `mining_epoch` epochs, on a schedule of that length. A fold that is done is
+    kept in the directory, so that an interrupted mining goes on.
+
+    Raises:
+        DatasetError: there are fewer groups than folds, or the rest of a fold lacks a class.
+    """
+    samples, recipe = context.split("train"), context.recipe
+    folds = assign_folds(samples.labels, samples.groups, recipe.folds, recipe.seed)
+    logits = np.zeros((len(samples), len(context.job.classes)), np.float32)
+    for fold in range(recipe.folds):
+        file, held_out = fold_file(context.directory, fold), np.flatnonzero(folds == fold)
+        kept = context.runtime.share(_read(file) if context.runtime.is_first else None)
+        if kept is None:
+            rest = samples.select(np.flatnonzero(folds != fold))
+            context.reporter.begin("mining", len(rest) * recipe.mining_epoch + len(held_out), epoch=fold + 1)
+            kept = _ask_stranger(context, make_learner(), rest, samples.select(held_out))
+            if context.runtime.is_first:
+                _write(file, kept)
+        logits[held_out] = kept
+    return logits
+
+
+def fold_file(directory: Path, fold: int) -> Path:
+    """Where the logits of a fold that is done are kept while the job runs."""
+    return directory / f"fold-{fold}.npy"
+
+
+def assign_folds(
+    labels: NDArray[np.int64], groups: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """A fold for each sample, the same within a group; classes spread evenly, as far as groups allow.
+
+    Raises:
+        DatasetError: there are fewer groups than folds, or the rest of a fold lacks a class.
+    """
+    names, members = np.unique(np.array(groups, np.str_), return_inverse=True)
+    if len(names) < folds:
+        raise DatasetError(
+            f"The training split has {len(names)} groups; out-of-fold mining needs {folds} or more."
+        )
+    classes = int(labels.max()) + 1
+    counts = np.zeros((len(names), classes), np.int64)
+    np.add.at(counts, (members, labels), 1)
+    filled = np.zeros((folds, classes), np.int64)
+    fold_of_group = np.zeros(len(names), np.int64)
+    for group in np.random.default_rng(seed).permutation(len(names)):
+        own = counts[group].argmax()
+        fold = np.lexsort((filled.sum(axis=1), filled[:, own]))[0]
+        fold_of_group[group] = fold
+        filled[fold] += counts[group]
+    if ((filled.sum(axis=0) - filled) == 0).any():
+        raise DatasetError(
+            "Out-of-fold mining would train without a class: its samples are in too few groups."
+        )
+    return fold_of_group[members]
+
+
+def _ask_stranger(
+    context: Context, learner: Learner, rest: SampleSet, held_out: SampleSet
+) -> NDArray[np.float32]:
+    """Train a fresh model on the rest and ask it about the samples held out."""
+    recipe = replace(context.recipe, epochs=context.recipe.mining_epoch)
+    for epoch in range(1, recipe.epochs + 1):
+        train_epoch(learner, rest, recipe, context.runtime, epoch, context.reporter.advance)
+    return predict_split(learner.network, held_out, learner.config, context.runtime, context.reporter.advance)
+
+
+def _read(path: Path) -> NDArray[np.float32] | None:
+    return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def _write(path: Path, logits: NDArray[np.float32]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.save(file, logits, allow_pickle=False)
+    temporary.replace(path)

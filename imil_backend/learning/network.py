@@ -1,0 +1,138 @@
+"""ResNet-50 in its two stride variants, and its file: safetensors with a configuration beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.models import ResNet, resnet50
+
+from imil_backend.errors import WeightsError
+from imil_backend.learning.job import write_json
+
+Variant = Literal["v1", "v1.5"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What must be known to use a weights file; `model.json` beside it."""
+
+    classes: tuple[str, ...]  # empty: ImageNet's thousand, not used here
+    image_size: int
+    channels: int  # of the images as they are read, 1 or 3; the network itself always sees 3
+    variant: Variant
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    name: str = ""
+    parent: str | None = None
+    round: int = 0
+
+
+def build_network(classes: int, variant: Variant) -> ResNet:
+    """A randomly initialised ResNet-50 with `classes` outputs, each residual block the identity at first.
+
+    That is what lets it learn from a few hundred images without other weights (Goyal et al. 2017, 5.1).
+
+    "v1" is the network of He et al. (2015): layers 2 to 4 take their stride in the first 1x1 convolution.
+    "v1.5" is torchvision's: they take it in the 3x3 convolution.
+    """
+    network = resnet50(num_classes=classes, zero_init_residual=True)
+    if variant == "v1":
+        for layer in (network.layer2, network.layer3, network.layer4):
+            layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+    return cast(ResNet, network)
+
+
+def config_path(weights: Path) -> Path:
+    """Where the configuration of a weights file lies: the same name, ending in .json."""
+    return weights.with_suffix(".json")
+
+
+def read_config(weights: Path) -> ModelConfig:
+    """The configuration beside a weights file.
+
+    Raises:
+        WeightsError: there is none, or it is not one of ours.
+    """
+    path = config_path(weights)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        tuples = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
+        return ModelConfig(**{**raw, **tuples})
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{path} is missing: weights cannot be used without their configuration."
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path} is not a model configuration of this package: {error}") from error
+
+
+def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, in memory.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    try:
+        return load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{weights} cannot be read as safetensors: {error}") from error
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write a network's tensors atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_model(path: Path, network: nn.Module, config: ModelConfig) -> None:
+    """Write a network and its configuration; the weights come last, so that they are never without it."""
+    write_json(config_path(path), asdict(config))
+    save_weights(path, network)
+
+
+def load_model(path: Path) -> tuple[ResNet, ModelConfig]:
+    """A saved network, on the CPU and in evaluation mode, with its configuration.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or the tensors are those of another network.
+    """
+    config = read_config(path)
+    network = build_network(len(config.classes), config.variant)
+    load_tensors(network, read_tensors(path), path)
+    return network.eval(), config
+
+
+def load_backbone(network: nn.Module, path: Path) -> None:
+    """Take everything but the classifier from a weights file.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or the tensors are those of another network.
+    """
+    own_head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("fc.")}
+    load_tensors(network, {**read_tensors(path), **own_head}, path)
+
+
+def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Fill a network, every tensor of it; `path` is named when they do not fit.
+
+    Raises:
+        WeightsError: the tensors are those of another network.
+    """
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold the weights of this ResNet-50: {error}") from error

@@ -1,0 +1,1 @@
+"""The IMIL loop: the only room that knows learning, Label Studio and the store."""

@@ -1,0 +1,119 @@
+"""What the clinicians' answers make of each sample: a mask, or its leave from training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import MaskError
+from imil_backend.images.masks import combine_masks, mask_from_png, mask_to_png
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.files import write_atomically
+from imil_backend.loop.policy import policy_of
+from imil_backend.store.tables import Annotation, Dataset, Sample
+
+PAINTED = "blackout"
+REVIEWED = "nothing"
+LEAVES_TRAINING = ("label_wrong", "unreadable")
+ANSWERS = (PAINTED, REVIEWED, *LEAVES_TRAINING)
+
+
+@dataclass(frozen=True)
+class SampleState:
+    """How training sees a sample after the clinicians' answers."""
+
+    mask_sha256: str | None  # of the region that is blacked out
+    leaves: str | None  # label_wrong or unreadable: the sample leaves training
+
+
+def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
+    """Keep a mask under its content's hash.
+
+    Args:
+        backend: where to.
+        mask: shape (height, width), True = irrelevant.
+
+    Returns:
+        The SHA-256 of its 1-bit PNG.
+    """
+    data = mask_to_png(mask)
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = mask_path(backend, sha256)
+    if not path.exists() or path.read_bytes() != data:  # a damaged one is made good
+        write_atomically(path, data)
+    return sha256
+
+
+def mask_path(backend: Backend, sha256: str) -> Path:
+    """Where the mask of this hash lies."""
+    return backend.path("masks", sha256[:2], f"{sha256}.png")
+
+
+def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.bool_]:
+    """A kept mask, of shape (height, width) of its sample.
+
+    Raises:
+        MaskError: the file is missing or damaged.
+    """
+    path = mask_path(backend, sha256)
+    try:
+        return mask_from_png(path, sample.width, sample.height)
+    except FileNotFoundError as error:
+        raise MaskError(
+            f"The mask of sample {sample.key} is missing from {path}. "
+            "Run `imil reconcile --full` to read it from Label Studio again."
+        ) from error
+
+
+def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[int, SampleState]:
+    """The state of every sample that was answered, by sample id.
+
+    The latest answer decides whether a sample leaves training. What is blacked out follows the policy on
+    several annotators: the latest answer's mask, or the combination of each annotator's latest.
+    """
+    states = {}
+    for sample, answers in _answers(session, dataset.id).items():
+        latest = answers[-1]
+        if latest.answer in LEAVES_TRAINING:
+            states[sample] = SampleState(None, latest.answer)
+        else:
+            states[sample] = SampleState(_mask(backend, answers, policy_of(dataset).annotators), None)
+    return states
+
+
+def _answers(session: Session, dataset_id: int) -> dict[int, list[Annotation]]:
+    """The answers to each sample, oldest first."""
+    answers: dict[int, list[Annotation]] = defaultdict(list)
+    found = session.scalars(
+        select(Annotation)
+        .join(Annotation.sample)
+        .where(Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .order_by(Annotation.label_studio_updated_at, Annotation.id)
+    )
+    for annotation in found:
+        answers[annotation.sample_id].append(annotation)
+    return answers
+
+
+def _mask(backend: Backend, answers: list[Annotation], annotators: str) -> str | None:
+    by_annotator = {
+        answer.annotator: answer for answer in answers if answer.answer not in LEAVES_TRAINING
+    }  # the latest of each, since answers are in order
+    if annotators == "latest" or len(by_annotator) == 1:
+        return answers[-1].mask_sha256
+    sample = answers[-1].sample
+    masks = [
+        load_mask(backend, answer.mask_sha256, sample)
+        if answer.mask_sha256
+        else np.zeros((sample.height, sample.width), bool)
+        for answer in by_annotator.values()
+    ]
+    combined = combine_masks(masks, annotators)
+    return save_mask(backend, combined) if combined.any() else None

@@ -1,0 +1,203 @@
+"""DBOS, the engine of the loop: queues, durable workflows, and who may run them.
+
+Only a worker launches DBOS. Every other process enqueues and asks through `Jobs`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import IO, Any
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from imil_backend.errors import RoundError, StoreError
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.files import exclusive
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "imil"
+# The workflows' own version. A new build must take up the old one's workflows, so this is no hash of the
+# code; raise it only when a workflow's steps change their order, and drain the old ones before.
+WORKFLOW_VERSION = "1"
+DBOS_SQLITE_FILE = "dbos.sqlite"
+
+PROBE_SECONDS = 1.0  # whoever asks whether a worker runs holds its lock for a moment
+
+SERIALIZER = DBOSPortableJSONSerializer()  # JSON; DBOS's default pickles
+
+TRAINING_QUEUE = "training"
+LABELLING_QUEUE = "labelling"
+SYNC_QUEUE = "sync"
+
+FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+
+def system_database_url(backend: Backend) -> str:
+    """Where DBOS keeps its tables: a SQLite file of their own, or the configured PostgreSQL database."""
+    url = make_url(backend.store.url)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{backend.path(DBOS_SQLITE_FILE)}"
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def prepare(backend: Backend) -> None:
+    """Bring all tables, ours and DBOS's, up to date. Cheap when nothing is to be done.
+
+    Raises:
+        StoreError: the database cannot be used, or was written by a newer version.
+    """
+    with exclusive(backend.path("locks", "migration")):
+        backend.store.migrate()
+        logging.getLogger("dbos").setLevel(logging.WARNING)
+        url = system_database_url(backend)
+        DBOS.migrate(url)
+        if url.startswith("sqlite"):
+            with sqlite3.connect(backend.path(DBOS_SQLITE_FILE)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # kept in the file
+            connection.close()
+
+
+class Jobs:
+    """Enqueues workflows and says how they stand."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @cached_property
+    def _client(self) -> DBOSClient:
+        return DBOSClient(
+            system_database_url=system_database_url(self._backend),
+            application_name=APPLICATION,
+            serializer=SERIALIZER,
+            retry_connection_errors=False,
+        )
+
+    def enqueue(self, workflow: str, queue: str, *args: Any, job_id: str | None = None) -> str:
+        """Record a workflow to be run; committed on return. The same `job_id` twice is one workflow.
+
+        Args:
+            workflow: the workflow's name.
+            queue: one of the queues of this module.
+            args: ids and other JSON values, never objects.
+            job_id: the workflow's id; made up if absent.
+
+        Returns:
+            The workflow's id.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        options: dict[str, Any] = {
+            "workflow_name": workflow,
+            "queue_name": queue,
+            "app_version": WORKFLOW_VERSION,
+        }
+        if job_id is not None:
+            options["workflow_id"] = job_id
+        with _says_store_error():
+            return self._client.enqueue(options, *args).get_workflow_id()  # type: ignore[arg-type]
+
+    def status(self, job_id: str) -> str | None:
+        """DBOS's word for the state of a workflow, or None if there is none of this id."""
+        with _says_store_error():
+            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+        return found[0].status if found else None
+
+    def result(self, job_id: str) -> Any:
+        """What a workflow returned, or None."""
+        with _says_store_error():
+            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
+        return found[0].output if found else None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if "_client" in self.__dict__:
+            self._client.destroy()
+
+
+@contextmanager
+def _says_store_error() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"The database of the queues cannot be used ({type(error).__name__}). Is the disk full, or is it "
+            "down?"
+        ) from error
+
+
+@contextmanager
+def launched(backend: Backend, worker_id: str = "worker") -> Iterator[None]:
+    """Run workflows in this process until the context ends.
+
+    Workflows that were interrupted under the same `worker_id` go on.
+
+    Raises:
+        RoundError: another process runs under this id.
+    """
+    with worker_lock(backend, worker_id):
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_url": system_database_url(backend),
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": worker_id,
+            "serializer": SERIALIZER,
+            "log_level": "WARNING",
+            "scheduler_polling_interval_sec": 5.0,
+        }
+        DBOS(config=config)
+        DBOS.launch()
+        try:
+            DBOS.register_queue(TRAINING_QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
+            DBOS.register_queue(LABELLING_QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
+            DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
+            yield
+        finally:
+            DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+@contextmanager
+def worker_lock(backend: Backend, worker_id: str) -> Iterator[None]:
+    """Hold the lock of a worker id.
+
+    Raises:
+        RoundError: another process holds it.
+    """
+    path = backend.path("locks", f"worker-{worker_id}")
+    with path.open("w", encoding="ascii") as file:
+        deadline = time.monotonic() + PROBE_SECONDS
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() < deadline:
+                time.sleep(PROBE_SECONDS / 20)
+                continue
+            raise RoundError(
+                f"A worker with the id {worker_id!r} is running on this data directory already. "
+                "Stop it first, or give this one an id of its own (--id)."
+            )
+        yield
+
+
+def worker_is_running(backend: Backend) -> bool:
+    """Whether a worker, of whatever id, runs on this data directory."""
+    for path in backend.path("locks", "x").parent.glob("worker-*"):
+        with path.open(encoding="ascii") as file:
+            if not _try_lock(file, fcntl.LOCK_SH):
+                return True
+    return False
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

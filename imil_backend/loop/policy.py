@@ -1,0 +1,72 @@
+"""How rounds are run for a dataset: how much is asked, when a round closes, what is promoted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from imil_backend.errors import SettingsError
+from imil_backend.learning.checks import check_recipe
+from imil_backend.learning.job import Recipe
+from imil_backend.store.tables import Dataset
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Kept with the dataset; changed by `imil train` and `imil push`."""
+
+    budget: float = 0.04  # of the training split, asked in one round
+    close_share: float = 0.8  # of a round's tasks, answered, close it
+    close_after_hours: float = 0.0  # without a new answer close it too, if anything was answered; 0: never
+    annotators: Literal["latest", "union", "intersection", "majority"] = "latest"
+    fill: Literal["black", "mean", "noise", "blur"] = "black"
+    fill_budget: bool = False  # with the least certain, when fewer are wrong than the budget
+    class_quota: bool = False  # the budget shared out among the classes
+    repeat: bool = False  # ask again for samples that were answered before
+    promotion_margin: float = 0.02  # of accuracy; the candidate may not be worse by more
+    next_round: bool = True  # push the next mispredictions when a round has closed
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "close_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1.")
+        if not 0 < self.promotion_margin < 1:
+            raise SettingsError(
+                f"promotion_margin is {self.promotion_margin}; it must be above 0 and below 1: no validation "
+                "split is large enough to exclude every loss."
+            )
+        if self.close_after_hours < 0:
+            raise SettingsError(f"close_after_hours is {self.close_after_hours}; it must be 0 or more.")
+
+
+def policy_of(dataset: Dataset) -> Policy:
+    """The dataset's policy."""
+    return Policy(**_known(Policy, dataset.policy))
+
+
+def recipe_of(dataset: Dataset) -> Recipe:
+    """The dataset's recipe, for its next baseline."""
+    return Recipe(**_known(Recipe, dataset.recipe))
+
+
+def changed_policy(dataset: Dataset, changes: dict[str, Any]) -> Policy:
+    """The policy with what is named changed; None leaves a field as it is."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(policy_of(dataset), **given)
+
+
+def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:
+    """Change what is named; None leaves a field as it is.
+
+    Raises:
+        SettingsError: nothing can be trained by the recipe that comes out.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    recipe = replace(recipe_of(dataset), **given)
+    check_recipe(recipe)
+    dataset.recipe = asdict(recipe)
+
+
+def _known(kind: type[Policy] | type[Recipe], stored: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}

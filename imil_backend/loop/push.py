@@ -1,0 +1,140 @@
+"""Pushing a round: the champion's mispredictions as tasks in Label Studio."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import ImageError, RoundError, UnreadableImageError
+from imil_backend.images.reading import load_bytes, png_for_display
+from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
+from imil_backend.loop.backend import Backend, project_of, set_aside
+from imil_backend.loop.files import exclusive
+from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
+from imil_backend.loop.reconcile import mapping_of
+from imil_backend.loop.rounds import OPEN, PUSHING, change_state
+from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
+
+
+def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
+    """Push a round's tasks and open it. Pushing again creates nothing twice; an interrupted push goes on.
+
+    Args:
+        backend: the store and Label Studio.
+        round_id: a round that is being pushed; an open one is left as it is.
+        progress: called with the number of tasks done, and of all.
+
+    Returns:
+        The number of the round's tasks.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be reached or refuses.
+        RoundError: there is no project, or nothing to ask.
+    """
+    # The worker may take up a push that a command has begun: one of them waits, and finds it done.
+    with exclusive(backend.path("locks", f"push-{round_id}")):
+        with backend.store.begin() as session:
+            round_ = session.get_one(Round, round_id)
+            project = project_of(session, round_.dataset_id)
+            count = session.scalar(select(func.count(Task.id)).where(Task.round_id == round_id)) or 0
+        if round_.state != PUSHING:
+            return count
+        if project is None:
+            raise RoundError("The dataset has no Label Studio project yet. Make one: `imil push`.")
+        return _push(backend, round_, project, progress)
+
+
+def _push(
+    backend: Backend, round_: Round, project: Project, progress: Callable[[int, int], None] | None
+) -> int:
+    mapping = mapping_of(backend, project)
+    already = pushed_tasks(backend.label_studio, project.number, round_.number)
+    with backend.store.begin() as session:
+        asked = _chosen(session, round_, already)
+    if not asked:
+        raise RoundError(f"There are no mispredictions left to ask in round {round_.number}.")
+    by_key = {item.sample.key: item for item in asked}
+    count = 0
+    for task in push_tasks(
+        backend.label_studio,
+        project.number,
+        _push_items(backend, asked, round_, already),
+        already=already,
+        image_key=mapping.image_key,
+        progress=(lambda done: progress(done, len(asked))) if progress else None,
+    ):
+        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
+        count += 1
+    if not count:
+        raise RoundError("None of the images to be asked can be read; `imil status` says why.")
+    with backend.store.begin() as session:
+        change_state(session.get_one(Round, round_.id), OPEN)
+    return count
+
+
+def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[Misprediction]:
+    """What this round asks. A push that was interrupted keeps what it has, and adds the rest."""
+    kept = set(session.scalars(select(Sample.key).join(Task).where(Task.round_id == round_.id)))
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    version = session.get_one(Version, round_.mined_version_id)
+    return next_mispredictions(session, dataset, version=version, chosen=kept | set(already))
+
+
+def _push_items(
+    backend: Backend, asked: list[Misprediction], round_: Round, already: Mapping[str, int]
+) -> Iterator[PushItem]:
+    """The items in order; an image that can no longer be read is set aside and the rest goes on."""
+    for item in asked:
+        sample = item.sample
+        try:
+            content = b"" if sample.key in already else _shown(backend, sample)
+        except ImageError as error:
+            set_aside(backend, sample.dataset_id, "image", sample.name, str(error))
+            continue
+        yield PushItem(
+            sample_key=sample.key,
+            filename=sample.name if sample.shown_as_is else "shown.png",
+            read=partial(bytes, content),
+            data={
+                "label": sample.label,
+                "predicted": item.predicted,
+                "confidence": f"{item.probability:.0%}",
+                "round": round_.number,
+                "note": "The label may be wrong." if item.likely_label_error else "",
+            },
+        )
+
+
+def _shown(backend: Backend, sample: Sample) -> bytes:
+    """What the editor shows: the original, or a PNG whose frame is the mask's frame."""
+    limits = backend.settings
+    data = load_bytes(Path(sample.path), limits.max_image_bytes)
+    if hashlib.sha256(data).hexdigest() != sample.sha256:
+        raise UnreadableImageError(f"{sample.name} is no longer the image that was imported.")
+    if sample.shown_as_is:
+        return data
+    return png_for_display(data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+
+
+def _keep_task(backend: Backend, project: Project, round_: Round, item: Misprediction, number: int) -> None:
+    with backend.store.begin() as session:
+        task = session.scalar(
+            select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
+        )
+        if task is None:
+            session.add(
+                Task(
+                    project_id=project.id,
+                    round_id=round_.id,
+                    sample_id=item.sample.id,
+                    number=number,
+                    rank=item.rank,
+                )
+            )
+        else:
+            task.number, task.deleted = number, False

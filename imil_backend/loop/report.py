@@ -1,0 +1,143 @@
+"""The report of a round: what was asked and answered, champion against candidate, and pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import ImageError, MaskError, NotFoundError
+from imil_backend.images.blackout import black_out
+from imil_backend.images.reading import read_image
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.blackouts import load_mask, sample_states
+from imil_backend.loop.files import write_atomically
+from imil_backend.loop.policy import policy_of
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
+
+PICTURES = 4
+GAP = 8  # white pixels between original and blackout
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written."""
+
+    text: Path
+    pictures: tuple[Path, ...]
+
+
+def write_report(backend: Backend, round_id: int) -> Report:
+    """Write a closed round's report into its version's directory.
+
+    Raises:
+        NotFoundError: the round has no version yet.
+    """
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.version is None:
+            raise NotFoundError(f"Round {round_.number} has no version yet; `imil status` says more.")
+        directory = Path(round_.version.directory) / "report"
+        directory.mkdir(exist_ok=True)
+        pictures = _pictures(backend, session, round_, directory)
+        text = _text(session, round_, round_.version, pictures)
+    write_atomically(directory / "report.md", text.encode())
+    return Report(directory / "report.md", tuple(pictures))
+
+
+def _text(session: Session, round_: Round, version: Version, pictures: list[Path]) -> str:
+    verdict = round_.verdict or {}
+    champion = session.get(Version, version.parent_id) if version.parent_id else None
+    lines = [
+        f"# {'Baseline' if round_.is_baseline else f'Round {round_.number}'}: {version.name}",
+        "",
+        f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
+        "",
+        *_metrics_table(champion, version, "validation"),
+        "The same validation split serves every round: the more rounds it has judged, the more it flatters.",
+        "",
+        *_metrics_table(champion, version, "test"),
+        "The test split is for this report alone; nothing is chosen by it.",
+        "",
+        "## What was answered",
+        "",
+        *(f"- {answer}: {count}" for answer, count in sorted(_answers(session, round_).items())),
+        f"- {version.blacked_out} training samples are blacked out in all",
+        "",
+        "## How it was trained",
+        "",
+        f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
+        f"- recipe: {_listed(version.recipe)}",
+        f"- chosen at run time: {_listed(version.choices)}",
+        f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
+        f"{version.created_at:%Y-%m-%d %H:%M} UTC",
+        "",
+    ]
+    if pictures:
+        lines += ["## Before and after", ""]
+        lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
+    return "\n".join(lines)
+
+
+def _metrics_table(champion: Version | None, version: Version, split: str) -> list[str]:
+    if split not in version.metrics:
+        return []
+    columns = [each for each in (champion, version) if each is not None and split in each.metrics]
+    names = [each.name + (" (champion then)" if each is champion else "") for each in columns]
+    rows = [
+        f"| {title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
+        for key, title in METRICS.items()
+    ]
+    return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _answers(session: Session, round_: Round) -> Counter[str]:
+    found = select(Annotation.answer).join(Annotation.task)
+    return Counter(session.scalars(found.where(Task.round_id == round_.id, ~Annotation.deleted)))
+
+
+def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:
+    """The most instructive mispredictions, each beside its blackout; unreadable ones are left out."""
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    states = sample_states(backend, session, dataset)
+    tasks = session.scalars(select(Task).where(Task.round_id == round_.id).order_by(Task.rank))
+    pictures: list[Path] = []
+    for task in tasks:
+        state = states.get(task.sample_id)
+        if len(pictures) == PICTURES or state is None or state.mask_sha256 is None:
+            continue
+        try:
+            image = _side_by_side(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
+        except (ImageError, MaskError):
+            continue
+        path = directory / f"before-after-{len(pictures) + 1}.png"
+        Image.fromarray(image).save(path)
+        pictures.append(path)
+    return pictures
+
+
+def _side_by_side(backend: Backend, sample: Sample, mask_sha256: str, fill: str) -> npt.NDArray[np.uint8]:
+    """Original and blackout, shape (height, 2 * width + GAP) or with three channels behind."""
+    settings = backend.settings
+    before = read_image(
+        Path(sample.path), max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
+    )
+    after = black_out(before, load_mask(backend, mask_sha256, sample), fill)
+    gap = np.full((before.shape[0], GAP, *before.shape[2:]), 255, np.uint8)
+    return np.concatenate([before, gap, after], axis=1)

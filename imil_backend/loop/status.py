@@ -1,0 +1,133 @@
+"""How everything stands, as plain values for `imil status` and `--json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.loop.backend import Backend, find_dataset, project_of
+from imil_backend.loop.blackouts import LEAVES_TRAINING
+from imil_backend.loop.champion import champion_of
+from imil_backend.loop.dataset import sample_counts
+from imil_backend.loop.engine import worker_is_running
+from imil_backend.loop.rounds import TRAINING, answered, find_closed_round, latest_round
+from imil_backend.loop.training import training_progress
+from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, SetAside, Version
+
+
+def status(backend: Backend, name: str | None = None) -> dict[str, Any]:
+    """The state of the worker and of every dataset, or of the one of this name.
+
+    Raises:
+        NotFoundError: there is no dataset of this name.
+    """
+    with backend.store.begin() as session:
+        chosen = (
+            [find_dataset(session, name)] if name else session.scalars(select(Dataset).order_by(Dataset.id))
+        )
+        datasets = [_dataset(backend, session, dataset) for dataset in chosen]
+    return {"worker_running": worker_is_running(backend), "datasets": datasets}
+
+
+def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
+    """All versions of a dataset, the oldest first."""
+    champion = champion_of(session, dataset.id)
+    once = set(
+        session.scalars(select(Promotion.version_id).where(Promotion.dataset_id == dataset.id).distinct())
+    )
+    names = {row.id: row.name for row in session.scalars(select(Version))}
+    found = session.scalars(select(Version).where(Version.dataset_id == dataset.id).order_by(Version.id))
+    return [
+        {
+            "name": version.name,
+            "champion": champion is not None and version.id == champion.id,
+            "promoted_once": version.id in once,
+            "parent": names.get(version.parent_id or 0),
+            "metrics": version.metrics,
+            "blacked_out": version.blacked_out,
+            "fingerprint": version.fingerprint,
+            "recipe": version.recipe,
+            "choices": version.choices,
+            "code_version": version.code_version,
+            "seconds": version.seconds,
+            "created_at": version.created_at.isoformat(),
+            "directory": version.directory,
+        }
+        for version in found
+    ]
+
+
+def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, Any]:
+    project = project_of(session, dataset.id)
+    champion = champion_of(session, dataset.id)
+    round_ = latest_round(session, dataset.id)
+    closed = find_closed_round(session, dataset.id)
+    return {
+        "name": dataset.name,
+        "classes": dataset.classes,
+        "samples": sample_counts(session, dataset.id),
+        "leaking": _count_leaking(session, dataset),
+        "project": project.number if project else None,
+        "champion": champion.name if champion else None,
+        "round": _round(backend, session, round_) if round_ else None,
+        "last_closed": _round(backend, session, closed) if closed else None,
+        "answers": dict(_answers(session, dataset)),
+        "left_training": _left_training(session, dataset),
+        "set_aside": _set_aside(session, dataset),
+    }
+
+
+def _round(backend: Backend, session: Session, round_: Round) -> dict[str, Any]:
+    progress = answered(session, round_)
+    return {
+        "number": round_.number,
+        "is_baseline": round_.is_baseline,
+        "state": round_.state,
+        "version": round_.version_name,
+        "tasks": progress.tasks,
+        "answered": progress.answered,
+        "training": training_progress(backend, round_) if round_.state == TRAINING else None,
+        "verdict": round_.verdict,
+        "error": round_.error,
+        "changed_at": round_.changed_at.isoformat(),
+    }
+
+
+def _count_leaking(session: Session, dataset: Dataset) -> int:
+    leaking = select(func.count(Sample.id)).where(Sample.dataset_id == dataset.id, Sample.leaking)
+    return session.scalar(leaking) or 0
+
+
+def _standing(session: Session, dataset: Dataset) -> list[Annotation]:
+    found = select(Annotation).join(Annotation.sample)
+    return list(session.scalars(found.where(Sample.dataset_id == dataset.id, ~Annotation.deleted)))
+
+
+def _answers(session: Session, dataset: Dataset) -> Counter[str]:
+    return Counter(annotation.answer for annotation in _standing(session, dataset))
+
+
+def _left_training(session: Session, dataset: Dataset) -> list[dict[str, str]]:
+    return [
+        {"sample": annotation.sample.key, "source": annotation.sample.name, "answer": annotation.answer}
+        for annotation in _standing(session, dataset)
+        if annotation.answer in LEAVES_TRAINING
+    ]
+
+
+def _set_aside(session: Session, dataset: Dataset) -> list[dict[str, str]]:
+    noted = session.scalars(select(SetAside).where(SetAside.dataset_id == dataset.id).order_by(SetAside.id))
+    items = [{"kind": row.kind, "reference": row.reference, "reason": row.reason} for row in noted]
+    items += [
+        {
+            "kind": "annotation",
+            "reference": f"annotation {annotation.number} of sample {annotation.sample.key}",
+            "reason": annotation.reason or "",
+        }
+        for annotation in _standing(session, dataset)
+        if annotation.answer == "set_aside"
+    ]
+    return items

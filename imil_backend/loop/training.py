@@ -1,0 +1,109 @@
+"""The steps of a round's training, each of which may run twice; `workflows.py` makes them durable."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import RoundError
+from imil_backend.learning.comparison import compare
+from imil_backend.learning.job import PREDICTIONS_FILE, Recipe, read_job, read_json, read_progress
+from imil_backend.learning.launch import run_training
+from imil_backend.loop.backend import Backend, project_of
+from imil_backend.loop.champion import champion_of, promote
+from imil_backend.loop.jobs import directory_of, prepare_job, record_version
+from imil_backend.loop.policy import policy_of
+from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.rounds import CLOSED, FAILED, PUSHING, TRAINING, change_state, job_of
+from imil_backend.store.tables import Dataset, Round, Version
+
+logger = logging.getLogger(__name__)
+
+
+def bring_in_line(backend: Backend, round_id: int) -> None:
+    """Read what the clinicians' answers are now, before they are trained on."""
+    with backend.store.begin() as session:
+        project = project_of(session, session.get_one(Round, round_id).dataset_id)
+    if project is not None:
+        reconcile(backend, project)
+
+
+def lay_down_job(backend: Backend, round_id: int) -> None:
+    """Write the job directory of a round's training."""
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
+
+
+def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
+    """The recipe of a training that has been laid down, or None."""
+    if round_.version_name is None:
+        return None
+    return read_job(directory_of(backend, round_.version_name)).recipe
+
+
+def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
+    """Run a round's training child to its end; a training that was interrupted goes on."""
+    with backend.store.begin() as session:
+        name = session.get_one(Round, round_id).version_name
+    if name is None:
+        raise RoundError(f"Round {round_id} has no job; it was not prepared.")
+    return run_training(directory_of(backend, name), processes=backend.settings.training_processes)
+
+
+def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:
+    """Record the version, compare it with the champion, promote it or not: all in one transaction."""
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.verdict is not None:
+            return round_.verdict
+        champion = champion_of(session, round_.dataset_id)
+        version = record_version(backend, session, round_, champion, result)
+        verdict = _verdict(session, round_, champion, version)
+        if verdict["verdict"] == "promote":
+            promote(session, version, "loop", verdict["reason"])
+        round_.verdict = verdict
+        change_state(round_, CLOSED)
+        return verdict
+
+
+def _verdict(session: Session, round_: Round, champion: Version | None, version: Version) -> dict[str, Any]:
+    if champion is None:
+        return {"verdict": "promote", "reason": "It is the first version."}
+    policy = policy_of(session.get_one(Dataset, round_.dataset_id))
+    predictions = [
+        read_json(Path(each.directory) / PREDICTIONS_FILE)["validation"] for each in (champion, version)
+    ]
+    comparison = compare(*predictions, margin=policy.promotion_margin)
+    return {"champion": champion.name, "candidate": version.name, **asdict(comparison)}
+
+
+def fail(backend: Backend, round_id: int, reason: str) -> None:
+    """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
+    logger.error("The training of round %d failed: %s", round_id, reason)
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.state == TRAINING:
+            change_state(round_, FAILED, reason)
+
+
+def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
+    """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
+    logger.error("Round %d waits for Label Studio: %s", round_id, reason)
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
+            round_.attempt += 1
+            change_state(round_, round_.state, reason)
+
+
+def training_progress(backend: Backend, round_: Round) -> dict[str, Any] | None:
+    """Where a round's training is, or None if it has not begun."""
+    if round_.version_name is None:
+        return None
+    progress = read_progress(directory_of(backend, round_.version_name))
+    return asdict(progress) if progress else None

@@ -1,0 +1,1 @@
+"""The ML-backend protocol over HTTP. Thin; talks to the loop alone."""

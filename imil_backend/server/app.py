@@ -1,0 +1,105 @@
+"""The Flask application: puts the endpoints together and turns every error into JSON."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, request
+from werkzeug.exceptions import HTTPException
+
+from imil_backend.config import Settings
+from imil_backend.errors import (
+    DatasetError,
+    ImageError,
+    ImilError,
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    LearningError,
+    MaskError,
+    NotFoundError,
+    RoundError,
+    StoreError,
+)
+from imil_backend.server.auth import BasicAuth
+from imil_backend.server.body import bound_bodies
+from imil_backend.server.ml_api import ml_api
+from imil_backend.server.webhook import webhook
+
+if TYPE_CHECKING:
+    from imil_backend.loop.champion import Champion
+    from imil_backend.loop.events import Events
+
+STATUS: dict[type[ImilError], int] = {
+    NotFoundError: 404,
+    RoundError: 409,
+    DatasetError: 409,
+    ImageError: 422,
+    MaskError: 422,
+    LabelStudioUnreachableError: 503,
+    LabelStudioError: 502,
+    StoreError: 503,
+    LearningError: 503,
+    ImilError: 500,
+}
+
+# Endpoints that do not ask for Basic auth: anyone may ask for the health; the webhook asks for its secret.
+_WITHOUT_BASIC_AUTH = frozenset({"ml_api.health", "webhook.receive"})
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings, *, champion: Champion | None = None, events: Events | None = None
+) -> Flask:
+    """Build the backend's web application; torch is not loaded until the first /predict.
+
+    Args:
+        settings: those of this process.
+        champion: what answers predictions; the loop's own by default.
+        events: what takes events; the loop's own by default.
+
+    Raises:
+        SettingsError: the backend would be reachable from other machines without user and password.
+        StoreError: the store cannot be opened.
+    """
+    basic_auth = BasicAuth.from_settings(settings)
+    if champion is None:
+        from imil_backend.loop.champion import Champion
+
+        champion = Champion(settings)
+    if events is None:
+        from imil_backend.loop.events import Events
+
+        events = Events(settings)
+
+    app = Flask("imil_backend.server", static_folder=None)
+    bound_bodies(app, settings.max_body_bytes)
+    app.register_blueprint(ml_api(champion, events))
+    app.register_blueprint(webhook(events, basic_auth))
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint not in _WITHOUT_BASIC_AUTH:
+            basic_auth.check(request)
+
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ImilError, _imil_error)
+    app.register_error_handler(Exception, _unexpected_error)
+    return app
+
+
+def _http_error(error: HTTPException) -> tuple[dict[str, str], int, list[tuple[str, str]]]:
+    headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
+    return {"error": error.description or error.name}, error.code or 500, headers
+
+
+def _imil_error(error: ImilError) -> tuple[dict[str, str], int]:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    logger.warning("%s answered %d: %s", request.path, status, error)
+    return {"error": str(error)}, status
+
+
+def _unexpected_error(error: Exception) -> tuple[dict[str, Any], int]:
+    logger.error("%s failed", request.path, exc_info=error)
+    return {"error": "The backend failed; its log tells why."}, 500

@@ -1,0 +1,76 @@
+"""The ML-backend protocol of Label Studio: /health /setup /predict /versions /job_status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, request
+from werkzeug.exceptions import BadRequest, Gone
+
+from imil_backend.server.body import project_id, read_object
+
+if TYPE_CHECKING:
+    from imil_backend.loop.champion import Champion
+    from imil_backend.loop.events import Events
+
+
+# Our words for the state of a job, in Label Studio's: to it, a job that is queued or started is running.
+JOB_STATUS = {"pending": "queued", "running": "started", "done": "finished", "failed": "failed"}
+
+
+def ml_api(champion: Champion, events: Events) -> Blueprint:
+    """Build the endpoints that Label Studio's ML connector calls.
+
+    /health and /setup run each time a task is opened, within 1 s and 3 s: they must load nothing heavy.
+    """
+    api = Blueprint("ml_api", __name__)
+
+    @api.get("/")
+    @api.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "UP"}
+
+    @api.post("/setup")
+    def setup() -> dict[str, str]:
+        # The body also holds a token of the project's creator: it is neither used, kept nor logged.
+        return {"model_version": champion.version_name(project_id(read_object(request).get("project")))}
+
+    @api.post("/predict")
+    def predict() -> dict[str, Any]:
+        body = read_object(request)
+        project = project_id(body.get("project"))
+        return {"results": champion.predict(project, _tasks(body), _label_config(body))}
+
+    @api.get("/versions")
+    def versions() -> dict[str, list[str]]:
+        # Label Studio asks without naming a project; people may add ?project=13.
+        return {"versions": champion.versions(project_id(request.args.get("project")))}
+
+    @api.post("/versions")
+    def versions_of_project() -> dict[str, list[str]]:
+        return {"versions": champion.versions(project_id(read_object(request).get("project")))}
+
+    @api.post("/job_status")
+    def job_status() -> dict[str, str]:
+        job = read_object(request).get("job")
+        if not isinstance(job, str) or not job:
+            raise BadRequest('Name the job: {"job": "..."}.')
+        status = JOB_STATUS.get(events.job_status(job))
+        if status is None:
+            # Label Studio takes 410, and no other status, for a job that is not there any more.
+            raise Gone(f"There is no job {job[:50]!r}.")
+        return {"job_status": status}
+
+    return api
+
+
+def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise BadRequest('tasks must be a list of tasks: {"tasks": [{"id": 1, "data": {...}}]}.')
+    return tasks
+
+
+def _label_config(body: dict[str, Any]) -> str | None:
+    label_config = body.get("label_config")
+    return label_config if isinstance(label_config, str) and label_config else None

@@ -1,0 +1,93 @@
+"""Serving the application with gunicorn, in this process."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
+
+from imil_backend.config import Settings
+from imil_backend.errors import ImilError, SettingsError
+from imil_backend.server.app import create_app
+from imil_backend.server.auth import BasicAuth
+
+# Enough that predictions, which wait for one another, never keep webhooks and /health from a thread.
+THREADS = 32
+BACKLOG = 2048
+
+# Sender, time, method, path, status, bytes, milliseconds: no query, no header, no body.
+ACCESS_LOG = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+
+
+def serve(settings: Settings) -> None:
+    """Serve until the process is told to stop (SIGINT, SIGTERM); ends with SystemExit.
+
+    Raises:
+        SettingsError: the address is taken or is not this machine's, or user and password are missing.
+    """
+    BasicAuth.from_settings(settings)
+    _Server(settings, _listen(settings.host, settings.port)).run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind and listen here: gunicorn tries again for five seconds and then says less."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError(f"IMIL_HOST={host} is no address to listen on: {error.strerror}.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(_why_not(host, port, error)) from error
+    return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} of {host} is in use, perhaps by another `imil serve`: stop that one, or set "
+            "IMIL_PORT to a free port."
+        )
+    return f"Cannot listen on port {port} of {host} ({error.strerror}): set IMIL_HOST and IMIL_PORT."
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn with our settings; nothing is read from its own configuration files or variables."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._bind = f"fd://{listener.detach()}"
+        super().__init__()
+
+    def load_config(self) -> None:
+        options = {
+            "bind": self._bind,
+            "workers": self._settings.web_processes,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            # Each worker opens the store, and later the network, after the fork.
+            "preload_app": False,
+            # A heartbeat kept on a disk that a training writes to can come too late.
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
+            "accesslog": "-",
+            "access_log_format": ACCESS_LOG,
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:  # the control socket came with gunicorn 25.1
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        try:
+            return create_app(self._settings)
+        except ImilError as error:
+            # gunicorn prints this one without a traceback, and ends.
+            raise AppImportError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Tables and the few queries on them."""

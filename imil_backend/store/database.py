@@ -1,0 +1,107 @@
+"""The database: where it lies, how it is opened, and how it is brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Engine, create_engine, event, update
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from imil_backend.errors import NewerDataError, StoreError
+from imil_backend.store.tables import Project
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+SQLITE_FILE = "imil.sqlite"
+
+
+def database_url(data_dir: Path, configured: str | None) -> str:
+    """The SQLAlchemy URL: the configured one, or SQLite in the data directory."""
+    return configured or f"sqlite:///{(data_dir / SQLITE_FILE).absolute()}"
+
+
+class Store:
+    """Sessions on one database.
+
+    Args:
+        url: SQLAlchemy URL, SQLite or PostgreSQL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A session in one transaction: committed at the end, rolled back on an error.
+
+        Raises:
+            StoreError: the database cannot be reached or written.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError):
+                raise  # not the database's fault
+            raise StoreError(
+                f"The database cannot be used ({error.orig}). Is the disk full, or the database down?"
+            ) from error
+
+    def migrate(self) -> None:
+        """Bring the tables up to this package's version.
+
+        Raises:
+            NewerDataError: the data was written by a newer version.
+            StoreError: the database cannot be reached or written.
+        """
+        try:
+            command.upgrade(self._alembic(), "head")
+        except CommandError as error:
+            raise NewerDataError(
+                f"The database was written by a newer version of imil-backend ({error}). "
+                "Install that version or a later one; nothing was changed."
+            ) from error
+        except DBAPIError as error:
+            raise StoreError(f"The database cannot be brought up to date: {error.orig}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _alembic(self) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["engine"] = self.engine
+        return config
+
+
+def hold(session: Session, project: Project) -> None:
+    """Hold a project until the transaction ends: others that want to hold it wait.
+
+    What is read after this is not overtaken, on SQLite (whose transactions begin with the first write) as on
+    PostgreSQL.
+    """
+    session.execute(update(Project).where(Project.id == project.id).values(number=Project.number))
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _: Any) -> None:
+        # WAL lets the web process read while the worker writes.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine

@@ -1,0 +1,210 @@
+"""The tables. Everything hangs on a dataset, so that one backend serves several."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on every database; SQLite itself keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        return value.astimezone(timezone.utc) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Back to an aware datetime."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=timezone.utc)
+
+
+def now() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+class Dataset(Base):
+    """A set of samples with its classes, its recipe and its round policy."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    classes: Mapped[list[str]]
+    recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    policy: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Project(Base):
+    """The Label Studio project in which a dataset's tasks are answered."""
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("instance", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), unique=True)
+    instance: Mapped[str] = mapped_column(String(500))  # Label Studio's address
+    number: Mapped[int]  # the project's id there
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    dataset: Mapped[Dataset] = relationship(lazy="joined")
+
+
+class Sample(Base):
+    """One image with its label, split and group."""
+
+    __tablename__ = "samples"
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "name"),
+        Index("ix_samples_split", "dataset_id", "split"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    key: Mapped[str] = mapped_column(String(32), unique=True)  # what Label Studio and reports see
+    name: Mapped[str] = mapped_column(String(1000))  # in the source it was imported from
+    path: Mapped[str] = mapped_column(String(4000))  # where the original lies
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    width: Mapped[int]  # natural size in pixels, after EXIF orientation
+    height: Mapped[int]
+    channels: Mapped[int]
+    shown_as_is: Mapped[bool]  # whether a browser can show the original
+    label: Mapped[str] = mapped_column(String(200))
+    split: Mapped[str] = mapped_column(String(10))
+    group: Mapped[str] = mapped_column(String(200))
+    leaking: Mapped[bool] = mapped_column(default=False)  # its group is in the given test split too
+    clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone
+    clinician_mask_means: Mapped[str] = mapped_column(String(10), default="relevant")
+    imported_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SetAside(Base):
+    """Something that could not be used, and why."""
+
+    __tablename__ = "set_aside"
+    __table_args__ = (UniqueConstraint("dataset_id", "kind", "reference"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    kind: Mapped[str] = mapped_column(String(20))  # image, class, row, training, annotation
+    reference: Mapped[str] = mapped_column(String(1000))
+    reason: Mapped[str] = mapped_column(String(2000))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Version(Base):
+    """A trained model. Never changed once written."""
+
+    __tablename__ = "versions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    name: Mapped[str] = mapped_column(String(120), unique=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))  # the champion to compare with
+    baseline_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))  # it goes on from this one
+    directory: Mapped[str] = mapped_column(String(4000))
+    recipe: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]  # by split
+    choices: Mapped[dict[str, Any]]  # made at run time: device, precision, threads
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of the samples and masks it was trained on
+    blacked_out: Mapped[int]  # how many training samples were
+    code_version: Mapped[str] = mapped_column(String(40))
+    seconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Promotion(Base):
+    """An entry of a dataset's champions; the latest one names the champion."""
+
+    __tablename__ = "promotions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    by: Mapped[str] = mapped_column(String(20))  # loop, person, rollback
+    reason: Mapped[str] = mapped_column(String(2000), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    version: Mapped[Version] = relationship(lazy="joined")
+
+
+class Round(Base):
+    """One turn of the loop, from the push to the candidate's verdict. A baseline is one without a push."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (UniqueConstraint("dataset_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20))
+    mined_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))  # asked; none: a baseline
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))  # what came out
+    version_name: Mapped[str | None] = mapped_column(String(120))  # fixed before training starts
+    verdict: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    error: Mapped[str | None] = mapped_column(String(4000))
+    attempt: Mapped[int] = mapped_column(default=1)  # at training; each is a workflow of its own
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    changed_at: Mapped[datetime] = mapped_column(default=now)
+    version: Mapped[Version | None] = relationship(foreign_keys=[version_id], lazy="joined")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it trains from the start instead of going on from a baseline with answers."""
+        return self.mined_version_id is None
+
+
+class Task(Base):
+    """A misprediction as a Label Studio task."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("round_id", "sample_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
+    sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
+    number: Mapped[int]  # the task's id in Label Studio
+    rank: Mapped[int]
+    deleted: Mapped[bool] = mapped_column(default=False)
+    pushed_at: Mapped[datetime] = mapped_column(default=now)
+    sample: Mapped[Sample] = relationship(lazy="joined")
+
+
+class Annotation(Base):
+    """A clinician's answer, as Label Studio has it now."""
+
+    __tablename__ = "annotations"
+    # Label Studio on SQLite hands out the ids of deleted annotations again; their time of creation differs.
+    __table_args__ = (UniqueConstraint("project_id", "number", "label_studio_created_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    number: Mapped[int]  # the annotation's id in Label Studio
+    label_studio_created_at: Mapped[datetime]
+    label_studio_updated_at: Mapped[datetime]
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
+    sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
+    annotator: Mapped[int | None]  # the user's id in Label Studio
+    answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
+    mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    mask_share: Mapped[float | None]  # of the image's pixels, 0..1
+    reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside
+    deleted: Mapped[bool] = mapped_column(default=False)
+    task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from
+    synced_at: Mapped[datetime] = mapped_column(default=now)
+    task: Mapped[Task] = relationship(lazy="joined")
+    sample: Mapped[Sample] = relationship(lazy="joined")

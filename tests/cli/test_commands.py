@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import imil_backend
+from imil_backend.cli import app
+
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No .env, no settings of this machine, a data directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "IMIL_WEIGHTS", "IMIL_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IMIL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    for number in range(12):
+        path = tmp_path / "films" / ("sick", "fit")[number % 2] / f"{number}[x].png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 6), number).save(path)
+    (tmp_path / "films" / "sick" / "[/broken].png").parent.mkdir(exist_ok=True)
+    (tmp_path / "films" / "sick" / "bad[red].png").touch()
+    return tmp_path / "films"
+
+
+def imil(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = imil(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a command ends with when it is refused."""
+    result = imil(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    assert "Usage: " in ok(name, "--help")
+
+
+def test_all_the_commands_are_there() -> None:
+    wanted = (
+        "import train mispredictions push serve worker status models promote rollback export phantoms weights"
+    )
+    assert set(wanted.split()) <= set(COMMANDS)
+    assert ok("--version").strip() == imil_backend.__version__
+
+
+def test_an_import_shows_what_came_in_and_what_was_set_aside(films: Path) -> None:
+    shown = ok("import", films)
+    assert "12 samples added, 0 were there already." in shown
+    assert "Set aside sick/bad[red].png: bad[red].png is empty" in shown
+    report = json.loads(ok("import", films, "--json"))
+    assert (report["added"], report["known"]) == (0, 12)
+
+
+def test_status_as_json_is_json_alone(films: Path) -> None:
+    assert json.loads(ok("status", "--json")) == {"worker_running": False, "datasets": []}
+    ok("import", films)
+    (dataset,) = json.loads(ok("status", "--json"))["datasets"]
+    assert (dataset["name"], dataset["champion"], dataset["round"]) == ("films", None, None)
+    assert "bad[red].png" in ok("status")
+
+
+def test_before_the_first_import_every_command_says_what_to_do() -> None:
+    for command in ("train", "mispredictions", "push", "simulate", "reconcile", "models", "rollback"):
+        assert "imil import SOURCE" in refused(command)
+
+
+def test_before_the_baseline_every_command_says_what_to_do(films: Path) -> None:
+    ok("import", films)
+    for command in ("mispredictions", "push"):
+        assert "Train one: `imil train`" in refused(command)
+    assert "imil push" in refused("reconcile")
+    assert "no champion before" in refused("rollback")
+    assert "no such closed round" in refused("report")
+    assert "--all" in refused("export", "out")
+
+
+def test_one_of_several_datasets_must_be_named(films: Path) -> None:
+    ok("import", films)
+    ok("import", films, "--name", "other [dim]")
+    assert "--dataset" in refused("models")
+    assert "'absent'" in refused("status", "-d", "absent")
+    assert "other [dim]" in ok("status", "-d", "other [dim]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("import", "absent"), "There is no absent"),
+        (("promote", "absent"), "no version 'absent'"),
+        (("weights", "--from", "absent.safetensors"), "absent.safetensors"),
+        (("--data-dir", "/dev/null/data", "status"), "cannot be made"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused(*arguments)
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMIL_PORT", "none")
+    assert "IMIL_PORT" in refused("status")
+
+
+def test_a_recipe_or_policy_that_cannot_be_followed_is_refused_at_once(films: Path) -> None:
+    ok("import", films)
+    assert "mining_epoch" in refused("train", "--epochs", 2, "--mining-epoch", 2)
+    assert "promotion_margin" in refused("push", "--promotion-margin", 0)
+    assert json.loads(ok("status", "--json"))["datasets"][0]["round"] is None
+
+
+def test_phantoms_can_be_imported_as_they_are_drawn(tmp_path: Path) -> None:
+    ok("phantoms", tmp_path / "phantoms", "--count", 40, "--size", 64)
+    assert "40 samples added" in ok("import", tmp_path / "phantoms")
+    assert json.loads(ok("status", "--json"))["datasets"][0]["name"] == "phantoms"

@@ -1,0 +1,482 @@
+"""What an annotation says about the pixels, for every way to paint in Label Studio."""
+
+import base64
+import io
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from imil_backend.errors import (
+    BitmaskError,
+    MaskError,
+    MaskSizeError,
+    RegionLabelError,
+    RegionTypeError,
+    RleTruncatedError,
+    RleValueError,
+    ShapeError,
+)
+from imil_backend.images.masks import (
+    POLICIES,
+    LabelMapping,
+    annotation_mask,
+    combine_masks,
+    dice,
+    encode_rle,
+    mask_from_png,
+    mask_to_png,
+)
+
+DRAWN = Path(__file__).parents[1] / "fixtures" / "regions"
+WIDTH, HEIGHT = 90, 60
+MAPPING = LabelMapping(
+    to_name="image",
+    from_names=frozenset({"mask", "tool"}),
+    irrelevant=frozenset({"Irrelevant"}),
+    relevant=frozenset({"Relevant"}),
+    aliases={"irr": "Irrelevant"},
+)
+ONLY_IRRELEVANT = LabelMapping("image", MAPPING.from_names, MAPPING.irrelevant, aliases=MAPPING.aliases)
+LEFT = np.arange(WIDTH) < 30
+TOP = np.arange(HEIGHT)[:, None] < 20
+
+
+def region(
+    kind="rectanglelabels", label="Irrelevant", *, name="r1", to_name="image", from_name="mask", **value
+):
+    """An item of a result; the value of a rectangle if there is no other."""
+    value = value or {"x": 0, "y": 0, "width": 100, "height": 100, "rotation": 0}
+    labels = {kind: [label]} if label else {}
+    size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    names = {"id": name, "type": kind, "from_name": from_name, "to_name": to_name}
+    return {**names, **size, "value": {**value, **labels}}
+
+
+def box(x, y, width, height, label="Irrelevant", name="r1", **names):
+    """A rectangle in pixels."""
+    share = {"x": 100 * x / WIDTH, "y": 100 * y / HEIGHT, "width": 100 * width / WIDTH}
+    return region(label=label, name=name, **share, height=100 * height / HEIGHT, rotation=0, **names)
+
+
+def brush(mask, kind="brushlabels", label="Irrelevant", **names):
+    rle = encode_rle(np.where(np.broadcast_to(mask, (HEIGHT, WIDTH)), 255, 0).astype(np.uint8))
+    return region(kind, label, format="rle", rle=rle, **names)
+
+
+def bitmask(image, kind="bitmasklabels", label="Irrelevant", **names):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return region(kind, label, imageDataURL=url, **names)
+
+
+def mask_of(*items, mapping=MAPPING):
+    return annotation_mask(list(items), mapping, WIDTH, HEIGHT)
+
+
+def drawn(name, mapping=ONLY_IRRELEVANT):
+    return annotation_mask(json.loads((DRAWN / f"{name}.json").read_text()), mapping, 640, 480)
+
+
+# --- as the real editor sends it: see fixtures/regions/README.md --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "right", "top", "bottom"),
+    [
+        ("rectangle", 192, 320, 96, 288),
+        ("rectangle_labels", 192, 320, 96, 288),
+        ("rectangle_turned", 128, 384, 240, 336),
+        ("ellipse", 192 - 128, 192 + 128, 96 - 96, 96 + 96),
+        ("polygon", 128, 448, 96, 384),
+        ("brush_labels", 192 - 5, 320 + 5, 96 - 5, 288 + 5),
+        ("alias", 192 - 5, 320 + 5, 96 - 5, 288 + 5),
+        ("bitmask", 192 - 15, 320 + 15, 96 - 15, 288 + 15),
+        ("bitmask_labels", 192 - 15, 320 + 15, 96 - 15, 288 + 15),
+    ],
+)
+def test_what_was_drawn_is_where_it_was_drawn(name, left, right, top, bottom):
+    rows, columns = np.nonzero(drawn(name))
+    found = [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1]
+    assert np.abs(np.subtract(found, [left, right, top, bottom])).max() <= 1
+
+
+def test_a_magic_wand_without_label_means_the_only_label_there_is():
+    assert np.array_equal(drawn("magicwand"), drawn("magicwand_labels"))
+    assert drawn("magicwand").any()
+    with pytest.raises(RegionLabelError):
+        drawn("magicwand", MAPPING)
+    with pytest.raises(RegionLabelError):
+        drawn(
+            "magicwand",
+            LabelMapping("image", MAPPING.from_names, MAPPING.irrelevant, other=frozenset({"Lesion"})),
+        )
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def test_without_regions_nothing_is_irrelevant():
+    assert not mask_of().any()
+
+
+def test_irrelevant_regions_add_up():
+    mask = mask_of(box(0, 0, 30, 60, name="a"), box(0, 0, 90, 20, name="b"))
+    assert np.array_equal(mask, LEFT | TOP)
+
+
+def test_relevant_alone_makes_everything_else_irrelevant():
+    mask = mask_of(box(0, 0, 30, 60, "Relevant", "a"), box(0, 0, 90, 20, "Relevant", "b"))
+    assert np.array_equal(mask, ~(LEFT | TOP))
+
+
+def test_irrelevant_wins_within_relevant():
+    mask = mask_of(box(0, 0, 30, 60, "Relevant", "a"), box(0, 0, 90, 20, "Irrelevant", "b"))
+    assert np.array_equal(mask, ~(LEFT & ~TOP))
+
+
+def test_a_relevant_region_without_a_pixel_says_nothing():
+    assert not mask_of(brush(np.False_, label="Relevant")).any()
+
+
+def test_a_label_is_known_by_its_alias():
+    assert mask_of(box(0, 0, 30, 60, "irr")).any()
+
+
+def test_labels_that_mean_nothing_here_are_ignored():
+    assert not mask_of(box(0, 0, 30, 60, "Lesion")).any()
+
+
+def test_contradicting_labels_are_refused():
+    item = box(0, 0, 30, 60)
+    item["value"]["rectanglelabels"] = ["Irrelevant", "Relevant"]
+    with pytest.raises(RegionLabelError, match="both"):
+        mask_of(item)
+
+
+def test_a_tool_and_its_label_are_one_region():
+    tool, label = brush(LEFT, "brush", None, from_name="tool"), brush(LEFT, "labels", "Relevant")
+    assert np.array_equal(mask_of(tool, label), np.broadcast_to(~LEFT, (HEIGHT, WIDTH)))
+
+
+# --- where it applies -----------------------------------------------------------------------------
+
+
+def test_other_images_and_other_tags_are_ignored():
+    choice = {"type": "choices", "from_name": "review", "to_name": "image", "value": {"choices": ["x"]}}
+    relation = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    other_image = box(0, 0, 90, 60, to_name="second")
+    other_tag = box(0, 0, 90, 60, from_name="lesions")
+    mask = mask_of(box(0, 0, 30, 60), choice, relation, other_image, other_tag)
+    assert np.array_equal(mask, np.broadcast_to(LEFT, (HEIGHT, WIDTH)))
+
+
+@pytest.mark.parametrize(
+    "kind", ["videorectangle", "timeserieslabels", "audio", "keypointlabels", "vectorlabels"]
+)
+def test_regions_that_are_no_masks_are_refused_by_name(kind):
+    with pytest.raises(RegionTypeError, match=kind):
+        mask_of(region(kind, name="r7"))
+
+
+def test_sound_and_drafts_are_refused():
+    with pytest.raises(RegionTypeError):
+        mask_of(region("labels", start=1.0, end=2.0, channel=0))
+    with pytest.raises(RegionTypeError, match="draft"):
+        mask_of(region("brushlabels", format="rle", touches=[{"points": [1, 2]}]))
+
+
+def test_a_region_on_a_later_image_of_a_list_is_refused():
+    with pytest.raises(RegionTypeError, match="list of images"):
+        mask_of({**region(), "item_index": 2})
+
+
+def test_a_turned_view_does_not_turn_the_mask():
+    item = brush(LEFT)
+    assert np.array_equal(mask_of({**item, "image_rotation": 90}), mask_of(item))
+
+
+@pytest.mark.parametrize("key", ["original_width", "original_height"])
+def test_a_region_of_another_size_is_refused(key):
+    with pytest.raises(MaskSizeError, match=key):
+        mask_of({**region(), key: 1})
+
+
+def test_the_message_names_the_region_and_the_reason():
+    item = brush(LEFT, name="Xy-12")
+    item["value"]["rle"] = item["value"]["rle"][:-4]
+    with pytest.raises(RleTruncatedError, match=r"Region 'Xy-12' cannot be used: .* before the last pixel\."):
+        mask_of(item)
+    item["value"]["rle"] = [300]
+    with pytest.raises(RleValueError, match="Xy-12"):
+        mask_of(item)
+
+
+def test_alpha_counts_from_128_on():
+    alpha = np.tile(np.uint8([127, 128]), (HEIGHT, WIDTH // 2))
+    mask = mask_of(region("brushlabels", format="rle", rle=encode_rle(alpha)))
+    assert np.array_equal(mask, alpha == 128)
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def centres():
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    return columns, rows
+
+
+@given(*[st.floats(-20, 120)] * 2, *[st.floats(0, 150)] * 2, st.floats(-360, 720))
+def test_a_rectangle_turns_about_its_top_left_corner(x, y, width, height, rotation):
+    mask = mask_of(region(x=x, y=y, width=width, height=height, rotation=rotation))
+    columns, rows = centres()
+    angle = np.radians(rotation)
+    right, down = columns - x * WIDTH / 100, rows - y * HEIGHT / 100
+    along, across = right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle)
+    inside = np.minimum.reduce([along, width * WIDTH / 100 - along, across, height * HEIGHT / 100 - across])
+    assert mask[inside > 1e-6].all()
+    assert not mask[inside < -1e-6].any()
+
+
+@given(*[st.floats(-20, 120)] * 2, *[st.floats(0.5, 80)] * 2, st.floats(-360, 720))
+def test_an_ellipse_turns_about_its_centre(x, y, radius_x, radius_y, rotation):
+    value = {"x": x, "y": y, "radiusX": radius_x, "radiusY": radius_y, "rotation": rotation}
+    mask = mask_of(region("ellipselabels", **value))
+    columns, rows = centres()
+    angle = np.radians(rotation)
+    right, down = columns - x * WIDTH / 100, rows - y * HEIGHT / 100
+    along = (right * np.cos(angle) + down * np.sin(angle)) / (radius_x * WIDTH / 100)
+    across = (down * np.cos(angle) - right * np.sin(angle)) / (radius_y * HEIGHT / 100)
+    distance = np.hypot(along, across)
+    assert mask[distance < 1 - 1e-6].all()
+    assert not mask[distance > 1 + 1e-6].any()
+
+
+def test_an_ellipse_without_area_covers_nothing():
+    assert not mask_of(region("ellipselabels", x=50, y=50, radiusX=0, radiusY=20)).any()
+
+
+def test_a_polygon_that_crosses_itself_is_filled_throughout():
+    star = [[20, 20], [80, 30], [30, 80], [50, 10], [70, 85]]
+    mask = mask_of(region("polygonlabels", points=star, closed=True))
+    assert mask[HEIGHT // 2, WIDTH // 2]  # with even-odd filling this would be a hole
+    assert not mask[5, 5]
+
+
+def test_large_polygons_are_filled_band_by_band():
+    angle = np.linspace(0, 2 * np.pi, 5001)[:-1]
+    points = np.stack([50 + 40 * np.cos(angle), 50 + 40 * np.sin(angle)], axis=1).tolist()
+    item = region("polygonlabels", points=points) | {"original_width": 700, "original_height": 500}
+    circle = region("ellipselabels", x=50, y=50, radiusX=40, radiusY=40) | {
+        "original_width": 700,
+        "original_height": 500,
+    }
+    one, other = (annotation_mask([item], MAPPING, 700, 500) for item in (item, circle))
+    assert dice(one, other) > 0.9999
+
+
+@pytest.mark.parametrize(
+    "number", [float("nan"), float("inf"), -float("inf"), 1e300, 10**400, "5", None, True, [1]]
+)
+@pytest.mark.parametrize("key", ["x", "y", "width", "height", "rotation"])
+def test_numbers_that_are_none_are_refused(key, number):
+    item = region()
+    item["value"][key] = number
+    with pytest.raises(ShapeError, match=key):
+        mask_of(item)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"points": [[1, 1], [50, 50]]},
+        {"points": [[1, 1], [50, 50], [1, float("nan")]]},
+        {"points": [[1, 1], [50, 50], [1]]},
+        {"points": [[1, 1], [50, 50], "ab"]},
+        {"points": [[1, 1], [50, 50], [90, 1]], "closed": False},
+        {"points": [[1, 1]] * 10_001},
+        {"points": "abcdef"},
+        {"points": None},
+        {"x": 0, "y": 0, "width": -5, "height": 5},
+        {"x": 0, "y": 0, "radiusX": 5, "radiusY": -5},
+        {"x": 0, "y": 0, "radiusX": 5},
+    ],
+)
+def test_shapes_that_are_none_are_refused(value):
+    with pytest.raises(ShapeError):
+        mask_of(region("polygonlabels", **value))
+
+
+# --- bitmasks and stored masks --------------------------------------------------------------------
+
+
+def painted(mask):
+    pixels = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    pixels[..., 3] = np.where(mask, 255, 0)
+    return Image.fromarray(pixels)
+
+
+def test_a_bitmask_is_what_is_not_transparent():
+    assert np.array_equal(mask_of(bitmask(painted(LEFT & TOP))), LEFT & TOP)
+    palette = painted(LEFT & TOP).quantize(4)
+    assert np.array_equal(mask_of(bitmask(palette)), LEFT & TOP)
+
+
+def test_a_bitmask_of_another_size_is_refused_before_it_is_decoded(monkeypatch):
+    huge = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", (60_000).to_bytes(4, "big") * 2 + bytes([8, 6, 0, 0, 0]))
+    huge += chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile", None)  # not even opened
+    url = "data:image/png;base64," + base64.b64encode(huge).decode()
+    with pytest.raises(MaskSizeError, match="60000 x 60000"):
+        mask_of(region("bitmasklabels", imageDataURL=url))
+
+
+def chunk(kind, data):
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        7,
+        "",
+        "data:image/png;base64,",
+        "data:image/png;base64,%%%",
+        "data:image/png;base64,AAAA",
+        "data:image/svg+xml;base64,AAAA",
+        "https://example.com/mask.png",
+        "data:image/png;base64," + base64.b64encode(mask_to_png(np.ones((HEIGHT, WIDTH), bool))).decode(),
+    ],
+)
+def test_bitmasks_that_are_none_are_refused(url):
+    with pytest.raises(BitmaskError):
+        mask_of(region("bitmasklabels", imageDataURL=url))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 3), (8, 8), (331, 517)])
+def test_a_stored_mask_comes_back(tmp_path, width, height):
+    mask = np.random.default_rng(0).random((height, width)) < 0.5
+    data = mask_to_png(mask)
+    assert Image.open(io.BytesIO(data)).mode == "1"
+    assert np.array_equal(mask_from_png(data, width, height), mask)
+    path = tmp_path / "mask.png"
+    path.write_bytes(data)
+    assert np.array_equal(mask_from_png(path, width, height), mask)
+    with pytest.raises(MaskSizeError):
+        mask_from_png(path, width + 1, height)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_png_raises_nothing_but_our_errors(data):
+    png = bytearray(mask_to_png(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.5))
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(8, len(png) - 1))
+        png[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    try:
+        assert mask_from_png(bytes(png), WIDTH, HEIGHT).shape == (HEIGHT, WIDTH)
+    except MaskError as error:
+        assert str(error)
+
+
+# --- several annotators ---------------------------------------------------------------------------
+
+VOTES = [
+    np.array([mask]) for mask in ([True, True, True, False], [True, True, False, False], [True, False] * 2)
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("latest", [True, False, True, False]),
+        ("union", [True, True, True, False]),
+        ("intersection", [True, False, False, False]),
+        ("majority", [True, True, True, False]),
+    ],
+)
+def test_masks_are_combined_by_policy(policy, expected):
+    assert combine_masks(VOTES, policy).tolist() == [expected]
+
+
+def test_half_is_no_majority():
+    assert combine_masks(VOTES[1:], "majority").tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_mask_is_itself_by_every_policy(policy):
+    combined = combine_masks(VOTES[:1], policy)
+    assert np.array_equal(combined, VOTES[0])
+    assert not np.shares_memory(combined, VOTES[0])
+
+
+def test_masks_that_cannot_be_combined_are_refused():
+    with pytest.raises(MaskError, match="policy"):
+        combine_masks(VOTES, "first")
+    with pytest.raises(MaskError):
+        combine_masks([])
+    with pytest.raises(MaskError, match="size"):
+        combine_masks([VOTES[0], VOTES[0].T])
+
+
+def test_dice_is_agreement():
+    assert dice(LEFT, LEFT) == 1
+    assert dice(LEFT, ~LEFT) == 0
+    assert dice(np.zeros(4, bool), np.zeros(4, bool)) == 1
+    assert dice(VOTES[0], VOTES[1]) == pytest.approx(4 / 5)
+
+
+# --- whatever anybody writes ----------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = [*region(), "item_index"]
+VALUE_KEYS = [
+    "rle",
+    "imageDataURL",
+    "points",
+    "x",
+    "y",
+    "width",
+    "height",
+    "rotation",
+    "radiusX",
+    "radiusY",
+    "labels",
+]
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(
+        [region(), brush(LEFT), bitmask(painted(LEFT)), region("polygonlabels", points=[[0, 0]] * 3)]
+    ),
+    st.dictionaries(st.sampled_from(KEYS), JSON, max_size=2),
+    st.dictionaries(st.sampled_from(VALUE_KEYS), JSON, max_size=3),
+)
+def test_any_result_raises_nothing_but_our_errors(item, changes, value_changes):
+    changed = {**item, "value": {**item["value"], **value_changes}, **changes}
+    try:
+        mask = mask_of(changed)
+    except MaskError as error:
+        assert len(str(error)) < 1000
+        return
+    assert (mask.dtype, mask.shape) == (bool, (HEIGHT, WIDTH))
+
+
+@given(st.lists(JSON, max_size=3))
+def test_results_that_are_none_raise_nothing_but_our_errors(result):
+    try:
+        assert not mask_of(*result).any()
+    except MaskError as error:
+        assert str(error)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imil_backend.images.masks import encode_rle
+from imil_backend.label_studio.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.config_map import load_label_config, read_label_config
+
+PAYLOADS = Path(__file__).parents[1] / "fixtures" / "payloads"
+MAPPING = read_label_config(load_label_config("blackout"))
+WIDTH, HEIGHT = 40, 30
+
+
+def region(mask: np.ndarray, label: str = "Irrelevant") -> dict[str, Any]:
+    return {
+        "id": "r1",
+        "from_name": "mask",
+        "to_name": "image",
+        "type": "brushlabels",
+        "original_width": WIDTH,
+        "original_height": HEIGHT,
+        "value": {"format": "rle", "rle": encode_rle(mask.astype(np.uint8) * 255), "brushlabels": [label]},
+    }
+
+
+def choice(*values: str) -> dict[str, Any]:
+    return {
+        "id": "c1",
+        "from_name": "review",
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": list(values)},
+    }
+
+
+def painted() -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:10, 3:20] = True
+    return mask
+
+
+def read(*result: object, **fields: object) -> Reading:
+    return read_annotation({"result": list(result), **fields}, MAPPING, WIDTH, HEIGHT)
+
+
+def test_paint_is_a_blackout() -> None:
+    reading = read(region(painted()))
+    assert reading.answer is Answer.BLACKOUT
+    assert np.array_equal(reading.mask, painted())
+
+
+def test_relevant_paint_keeps_only_what_is_painted() -> None:
+    reading = read(region(painted(), "Relevant"))
+    assert np.array_equal(reading.mask, ~painted())
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ("nothing_to_black_out", Answer.NOTHING),
+        ("label_wrong", Answer.LABEL_WRONG),
+        ("unreadable", Answer.UNREADABLE),
+    ],
+)
+def test_a_choice_alone_is_an_answer(value: str, answer: Answer) -> None:
+    assert read(choice(value)) == Reading(answer, choice=value)
+
+
+def test_a_wrong_label_may_be_painted_as_well() -> None:
+    reading = read(region(painted()), choice("label_wrong"))
+    assert reading.answer is Answer.LABEL_WRONG
+    assert np.array_equal(reading.mask, painted())
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ([], "Nothing is painted and nothing is chosen"),
+        ([region(np.zeros((HEIGHT, WIDTH), bool))], "Nothing is painted"),
+        ([region(painted()), choice("nothing_to_black_out")], "painted although"),
+        ([region(painted()), choice("unreadable")], "painted although"),
+        ([choice("label_wrong", "unreadable")], "at once"),
+        ([choice("something else")], "not in the labeling config"),
+        ([region(np.ones((HEIGHT, WIDTH), bool))], "Every pixel"),
+        ([{**region(painted()), "original_width": 41}], "41"),
+        ([{**region(painted()), "value": {"brushlabels": ["Irrelevant"]}}], "r1"),
+        (["no region"], "not a list of regions"),
+        (None, "not a list of regions"),
+    ],
+)
+def test_what_cannot_be_understood_is_set_aside_with_its_reason(result: object, words: str) -> None:
+    reading = read_annotation({"result": result}, MAPPING, WIDTH, HEIGHT)
+    assert reading.answer is Answer.SET_ASIDE
+    assert reading.mask is None
+    assert words in reading.reason
+
+
+def test_a_broken_rle_is_set_aside() -> None:
+    broken = region(painted())
+    broken["value"]["rle"] = broken["value"]["rle"][:-3]
+    assert read(broken, choice("label_wrong")).answer is Answer.SET_ASIDE
+
+
+def test_a_skipped_annotation_is_skipped_whatever_was_painted() -> None:
+    assert read(region(painted()), was_cancelled=True) == Reading(Answer.SKIPPED)
+
+
+def recorded(name: str) -> dict[str, Any]:
+    payload = json.loads((PAYLOADS / f"{name}.json").read_text())["json"]
+    payload["mapping"] = read_label_config(payload["project"]["label_config"])
+    return payload
+
+
+def read_recorded(name: str) -> Reading:
+    payload = recorded(name)
+    sizes = [item for item in payload["annotation"]["result"] if "original_width" in item]
+    width, height = (sizes[0]["original_width"], sizes[0]["original_height"]) if sizes else (8, 8)
+    return read_annotation(payload["annotation"], payload["mapping"], width, height)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("annotation_created_brush_and_choices", Answer.BLACKOUT),
+        ("annotation_created_brush_plus_labels", Answer.BLACKOUT),
+        ("annotation_created_two_labels_with_eraser", Answer.BLACKOUT),
+        ("annotation_created_from_prediction", Answer.BLACKOUT),
+        ("annotation_created_from_draft", Answer.BLACKOUT),
+        ("annotation_updated", Answer.BLACKOUT),
+        ("annotation_created_empty", Answer.SET_ASIDE),
+        ("annotation_created_skip_empty", Answer.SKIPPED),
+    ],
+)
+def test_recorded_annotations_are_read(name: str, answer: Answer) -> None:
+    reading = read_recorded(name)
+    assert reading.answer is answer, reading.reason
+    assert (reading.mask is not None and reading.mask.any()) == (answer is Answer.BLACKOUT)
+
+
+def test_a_draft_is_set_aside() -> None:
+    draft = json.loads((PAYLOADS / "task_with_draft.json").read_text())["drafts"][0]
+    reading = read_annotation(draft, MAPPING, 331, 517)
+    assert reading.answer is Answer.SET_ASIDE
+    assert "draft" in reading.reason

@@ -1,0 +1,95 @@
+"""The real editor: what a clinician sees, paints and chooses, and what we read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from support.browser import Editor, Stroke
+from support.push import png, push_item
+from support.strokes import assert_is_painted
+
+from imil_backend.label_studio.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.config_map import load_label_config, read_label_config
+from imil_backend.label_studio.simulated_clinician import paint
+from imil_backend.label_studio.tasks import push_tasks
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
+
+MAPPING = read_label_config(load_label_config("blackout"))
+WIDTH, HEIGHT = 320, 240
+STROKES: list[Stroke] = [[(0.2, 0.25), (0.8, 0.25)], [(0.3, 0.4), (0.3, 0.8)]]
+MakeEditor = Callable[[], Editor]
+
+
+@pytest.fixture
+def task_ids(client: LabelStudio, project: int) -> list[int]:
+    items = [push_item(number, read=lambda: png(WIDTH, HEIGHT)) for number in range(2)]
+    return [task.task_id for task in push_tasks(client, project, items, already={})]
+
+
+def read(client: LabelStudio, annotation_id: int) -> Reading:
+    annotation = client.annotation(annotation_id)
+    assert annotation is not None
+    return read_annotation(annotation, MAPPING, WIDTH, HEIGHT)
+
+
+def test_what_is_painted_is_what_is_read(
+    client: LabelStudio, project: int, task_ids: list[int], browser_page: MakeEditor
+) -> None:
+    editor = browser_page()
+    editor.open_task(project, task_ids[0])
+    box = editor.paint(STROKES)  # Irrelevant is selected from the start
+    reading = read(client, editor.submit()["id"])
+    assert reading.answer is Answer.BLACKOUT
+    assert_is_painted(reading.mask, STROKES, box)
+
+
+def test_the_clinician_sees_label_prediction_and_confidence(
+    project: int, task_ids: list[int], browser_page: MakeEditor
+) -> None:
+    editor = browser_page()
+    editor.open_task(project, task_ids[0])
+    assert editor.page.get_by_text("sick", exact=True).is_visible()
+    assert editor.page.get_by_text("healthy (83 %)", exact=True).is_visible()
+
+
+def test_an_empty_answer_cannot_be_submitted_and_a_choice_can(
+    client: LabelStudio, project: int, task_ids: list[int], browser_page: MakeEditor
+) -> None:
+    editor = browser_page()
+    editor.open_task(project, task_ids[0])
+    submit = editor.page.locator('[data-testid="bottombar-submit-button"]')
+    assert submit.is_disabled()
+    editor.choose("The label is wrong")
+    assert read(client, editor.submit()["id"]).answer is Answer.LABEL_WRONG
+
+
+def test_the_label_stream_shows_the_instructions_and_skips(
+    client: LabelStudio, project: int, task_ids: list[int], browser_page: MakeEditor
+) -> None:
+    editor = browser_page()
+    editor.open_label_stream(project)
+    assert editor.read_instructions() == "Paint the marker."
+    editor.paint(STROKES[:1])
+    skipped = editor.skip()
+    assert skipped["task"] == task_ids[0], "the first one pushed is the first one shown"
+    assert read(client, skipped["id"]).answer is Answer.SKIPPED
+
+
+def test_the_simulated_clinicians_mask_shows_in_the_editor_and_survives_an_update(
+    client: LabelStudio, project: int, task_ids: list[int], browser_page: MakeEditor
+) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[150:200, 40:200] = True
+    annotation_id = paint(client, MAPPING, task_ids[0], mask)
+    editor = browser_page()
+    editor.open_task(project, task_ids[0])
+    editor.page.wait_for_function("() => window.Htx.annotationStore.selected.regions.length === 1")
+    editor.choose("The label is wrong")
+    editor.update()
+    reading = read(client, annotation_id)
+    assert reading.answer is Answer.LABEL_WRONG
+    assert np.array_equal(reading.mask, mask)

@@ -1,0 +1,41 @@
+"""Tiny images that a network learns within seconds, and a job on them."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_jobs import JobMaker, lay_down
+
+from imil_backend.learning.job import TrainingSample
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingSample]:
+    """40 training, 12 validation and 8 test images, in groups of two; a bright square is class 1."""
+    directory = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    made = []
+    for number in range(60):
+        label = number // 2 % 2
+        pixels = random.integers(0, 80, (40, 40), dtype=np.uint8)
+        pixels[10:25, 10:25] += np.uint8(120 * label)
+        path = directory / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        split = "train" if number < 40 else "validation" if number < 52 else "test"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        made.append(
+            TrainingSample(f"sample-{number}", str(path), digest, label, split, f"group-{number // 2}")
+        )
+    return made
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, samples: list[TrainingSample]) -> JobMaker:
+    """Lays down a job directory on the tiny images, or on those `given`; see `lay_down`."""
+
+    def make(name: str = "job", given: list[TrainingSample] | None = None, **changes: object) -> Path:
+        return lay_down(tmp_path, given or samples, name, **changes)
+
+    return make

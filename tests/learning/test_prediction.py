@@ -1,0 +1,58 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imil_backend.errors import WeightsError
+from imil_backend.images.cache import CachedItem, PixelCache
+from imil_backend.images.reading import read_image
+from imil_backend.learning.data import SampleSet
+from imil_backend.learning.evaluation import softmax
+from imil_backend.learning.job import MODEL_FILE
+from imil_backend.learning.network import ModelConfig, build_network, save_model
+from imil_backend.learning.prediction import Predictor, predict_split
+from imil_backend.learning.runtime import Runtime
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    network = build_network(3, "v1")
+    save_model(directory / MODEL_FILE, network, ModelConfig(("a", "b", "c"), 32, 1, "v1"))
+    return directory
+
+
+def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path):
+    random = np.random.default_rng(0)
+    shapes = [(50, 40), (32, 32), (64, 80, 3)] * 15  # more than one batch
+    images = [random.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    predictor = Predictor(model_dir, "cpu")
+    probabilities = predictor.predict(images)
+    assert probabilities.shape == (45, 3)
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    assert np.allclose(predictor.predict(images[41:42])[0], probabilities[41], atol=0.02)
+    assert predictor.predict([]).shape == (0, 3)
+
+
+def test_it_sees_what_training_saw(model_dir: Path, tmp_path: Path):
+    """The same probabilities from the image itself as from the pixel cache."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 60), dtype=np.uint8)
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    cache = PixelCache(tmp_path / "cache", 32, 1, max_bytes=10**6, max_pixels=10**6)
+    rows = cache.fill([CachedItem(path, hashlib.sha256(path.read_bytes()).hexdigest())])
+    predictor = Predictor(model_dir, "cpu")
+    samples = SampleSet(cache.pixels, rows, np.array([0]), ("key",), ("group",))
+    runtime = Runtime(torch.device("cpu"), predictor._runtime.precision)
+    logits = predict_split(predictor._network, samples, predictor.config, runtime, lambda _: None)
+    image = read_image(path, max_bytes=10**6, max_pixels=10**6)
+    assert np.allclose(softmax(logits), predictor.predict([image]), atol=1e-6)
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"model\.json is missing"):
+        Predictor(tmp_path, "cpu")

@@ -1,0 +1,31 @@
+"""A job on tiny images, for tests that train."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from imil_backend.learning.job import Recipe, TrainingJob, TrainingSample, write_job
+
+SIZE = 32
+RECIPE = Recipe(image_size=SIZE, epochs=3, batch_size=16, micro_batch_size=8, precision="float32")
+JobMaker = Callable[..., Path]
+
+
+def lay_down(
+    root: Path,
+    samples: list[TrainingSample],
+    name: str = "job",
+    recipe: dict[str, object] | None = None,
+    **changes: object,
+) -> Path:
+    """A job directory; `changes` are the job's fields, those in `recipe` its recipe's."""
+    job = TrainingJob(
+        name=name,
+        classes=("normal", "lesion"),
+        channels=1,
+        recipe=replace(RECIPE, **(recipe or {})),
+        cache_dir=str(root / "cache"),
+        device="cpu",
+    )
+    write_job(root / name, replace(job, **changes), samples)
+    return root / name

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loop_fakes import (
+    FakeJobs,
+    FakeLabelStudio,
+    OpenRound,
+    make_backend,
+    make_dataset,
+    make_project,
+    make_round,
+    make_version,
+)
+from sqlalchemy.orm import Session
+
+from imil_backend.loop.backend import Backend
+from imil_backend.store.tables import Dataset
+
+
+@pytest.fixture
+def label_studio() -> FakeLabelStudio:
+    return FakeLabelStudio()
+
+
+@pytest.fixture
+def backend(tmp_path: Path, label_studio: FakeLabelStudio) -> Iterator[Backend]:
+    """On an empty store, with a Label Studio in memory."""
+    backend = make_backend(tmp_path / "data")
+    backend.__dict__["label_studio"] = label_studio
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def session(backend: Backend) -> Iterator[Session]:
+    with backend.store.begin() as session:
+        yield session
+
+
+@pytest.fixture
+def jobs() -> FakeJobs:
+    return FakeJobs()
+
+
+@pytest.fixture
+def dataset(backend: Backend) -> Dataset:
+    return make_dataset(backend)
+
+
+@pytest.fixture
+def open_round(backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset) -> OpenRound:
+    names = [f"train-{number}" for number in range(4)]
+    version = make_version(backend, dataset, wrong=names)
+    project = make_project(backend, dataset)
+    round_ = make_round(backend, label_studio, project, version, names)
+    return OpenRound(backend, label_studio, dataset, version, project, round_.id)

@@ -1,0 +1,408 @@
+"""A Label Studio and a queue in memory, and small datasets, versions and rounds to work on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
+
+from imil_backend.config import Settings
+from imil_backend.errors import LabelStudioUnreachableError
+from imil_backend.images.masks import mask_to_png
+from imil_backend.label_studio.client import AnnotationSummary
+from imil_backend.label_studio.config_map import load_label_config, read_label_config
+from imil_backend.label_studio.simulated_clinician import paint
+from imil_backend.learning.job import (
+    MINING_FILE,
+    PREDICTIONS_FILE,
+    Recipe,
+    TrainingJob,
+    TrainingSample,
+    write_job,
+    write_json,
+)
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.champion import promote
+from imil_backend.loop.rounds import OPEN
+from imil_backend.store.database import SQLITE_FILE, Store
+from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
+
+URL = "http://label-studio.test"
+PROJECT = 3
+WIDTH, HEIGHT = 8, 6
+MAPPING = read_label_config(load_label_config("blackout"))
+
+
+def make_backend(directory: Path, **settings: Any) -> Backend:
+    """A backend on an empty store; the environment and .env have no part in it."""
+    values = {"label_studio_url": URL, "label_studio_api_key": "token", **settings}
+    backend = Backend(Settings(_env_file=None, data_dir=directory, **values))
+    (directory / SQLITE_FILE).write_bytes(_empty_store())
+
+    @event.listens_for(backend.store.engine, "connect")
+    def _hurry(connection: sqlite3.Connection, _: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    return backend
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / SQLITE_FILE
+        store = Store(f"sqlite:///{path}")
+        store.migrate()
+        store.close()
+        return path.read_bytes()
+
+
+class FakeLabelStudio:
+    """What the loop uses of our client. Its clock moves on by a second with every change.
+
+    Args:
+        file: where its state is kept, so that another process finds it.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self.tasks_there: dict[int, dict[str, Any]] = {}
+        self.annotations: dict[int, dict[str, Any]] = {}
+        self.uploads = 0
+        self.seconds = 0
+        self.down = False
+        self.asked: list[str] = []
+        if file is not None and file.exists():
+            state = json.loads(file.read_text())
+            self.uploads, self.seconds = state["uploads"], state["seconds"]
+            for name in ("tasks_there", "annotations"):
+                setattr(self, name, {int(key): value for key, value in state[name].items()})
+
+    # --- what the loop calls
+
+    def project(self, number: int) -> dict[str, Any]:
+        self._ask("project")
+        return {"id": number, "label_config": load_label_config("blackout")}
+
+    def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        self._ask("tasks")
+        return iter([task for task in self.tasks_there.values() if task["project"] == project])
+
+    def annotation_summaries(self, project: int) -> Iterator[AnnotationSummary]:
+        self._ask("summaries")
+        for number, annotation in list(self.annotations.items()):
+            if annotation["project"] == project:
+                task = self.tasks_there[annotation["task"]]
+                yield AnnotationSummary(number, task["id"], task["updated_at"])
+
+    def annotation(self, number: int) -> dict[str, Any] | None:
+        self._ask(f"annotation {number}")
+        found = self.annotations.get(number)
+        return dict(found) if found else None
+
+    def task(self, number: int) -> dict[str, Any] | None:
+        self._ask(f"task {number}")
+        return self.tasks_there.get(number)
+
+    def upload_images(self, project: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
+        self._ask("upload")
+        assert all(name and content for name, content in images)
+        self.uploads += len(images)
+        return [f"/data/upload/{project}/{name}" for name, _ in images]
+
+    def import_tasks(self, project: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
+        self._ask("import")
+        return [self.add_task(task["data"], project) for task in tasks]
+
+    def create_annotation(self, task: int, result: Sequence[dict[str, Any]], lead_time: float) -> int:
+        return self.annotate(task, result)
+
+    # --- what a clinician, or somebody else, does there
+
+    def add_task(self, data: dict[str, Any], project: int = PROJECT, number: int | None = None) -> int:
+        number = number or max(self.tasks_there, default=100) + 1
+        self.tasks_there[number] = {"id": number, "project": project, "data": dict(data)}
+        self._touch(number)
+        return number
+
+    def annotate(self, task: int, result: Sequence[Any], number: int | None = None, by: int = 1) -> int:
+        number = number or max(self.annotations, default=0) + 1
+        self.annotations[number] = {
+            "id": number,
+            "task": task,
+            "project": self.tasks_there[task]["project"],
+            "completed_by": by,
+            "was_cancelled": False,
+            "result": list(result),
+            "created_at": self._touch(task),
+        }
+        return self._updated(number)
+
+    def update(self, number: int, **changes: Any) -> int:
+        self.annotations[number] |= changes
+        self._touch(self.annotations[number]["task"])
+        return self._updated(number)
+
+    def delete(self, number: int) -> None:
+        self._touch(self.annotations.pop(number)["task"])
+
+    def delete_task(self, number: int) -> None:
+        del self.tasks_there[number]
+        gone = [key for key, value in self.annotations.items() if value["task"] == number]
+        for key in gone:
+            del self.annotations[key]
+
+    def _updated(self, number: int) -> int:
+        annotation = self.annotations[number]
+        annotation["updated_at"] = self.tasks_there[annotation["task"]]["updated_at"]
+        self._save()
+        return number
+
+    def _touch(self, task: int) -> str:
+        self.seconds += 1
+        moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=self.seconds)
+        self.tasks_there[task]["updated_at"] = moment.isoformat().replace("+00:00", "Z")
+        self._save()
+        return str(self.tasks_there[task]["updated_at"])
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if self.down:
+            raise LabelStudioUnreachableError("Label Studio does not answer.")
+
+    def _save(self) -> None:
+        if self.file is not None:
+            names = ("tasks_there", "annotations", "uploads", "seconds")
+            self.file.write_text(json.dumps({name: getattr(self, name) for name in names}))
+
+
+@dataclass
+class FakeJobs:
+    """Remembers what was enqueued, as `engine.Jobs` does."""
+
+    enqueued: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    statuses: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def enqueue(self, workflow: str, queue: str, *args: Any, job_id: str | None = None) -> str:
+        job = job_id or f"job-{len(self.statuses) + 1}"
+        if job not in self.statuses:
+            self.statuses[job] = "ENQUEUED"
+            self.enqueued.append((workflow, args))
+        return job
+
+    def status(self, job_id: str) -> str | None:
+        return self.statuses.get(job_id)
+
+    def result(self, job_id: str) -> Any:
+        return self.results.get(job_id)
+
+
+def region(mask: Any) -> list[dict[str, Any]]:
+    """The result of somebody who painted this mask, bool of shape (HEIGHT, WIDTH), as irrelevant."""
+    results: list[Any] = []
+
+    class Catcher:
+        def create_annotation(self, task: int, result: list[Any], lead_time: float) -> int:
+            results.extend(result)
+            return 1
+
+    paint(Catcher(), MAPPING, 1, np.asarray(mask, bool))  # type: ignore[arg-type]
+    return results
+
+
+def chosen(meaning: str) -> list[dict[str, Any]]:
+    """The result of somebody who chose what means nothing_to_black_out, label_wrong or unreadable."""
+    choice = next(text for text, means in MAPPING.review.items() if means == meaning)
+    return [
+        {"id": "c", "from_name": MAPPING.review_name, "to_name": MAPPING.image_name, "type": "choices",
+         "value": {"choices": [choice]}}
+    ]  # fmt: skip
+
+
+def mask_of(*columns: int) -> Any:
+    """A mask with these columns painted."""
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[:, list(columns)] = True
+    return mask
+
+
+def write_image(path: Path, value: int = 100, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).save(path)
+    return path
+
+
+def write_mask(path: Path, mask: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(mask_to_png(mask))
+    return path
+
+
+def make_dataset(backend: Backend, train: int = 8, validation: int = 4, test: int = 2) -> Dataset:
+    """A dataset of two classes with real tiny images; sample names are train-0, train-1, ..."""
+    with backend.store.begin() as session:
+        dataset = Dataset(name="films", classes=["lesion", "normal"])
+        session.add(dataset)
+        session.flush()
+        for split, count in (("train", train), ("validation", validation), ("test", test)):
+            for number in range(count):
+                name = f"{split}-{number}"
+                path = write_image(backend.path("originals", f"{name}.png"), 50 + number)
+                session.add(
+                    Sample(
+                        dataset_id=dataset.id, key=f"key-{name}", name=name, path=str(path),
+                        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                        width=WIDTH, height=HEIGHT, channels=1, shown_as_is=True, split=split, group=name,
+                        label=dataset.classes[number % 2],
+                    )
+                )  # fmt: skip
+    return dataset
+
+
+def make_version(
+    backend: Backend,
+    dataset: Dataset,
+    name: str = "baseline",
+    *,
+    wrong: Sequence[str] = (),
+    baseline: Version | None = None,
+    champion: bool = True,
+) -> Version:
+    """A trained version: `wrong` are the mispredicted training samples, the most instructive first."""
+    directory = backend.path("versions", name, "x").parent
+    with backend.store.begin() as session:
+        samples = training_samples(session, dataset)
+        job = TrainingJob(name, tuple(dataset.classes), 1, Recipe(pretrained=False), "cache")
+        write_job(directory, job, samples)
+        write_results(directory, samples, wrong)
+        version = Version(
+            dataset_id=dataset.id, name=name, baseline_id=baseline.id if baseline else None,
+            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, choices={},
+            fingerprint="f", blacked_out=0, code_version="0", seconds=1.0,
+        )  # fmt: skip
+        session.add(version)
+        session.flush()
+        if champion:
+            promote(session, version, "loop")
+    return version
+
+
+METRICS = {
+    split: {"accuracy": 0.75, "balanced_accuracy": 0.7, "auc": 0.8, "loss": 0.5}
+    for split in ("validation", "test")
+}
+RESULT = {"metrics": METRICS, "choices": {"device": "cpu"}, "seconds": 1.5, "set_aside": []}
+
+
+def write_results(directory: Path, samples: Sequence[TrainingSample], wrong: Sequence[str] = ()) -> None:
+    """What a training leaves behind: every validation sample is predicted right."""
+    records = [_record(sample, wrong) for sample in samples if sample.split == "train"]
+    write_json(directory / MINING_FILE, records)
+    predictions = {}
+    for split in ("validation", "test"):
+        own = [sample for sample in samples if sample.split == split]
+        predictions[split] = {
+            "keys": [sample.key for sample in own],
+            "groups": [sample.group for sample in own],
+            "labels": [sample.label for sample in own],
+            "probabilities": [[0.9, 0.1] if sample.label == 0 else [0.1, 0.9] for sample in own],
+        }
+    write_json(directory / PREDICTIONS_FILE, predictions)
+
+
+def _record(sample: TrainingSample, wrong: Sequence[str]) -> dict[str, Any]:
+    name = sample.key.removeprefix("key-")
+    is_wrong = name in wrong
+    return {
+        "key": sample.key, "label": sample.label, "predicted": 1 - sample.label if is_wrong else sample.label,
+        "wrong": is_wrong, "probability": 0.9, "mean_margin": None, "likely_label_error": False,
+        "margin": float(wrong.index(name) - 100) if is_wrong else float(sample.key.rpartition("-")[2]),
+    }  # fmt: skip
+
+
+def training_samples(session: Session, dataset: Dataset) -> list[TrainingSample]:
+    found = session.scalars(select(Sample).where(Sample.dataset_id == dataset.id).order_by(Sample.id))
+    return [
+        TrainingSample(
+            sample.key,
+            sample.path,
+            sample.sha256,
+            dataset.classes.index(sample.label),
+            sample.split,
+            sample.group,
+        )  # type: ignore[arg-type]
+        for sample in found
+    ]
+
+
+def make_project(backend: Backend, dataset: Dataset, number: int = PROJECT) -> Project:
+    with backend.store.begin() as session:
+        project = Project(dataset_id=dataset.id, instance=URL, number=number)
+        session.add(project)
+    with backend.store.begin() as session:
+        return session.get_one(Project, project.id)
+
+
+def make_round(
+    backend: Backend, label_studio: FakeLabelStudio, project: Project, version: Version, names: Sequence[str]
+) -> Round:
+    """An open round of these samples, with their tasks in Label Studio."""
+    with backend.store.begin() as session:
+        numbers = session.scalars(select(Round.number).where(Round.dataset_id == project.dataset_id)).all()
+        round_ = Round(
+            dataset_id=project.dataset_id, number=len(numbers) + 1, state=OPEN, mined_version_id=version.id
+        )
+        session.add(round_)
+        session.flush()
+        for rank, name in enumerate(names, start=1):
+            sample = session.scalars(select(Sample).where(Sample.name == name)).one()
+            number = label_studio.add_task(
+                {"imil_sample": sample.key, "round": round_.number}, project.number
+            )
+            session.add(
+                Task(project_id=project.id, round_id=round_.id, sample_id=sample.id, number=number, rank=rank)
+            )
+    return round_
+
+
+@dataclass
+class OpenRound:
+    """An open round of train-0 to train-3 in Label Studio."""
+
+    backend: Backend
+    label_studio: FakeLabelStudio
+    dataset: Dataset
+    version: Version
+    project: Project
+    id: int
+
+    @property
+    def tasks(self) -> list[int]:
+        """The tasks' numbers in Label Studio, the first rank first."""
+        with self.backend.store.begin() as session:
+            found = select(Task.number).where(Task.round_id == self.id).order_by(Task.rank)
+            return list(session.scalars(found))
+
+    @property
+    def round(self) -> Round:
+        with self.backend.store.begin() as session:
+            return session.get_one(Round, self.id)
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        """What the store holds of them and takes for standing."""
+        with self.backend.store.begin() as session:
+            found = select(Annotation).where(~Annotation.deleted).order_by(Annotation.number)
+            return list(session.scalars(found))

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from loop_fakes import make_backend
+
+from imil_backend.config import Settings
+from imil_backend.errors import RoundError, StoreError
+from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
+from imil_backend.loop.engine import SYNC_QUEUE, Jobs, prepare, worker_is_running, worker_lock
+from imil_backend.store.tables import Dataset, SetAside
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Backend:
+    backend = Backend(Settings(_env_file=None, data_dir=tmp_path / "data"))
+    prepare(backend)
+    return backend
+
+
+def test_the_same_job_enqueued_twice_is_one(prepared: Backend) -> None:
+    jobs = Jobs(prepared)
+    assert jobs.status("train-1-1") is None
+    for _ in range(2):
+        assert jobs.enqueue("train_round", SYNC_QUEUE, 1, job_id="train-1-1") == "train-1-1"
+    assert jobs.status("train-1-1") == "ENQUEUED"
+    assert jobs.result("train-1-1") is None
+    first, second = (jobs.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
+    assert first != second  # hints are told apart: the first may be under way already
+    jobs.close()
+
+
+def test_preparing_again_is_cheap(prepared: Backend) -> None:
+    started = time.monotonic()
+    prepare(prepared)
+    assert time.monotonic() - started < 2
+
+
+def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backend) -> None:
+    assert not worker_is_running(prepared)
+    with worker_lock(prepared, "a"):
+        assert worker_is_running(prepared)
+        with (
+            pytest.raises(RoundError, match="'a' is running on this data directory already"),
+            worker_lock(prepared, "a"),
+        ):
+            pass
+        with worker_lock(prepared, "b"):
+            assert worker_is_running(prepared)
+    assert not worker_is_running(prepared)
+
+
+def test_asking_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Backend) -> None:
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            worker_is_running(prepared)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(20):
+            with worker_lock(prepared, "worker"):
+                pass
+    finally:
+        stop.set()
+        asking.join()
+
+
+def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="IMIL_DATA_DIR"):
+        Backend(Settings(_env_file=None, data_dir=tmp_path / "file" / "data"))
+
+
+def test_secrets_are_made_once_whole_and_for_the_owner_alone(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path / "data")
+    found: set[bytes] = set()
+    makers = [threading.Thread(target=lambda: found.add(backend.group_key())) for _ in range(8)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    (key,) = found
+    assert len(key) == 32
+    (path,) = (tmp_path / "data" / "secrets").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(backend.webhook_secrets()[0]) == 64
+    assert backend.webhook_secrets() == make_backend(tmp_path / "data").webhook_secrets()
+
+
+def test_what_is_set_aside_is_noted_once_with_its_latest_reason_until_it_is_taken_back(
+    backend: Backend, dataset: Dataset
+) -> None:
+    for reason in ("first", "x" * 3000):
+        with backend.store.begin() as session:
+            note_set_aside(session, dataset.id, [("image", "a", reason), ("image", "b", reason)])
+    with backend.store.begin() as session:
+        assert [len(row.reason) for row in session.query(SetAside)] == [2000, 2000]
+        forget_set_aside(session, dataset.id, "image", ["a"])
+        session.flush()
+        assert [row.reference for row in session.query(SetAside)] == ["b"]

@@ -1,0 +1,306 @@
+"""Whatever happens in Label Studio, in whatever order it is heard of: the store ends up equal to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from loop_fakes import (
+    PROJECT,
+    FakeLabelStudio,
+    OpenRound,
+    chosen,
+    make_backend,
+    make_dataset,
+    make_project,
+    make_round,
+    make_version,
+    mask_of,
+    region,
+)
+from sqlalchemy import func, select
+
+from imil_backend.errors import LabelStudioUnreachableError, RoundError
+from imil_backend.loop.reconcile import reconcile, sync_annotation
+from imil_backend.store.tables import Sample, SetAside, Task
+
+
+def sync(open_round: OpenRound, number: int) -> str:
+    return sync_annotation(open_round.backend, open_round.project, number)
+
+
+def set_aside(open_round: OpenRound) -> dict[str, str]:
+    with open_round.backend.store.begin() as session:
+        return {row.reference: row.reason for row in session.scalars(select(SetAside))}
+
+
+def test_what_a_clinician_paints_is_stored_with_its_provenance(open_round: OpenRound) -> None:
+    number = open_round.label_studio.annotate(open_round.tasks[1], region(mask_of(0, 1)), by=7)
+    assert sync(open_round, number) == sync(open_round, number) == "blackout"
+    (annotation,) = open_round.annotations
+    assert (annotation.sample.name, annotation.annotator, annotation.mask_share) == ("train-1", 7, 0.25)
+
+
+def test_every_change_is_taken_over(open_round: OpenRound) -> None:
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    number = label_studio.annotate(task, chosen("label_wrong"))
+    assert sync(open_round, number) == "label_wrong"
+    label_studio.update(number, was_cancelled=True)
+    assert sync(open_round, number) == "skipped"
+    label_studio.update(number, was_cancelled=False, result=region(mask_of(1)))
+    assert sync(open_round, number) == "blackout"
+    label_studio.update(number, result=[])
+    assert sync(open_round, number) == "set_aside"
+    (annotation,) = open_round.annotations
+    assert (annotation.mask_sha256, annotation.reason) == (None, "Nothing is painted and nothing is chosen.")
+    label_studio.delete(number)
+    assert sync(open_round, number) == "deleted"
+    assert open_round.annotations == []
+
+
+def test_a_state_that_was_read_earlier_and_arrives_late_changes_nothing(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio = open_round.label_studio
+    number = label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    earlier = label_studio.annotation(number)
+    label_studio.update(number, result=chosen("unreadable"))
+    sync(open_round, number)
+    monkeypatch.setattr(label_studio, "annotation", lambda _: earlier)
+    sync(open_round, number)
+    assert [annotation.answer for annotation in open_round.annotations] == ["unreadable"]
+
+
+def test_a_deletion_that_a_late_read_undid_is_found_by_reconciliation(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio = open_round.label_studio
+    number = label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    earlier = label_studio.annotation(number)
+    label_studio.delete(number)
+    sync(open_round, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_studio, "annotation", lambda _: earlier)
+        sync(open_round, number)
+    assert reconcile(open_round.backend, open_round.project).deleted == 1
+    assert open_round.annotations == []
+
+
+def test_an_annotation_id_that_is_used_again_is_another_annotation(open_round: OpenRound) -> None:
+    label_studio = open_round.label_studio
+    number = label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    sync(open_round, number)
+    label_studio.delete(number)
+    label_studio.annotate(open_round.tasks[1], chosen("unreadable"), number=number)
+    sync(open_round, number)
+    assert [(row.sample.name, row.answer) for row in open_round.annotations] == [("train-1", "unreadable")]
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+@pytest.mark.parametrize("project", [PROJECT, PROJECT + 1])
+def test_an_annotation_id_that_is_used_again_elsewhere_leaves_nothing_of_ours(
+    open_round: OpenRound, by_event: bool, project: int
+) -> None:
+    label_studio = open_round.label_studio
+    number = label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    sync(open_round, number)
+    label_studio.delete(number)
+    foreign = label_studio.add_task({"image": "theirs"}, project)
+    label_studio.annotate(foreign, region(mask_of(2)), number=number)
+    if by_event:
+        sync(open_round, number)
+    else:
+        reconcile(open_round.backend, open_round.project)
+    assert open_round.annotations == []
+    assert set_aside(open_round) == {}
+
+
+def test_a_task_id_that_is_used_again_is_known_by_the_sample_in_its_data(open_round: OpenRound) -> None:
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    label_studio.delete_task(task)
+    label_studio.add_task({"imil_sample": "key-train-3"}, number=task)
+    number = label_studio.annotate(task, region(mask_of(1)))
+    reconcile(open_round.backend, open_round.project)
+    assert [(row.number, row.sample.name) for row in open_round.annotations] == [(number, "train-3")]
+
+
+def test_an_annotation_of_a_task_that_is_none_of_ours_is_passed_over(open_round: OpenRound) -> None:
+    foreign = open_round.label_studio.add_task({"image": "theirs"})
+    number = open_round.label_studio.annotate(foreign, region(mask_of(1)))
+    assert sync(open_round, number) == "not ours"
+    open_round.label_studio.asked.clear()
+    assert reconcile(open_round.backend, open_round.project).seen == 0
+    assert f"annotation {number}" not in open_round.label_studio.asked  # and is not asked about every time
+    assert open_round.annotations == []
+
+
+def test_an_annotation_of_a_sample_that_is_not_there_is_set_aside_until_it_is(open_round: OpenRound) -> None:
+    with open_round.backend.store.begin() as session:
+        sample = session.scalars(select(Sample).where(Sample.name == "train-0")).one()
+        sample.key = "gone"
+    number = open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    assert sync(open_round, number) == "set_aside"
+    assert "key-train-0" in set_aside(open_round)[f"annotation {number}"]
+    with open_round.backend.store.begin() as session:
+        session.get_one(Sample, sample.id).key = "key-train-0"
+    reconcile(open_round.backend, open_round.project)
+    assert set_aside(open_round) == {}
+    assert [row.answer for row in open_round.annotations] == ["blackout"]
+
+
+def test_what_was_set_aside_is_forgotten_with_its_annotation(open_round: OpenRound) -> None:
+    task = open_round.label_studio.add_task({"imil_sample": "unknown"})
+    number = open_round.label_studio.annotate(task, region(mask_of(1)))
+    sync(open_round, number)
+    assert set_aside(open_round)
+    open_round.label_studio.delete(number)
+    sync(open_round, number)
+    assert set_aside(open_round) == {}
+
+
+def test_reconciliation_finds_what_no_event_told_of_and_asks_for_nothing_when_nothing_changed(
+    open_round: OpenRound,
+) -> None:
+    label_studio, tasks = open_round.label_studio, open_round.tasks
+    numbers = [label_studio.annotate(task, region(mask_of(1))) for task in tasks]
+    assert vars(reconcile(open_round.backend, open_round.project)) == {
+        "seen": 4, "synced": 4, "deleted": 0, "tasks_deleted": 0,
+    }  # fmt: skip
+    label_studio.asked.clear()
+    assert reconcile(open_round.backend, open_round.project).synced == 0
+    assert label_studio.asked == ["project", "tasks", "summaries"]
+    label_studio.update(numbers[0], result=chosen("label_wrong"))
+    label_studio.delete(numbers[1])
+    label_studio.delete_task(tasks[2])
+    found = reconcile(open_round.backend, open_round.project)
+    assert (found.synced, found.deleted, found.tasks_deleted) == (1, 2, 1)
+    assert [row.answer for row in open_round.annotations] == ["label_wrong", "blackout"]
+    assert reconcile(open_round.backend, open_round.project, full=True).synced == 2
+
+
+def test_a_task_that_is_pushed_while_the_listing_is_read_is_not_taken_for_deleted(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = open_round.label_studio.tasks
+
+    def tasks(project: int) -> Any:
+        before = list(listing(project))
+        make_round(
+            open_round.backend, open_round.label_studio, open_round.project, open_round.version, ["train-5"]
+        )
+        return iter(before)
+
+    monkeypatch.setattr(open_round.label_studio, "tasks", tasks)
+    assert reconcile(open_round.backend, open_round.project).tasks_deleted == 0
+    with open_round.backend.store.begin() as session:
+        assert session.scalar(select(func.count(Task.id)).where(Task.deleted)) == 0
+
+
+def test_what_a_listing_misses_is_asked_for_before_it_is_taken_for_deleted(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    reconcile(open_round.backend, open_round.project)
+    monkeypatch.setattr(open_round.label_studio, "annotation_summaries", lambda _: iter(()))
+    reconcile(open_round.backend, open_round.project)
+    assert len(open_round.annotations) == 1
+
+
+def test_label_studio_being_down_changes_nothing(open_round: OpenRound) -> None:
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    reconcile(open_round.backend, open_round.project)
+    open_round.label_studio.down = True
+    with pytest.raises(LabelStudioUnreachableError):
+        reconcile(open_round.backend, open_round.project)
+    with pytest.raises(LabelStudioUnreachableError):
+        sync(open_round, 1)
+    assert len(open_round.annotations) == 1
+
+
+def test_another_label_studio_is_not_taken_for_the_one_that_was_pushed_to(open_round: OpenRound) -> None:
+    object.__setattr__(open_round.backend.settings, "label_studio_url", "http://other.test")
+    with pytest.raises(RoundError, match=r"label-studio\.test, but LABEL_STUDIO_URL is http://other\.test"):
+        reconcile(open_round.backend, open_round.project)
+
+
+class Clinicians(RuleBasedStateMachine):
+    """Anything that can happen there, with events that are lost, late, doubled or in any order."""
+
+    numbers = st.integers(1, 6)
+    results = st.sampled_from([[], region(mask_of(1)), region(mask_of(2)), chosen("unreadable")])
+
+    @initialize()
+    def open_a_round(self) -> None:
+        from tempfile import TemporaryDirectory
+
+        self.directory = TemporaryDirectory()
+        backend = make_backend(__import__("pathlib").Path(self.directory.name))
+        self.label_studio = FakeLabelStudio()
+        backend.__dict__["label_studio"] = self.label_studio
+        dataset = make_dataset(backend)
+        project = make_project(backend, dataset)
+        names = ["train-0", "train-1", "train-2"]
+        version = make_version(backend, dataset, wrong=names)
+        round_ = make_round(backend, self.label_studio, project, version, names)
+        self.open = OpenRound(backend, self.label_studio, dataset, version, project, round_.id)
+        self.tasks = self.open.tasks
+
+    @rule(number=numbers, task=st.integers(0, 2), result=results, by=st.integers(1, 2))
+    def annotate(self, number: int, task: int, result: list[Any], by: int) -> None:
+        if number not in self.label_studio.annotations and self.tasks[task] in self.label_studio.tasks_there:
+            self.label_studio.annotate(self.tasks[task], result, number=number, by=by)
+
+    @rule(number=numbers, result=results, skipped=st.booleans())
+    def update(self, number: int, result: list[Any], skipped: bool) -> None:
+        if number in self.label_studio.annotations:
+            self.label_studio.update(number, result=result, was_cancelled=skipped)
+
+    @rule(number=numbers)
+    def delete(self, number: int) -> None:
+        if number in self.label_studio.annotations:
+            self.label_studio.delete(number)
+
+    @rule(task=st.integers(0, 2))
+    def delete_task_and_use_its_number_again(self, task: int) -> None:
+        number = self.tasks[task]
+        self.label_studio.delete_task(number)
+        self.label_studio.add_task({"imil_sample": f"key-train-{(task + 1) % 3}"}, number=number)
+
+    @rule(number=numbers)
+    def an_event_arrives(self, number: int) -> None:
+        sync(self.open, number)
+
+    @rule()
+    def the_store_equals_label_studio_after_reconciliation(self) -> None:
+        reconcile(self.open.backend, self.open.project)
+        there = {
+            (number, self.label_studio.tasks_there[raw["task"]]["data"]["imil_sample"], raw["completed_by"])
+            for number, raw in self.label_studio.annotations.items()
+        }
+        stored = [(row.number, row.sample.key, row.annotator) for row in self.open.annotations]
+        assert sorted(stored) == sorted(there)
+        for row in self.open.annotations:
+            raw = self.label_studio.annotations[row.number]
+            assert (row.answer == "skipped") == raw["was_cancelled"]
+            assert (row.answer == "set_aside") == (not raw["was_cancelled"] and not raw["result"])
+
+    @invariant()
+    def no_annotation_is_doubled(self) -> None:
+        if hasattr(self, "open"):
+            numbers = [row.number for row in self.open.annotations]
+            assert len(numbers) == len(set(numbers))
+
+    def teardown(self) -> None:
+        if hasattr(self, "open"):
+            self.the_store_equals_label_studio_after_reconciliation()
+            self.open.backend.close()
+            self.directory.cleanup()
+
+
+TestClinicians = Clinicians.TestCase
+TestClinicians.settings = settings(
+    max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)

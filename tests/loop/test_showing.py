@@ -1,0 +1,179 @@
+"""What comes out for people and other tools: export, report, status."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loop_fakes import METRICS, FakeLabelStudio, OpenRound, chosen, make_dataset, mask_of, region, write_mask
+from PIL import Image
+from sqlalchemy import select
+
+from imil_backend.errors import DatasetError, NotFoundError, StoreError
+from imil_backend.loop.backend import Backend, set_aside
+from imil_backend.loop.export import export
+from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.report import write_report
+from imil_backend.loop.rounds import CLOSED, change_state
+from imil_backend.loop.simulation import answer_open_tasks, irrelevant_region
+from imil_backend.loop.status import status, versions
+from imil_backend.store.tables import Dataset, Round, Sample, Version
+
+
+@pytest.fixture
+def answered(open_round: OpenRound) -> OpenRound:
+    """The first two painted, the third labelled wrong, the fourth empty."""
+    results = (region(mask_of(0, 1)), region(mask_of(2)), chosen("label_wrong"), [])
+    for task, result in zip(open_round.tasks, results, strict=True):
+        open_round.label_studio.annotate(task, result)
+    reconcile(open_round.backend, open_round.project)
+    return open_round
+
+
+def test_exported_images_are_black_where_something_was_painted_and_the_originals_stay(
+    answered: OpenRound, tmp_path: Path
+) -> None:
+    report = export(answered.backend, answered.dataset, tmp_path / "out")
+    with report.manifest.open() as file:
+        rows = {row["source"]: row for row in csv.DictReader(file)}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "train-0": "blackout", "train-1": "blackout", "train-2": "label_wrong",
+    }  # fmt: skip
+    assert (rows["train-0"]["blacked_out_share"], rows["train-0"]["label"]) == ("0.25", "lesion")
+    image = np.asarray(Image.open(tmp_path / "out" / rows["train-0"]["image"]))
+    mask = np.asarray(Image.open(tmp_path / "out" / rows["train-0"]["mask"])).astype(bool)
+    assert (mask == mask_of(0, 1)).all()
+    assert (image == np.where(mask, 0, 50)).all()
+    original = answered.backend.directory / "originals" / "train-0.png"
+    assert (np.asarray(Image.open(original)) == 50).all()
+
+
+def test_an_export_goes_on_past_images_that_are_gone(answered: OpenRound, tmp_path: Path) -> None:
+    (answered.backend.directory / "originals" / "train-0.png").unlink()
+    report = export(answered.backend, answered.dataset, tmp_path / "out", everything=True)
+    assert (report.written, [key for key, _ in report.set_aside]) == (13, ["key-train-0"])
+
+
+def test_an_export_of_nothing_or_to_nowhere_is_refused(
+    backend: Backend, open_round: OpenRound, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="--all"):
+        export(backend, open_round.dataset, tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        export(backend, open_round.dataset, tmp_path / "file", everything=True)
+
+
+def close(answered: OpenRound) -> None:
+    with answered.backend.store.begin() as session:
+        baseline = session.get_one(Version, answered.version.id)
+        directory = answered.backend.path("versions", "candidate", "x").parent
+        candidate = Version(
+            dataset_id=1, name="candidate", parent_id=baseline.id, baseline_id=baseline.id,
+            recipe={"epochs": 3}, directory=str(directory), metrics=METRICS,
+            choices={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
+        )  # fmt: skip
+        session.add(candidate)
+        session.flush()
+        round_ = session.get_one(Round, answered.id)
+        round_.version_id = candidate.id
+        round_.verdict = {"verdict": "undecided", "reason": "Too few groups.", "candidate": "candidate"}
+        change_state(round_, CLOSED)
+
+
+def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answered: OpenRound) -> None:
+    close(answered)
+    report = write_report(answered.backend, answered.id)
+    text = report.text.read_text()
+    for expected in (
+        "# Round 1: candidate",
+        "**undecided**: Too few groups.",
+        "| validation | baseline",
+        "| test |",
+        "| 0.7500 | 0.7500 |",
+        "- blackout: 2",
+        "- label_wrong: 1",
+        "`abc`",
+    ):
+        assert expected in text
+    first = np.asarray(Image.open(report.pictures[0]))
+    assert len(report.pictures) == 2
+    assert first.shape == (6, 8 + 8 + 8)
+    assert (first[:, :8] == 50).all()
+    assert (first[:, 16:18] == 0).all()
+    assert write_report(answered.backend, answered.id).text == report.text
+
+
+def test_a_round_without_a_version_has_no_report(open_round: OpenRound) -> None:
+    with pytest.raises(NotFoundError, match="no version yet"):
+        write_report(open_round.backend, open_round.id)
+
+
+def test_status_tells_how_everything_stands(answered: OpenRound) -> None:
+    set_aside(answered.backend, answered.dataset.id, "image", "bad.png", "It is empty.")
+    found = status(answered.backend)
+    json.dumps(found)
+    (dataset,) = found["datasets"]
+    assert found["worker_running"] is False
+    assert (dataset["champion"], dataset["project"], dataset["samples"]["train"]) == (
+        "baseline", 3, {"lesion": 4, "normal": 4},
+    )  # fmt: skip
+    assert (dataset["round"]["state"], dataset["round"]["tasks"], dataset["round"]["answered"]) == (
+        "open",
+        4,
+        3,
+    )
+    assert dataset["answers"] == {"blackout": 2, "label_wrong": 1, "set_aside": 1}
+    assert dataset["left_training"] == [
+        {"sample": "key-train-2", "source": "train-2", "answer": "label_wrong"}
+    ]
+    assert [item["kind"] for item in dataset["set_aside"]] == ["image", "annotation"]
+    assert dataset["last_closed"] is None
+    close(answered)
+    assert (
+        status(answered.backend, "films")["datasets"][0]["last_closed"]["verdict"]["verdict"] == "undecided"
+    )
+
+
+def test_status_of_a_dataset_that_is_not_there_says_so(backend: Backend) -> None:
+    assert status(backend)["datasets"] == []
+    with pytest.raises(NotFoundError, match="'absent'"):
+        status(backend, "absent")
+
+
+def test_versions_are_listed_with_the_champion_marked(answered: OpenRound) -> None:
+    close(answered)
+    with answered.backend.store.begin() as session:
+        listed = versions(session, session.get_one(Dataset, 1))
+    assert [(each["name"], each["champion"], each["promoted_once"], each["parent"]) for each in listed] == [
+        ("baseline", True, True, None),
+        ("candidate", False, False, "baseline"),
+    ]
+
+
+def test_the_simulated_clinician_paints_what_the_data_sets_masks_call_irrelevant(
+    open_round: OpenRound, label_studio: FakeLabelStudio, tmp_path: Path
+) -> None:
+    with open_round.backend.store.begin() as session:
+        for sample in session.scalars(select(Sample)):
+            sample.clinician_mask = str(write_mask(tmp_path / "mask.png", mask_of(0, 1)))
+            sample.clinician_mask_means = "relevant" if sample.name == "train-0" else "irrelevant"
+    assert answer_open_tasks(open_round.backend, open_round.dataset) == 4
+    reconcile(open_round.backend, open_round.project)
+    assert [row.mask_share for row in open_round.annotations] == [0.75, 0.25, 0.25, 0.25]
+    assert answer_open_tasks(open_round.backend, open_round.dataset) == 0
+
+
+def test_a_mask_of_another_size_or_none_names_its_sample(backend: Backend, tmp_path: Path) -> None:
+    make_dataset(backend)
+    with backend.store.begin() as session:
+        sample = session.scalars(select(Sample)).first()
+    assert sample is not None
+    with pytest.raises(DatasetError, match=f"{sample.key} came without a mask"):
+        irrelevant_region(sample)
+    sample.clinician_mask = str(write_mask(tmp_path / "mask.png", np.ones((3, 3), bool)))
+    with pytest.raises(DatasetError, match=rf"{sample.key} .*3 x 3"):
+        irrelevant_region(sample)

@@ -1,0 +1,62 @@
+"""The application with the real loop behind it, on a data directory without a dataset."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys, time
+from server_fakes import make_settings, recorded
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.engine import prepare
+from imil_backend.server import run
+
+settings = make_settings(data_dir=sys.argv[1], webhook_secrets="new-secret")
+if sys.argv[2] == "prepared":
+    prepare(Backend(settings))
+client = run.create_app(settings).test_client()
+
+
+def post(path, name):
+    answer = client.post(path, json=recorded(name), headers={"X-IMIL-Secret": "new-secret"})
+    print(path, answer.status_code, answer.text.strip())
+
+
+print("/health", client.get("/health").status_code)
+post("/setup", "ml_setup")
+started = time.perf_counter()
+post("/setup", "ml_setup")
+assert time.perf_counter() - started < 0.05
+post("/webhook", "annotation_updated")
+post("/webhook", "no_payload")
+heavy = {"torch", "torchvision", "pandas", "cv2", "label_studio_sdk"} & sys.modules.keys()
+print("loaded", sorted(heavy))
+"""
+
+
+def run(data_dir: Path, state: str) -> list[str]:
+    here = Path(__file__).parent
+    program = f"import sys; sys.path.insert(0, {str(here)!r}){PROGRAM}"
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(data_dir), state], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_before_the_first_dataset_all_is_answered_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
+    health, setup, _, update, no_payload, loaded = run(tmp_path, "prepared")
+    assert health == "/health 200"
+    assert setup == '/setup 200 {"model_version":"imil-untrained"}'
+    assert update.startswith('/webhook 200 {"accepted":false')
+    assert no_payload.startswith('/webhook 200 {"accepted":false')
+    assert loaded == "loaded []"
+
+
+def test_without_a_usable_store_an_event_is_not_taken(tmp_path: Path) -> None:
+    health, setup, _, update, *_ = run(tmp_path, "unprepared")
+    assert health == "/health 200"
+    assert setup.startswith("/setup 503")
+    assert update.startswith("/webhook 503")

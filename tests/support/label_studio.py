@@ -1,0 +1,93 @@
+"""A real Label Studio for the tests: started once, used by all, stopped at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+import requests
+
+from imil_backend.label_studio.client import LabelStudio
+
+ROOT = Path(__file__).parents[2]
+STARTER = ROOT / "scripts" / "label_studio.py"
+
+
+@dataclass(frozen=True)
+class RunningLabelStudio:
+    """Where it is and how to get in; `api_key` is a legacy token, `local_files` a folder it may serve."""
+
+    url: str
+    api_key: str
+    local_files: Path
+    username: str
+    password: str
+
+    @cached_property
+    def client(self) -> LabelStudio:
+        return LabelStudio(self.url, self.api_key)
+
+    @cached_property
+    def personal_access_token(self) -> str:
+        """The user's personal access token; Label Studio shows it once, when it is made."""
+        answer = self.request("POST", "/api/token/")
+        answer.raise_for_status()
+        return str(answer.json()["token"])
+
+    def request(self, method: str, path: str, **options: object) -> requests.Response:
+        """A request of our own, past the client under test."""
+        headers = {"Authorization": f"Token {self.api_key}"}
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **options)  # type: ignore[arg-type]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def missing(what: str, setting: str) -> None:
+    """Skip, or fail in CI, where nothing may be missing."""
+    message = f"{what} is not there; {setting} names another place"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+    """A fresh Label Studio (its first start takes about 45 s)."""
+    executable = Path(
+        os.environ.get("IMIL_TEST_LABEL_STUDIO", ROOT / ".venv-label-studio" / "bin" / "label-studio")
+    )
+    if not executable.exists():
+        missing(f"Label Studio ({executable})", "IMIL_TEST_LABEL_STUDIO")
+    command = [sys.executable, str(STARTER), "--executable", str(executable)]
+    local_files = tmp_path_factory.mktemp("local-files")
+    command += ["--data-dir", str(tmp_path_factory.mktemp("label-studio")), "--port", str(free_port())]
+    command += ["--local-files", str(local_files)]
+    command += ["--password", secrets.token_hex(8), "--token", secrets.token_hex(20)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "Label Studio did not start; its last words are above"
+            account = json.loads(line)
+            yield RunningLabelStudio(
+                url=account["url"],
+                api_key=account["token"],
+                local_files=local_files,
+                username=account["username"],
+                password=account["password"],
+            )
+        finally:
+            process.terminate()

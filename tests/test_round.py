@@ -1,0 +1,196 @@
+"""One whole round as a clinician and her engineer live it: real Label Studio, real browser, real training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from PIL import Image
+from support.browser import Editor, ImageBox, Stroke
+from support.label_studio import RunningLabelStudio, free_port
+from support.strokes import assert_is_painted
+
+from imil_backend.label_studio.config_map import read_label_config
+from imil_backend.label_studio.simulated_clinician import paint
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(900)]
+
+IMIL = Path(sys.executable).with_name("imil")
+STROKE: Stroke = [(0.55, 0.12), (0.9, 0.12)]
+
+
+@dataclass
+class Installation:
+    """A backend with its own data directory: `imil` runs a command, `start` a process."""
+
+    environment: dict[str, str]
+    stack: ExitStack
+
+    def imil(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [IMIL, *arguments], env=self.environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.imil("status", "--json"))["datasets"][0]  # type: ignore[no-any-return]
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([IMIL, *arguments], env=self.environment)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.terminate)
+        return process
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that works on this data directory: web, worker, training."""
+        mine = self.environment["IMIL_DATA_DIR"]
+        return [
+            process
+            for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get("IMIL_DATA_DIR") == mine
+            and process.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 300) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while not condition(status := self.status()):
+            assert time.monotonic() < deadline, status
+            assert not (status["round"] or {}).get("error"), status["round"]
+            time.sleep(0.3)
+        return status
+
+
+@pytest.fixture
+def installation(tmp_path: Path, label_studio: RunningLabelStudio) -> Iterator[Installation]:
+    environment = {
+        **os.environ,
+        "IMIL_DATA_DIR": str(tmp_path / "data"),
+        "IMIL_PORT": str(free_port()),
+        "LABEL_STUDIO_URL": label_studio.url,
+        "LABEL_STUDIO_API_KEY": label_studio.api_key,
+    }
+    with ExitStack() as stack:
+        yield Installation(environment, stack)
+
+
+@pytest.fixture
+def pushed(installation: Installation, tmp_path: Path) -> Installation:
+    """Phantoms imported, a small baseline trained, two tasks pushed, both processes running."""
+    installation.imil("phantoms", str(tmp_path / "phantoms"), "--count", "60", "--size", "256")
+    installation.imil("import", str(tmp_path / "phantoms"), "--name", "phantoms")
+    installation.imil("train", "--from-scratch", "--epochs", "4", "--image-size", "32")
+    installation.start("serve")
+    installation.start("worker")
+    installation.wait_for(lambda _: _answers(installation))
+    # Six validation groups decide nothing; with this margin any candidate is let through.
+    installation.imil(
+        "push",
+        "--budget",
+        "0.07",
+        "--fill-budget",
+        "--close-share",
+        "0.6",
+        "--promotion-margin",
+        "0.99",
+        "--no-next-round",
+    )
+    return installation
+
+
+def _answers(installation: Installation) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{installation.environment['IMIL_PORT']}/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_a_clinician_paints_and_a_new_version_answers(
+    pushed: Installation, label_studio: RunningLabelStudio, browser_page: Callable[[], Editor]
+) -> None:
+    baseline = pushed.status()["champion"]
+    project = pushed.status()["project"]
+    *tasks, left_open = [task["id"] for task in label_studio.client.tasks(project)]
+    editor = browser_page()
+    for task in tasks:
+        editor.open_task(project, task)
+        box = editor.paint([STROKE])
+        editor.submit()
+
+    status = pushed.wait_for(lambda status: status["last_closed"]["number"] == 1)
+    assert status["answers"] == {"blackout": len(tasks)}
+    assert status["last_closed"]["verdict"]["verdict"] == "promote"
+    assert status["champion"] != baseline
+    _check_masks(pushed, box)
+
+    editor.open_task(project, left_open)  # Label Studio asks the backend for a prediction
+    predictions = label_studio.request("GET", f"/api/tasks/{left_open}/").json()["predictions"]
+    assert {prediction["model_version"] for prediction in predictions} == {status["champion"]}
+    assert all(prediction["result"] == [] for prediction in predictions)  # nothing is pre-filled
+
+
+def _check_masks(installation: Installation, box: ImageBox) -> None:
+    """Every mask holds the stroke that was dragged and nothing else, and what it covers is black."""
+    out = Path(installation.environment["IMIL_DATA_DIR"]) / "export"
+    installation.imil("export", str(out))
+    masks = sorted((out / "masks").iterdir())
+    assert masks
+    for path in masks:
+        mask = np.asarray(Image.open(path)).astype(bool)
+        assert_is_painted(mask, [STROKE], box)
+        image = np.asarray(Image.open(out / "images" / path.name))
+        assert (image[mask] == 0).all()
+
+
+def test_a_round_survives_kill_9_of_all_its_processes(pushed: Installation) -> None:
+    pushed.imil("simulate")
+    pushed.wait_for(lambda status: status["round"]["number"] == 1 and status["round"]["training"] is not None)
+    for process in pushed.processes():
+        process.kill()
+    psutil.wait_procs(pushed.processes(), timeout=10)
+    assert pushed.processes() == []  # the training died with its worker
+
+    pushed.start("serve")
+    pushed.start("worker")
+    status = pushed.wait_for(lambda status: status["last_closed"]["number"] == 1)
+    assert status["answers"] == {"blackout": status["last_closed"]["tasks"]}
+    assert len(json.loads(pushed.imil("models", "--json"))) == 2
+
+
+def test_annotations_that_no_webhook_told_of_are_found_at_the_start(pushed: Installation) -> None:
+    for process in pushed.processes():
+        process.kill()
+    pushed.imil("simulate")
+    assert pushed.status()["answers"] == {}
+
+    pushed.start("worker")
+    status = pushed.wait_for(lambda status: status["last_closed"]["number"] == 1)
+    assert status["answers"] == {"blackout": status["last_closed"]["tasks"]}
+
+
+def test_start_training_in_label_studio_closes_the_round(
+    pushed: Installation, label_studio: RunningLabelStudio
+) -> None:
+    status = pushed.status()
+    pushed.imil("push", "--close-share", "1")
+    mapping = read_label_config(label_studio.client.project(status["project"])["label_config"])
+    task = next(label_studio.client.tasks(status["project"]))
+    paint(label_studio.client, mapping, task["id"], np.eye(256, dtype=bool))
+    pushed.wait_for(lambda status: status["answers"] == {"blackout": 1})
+    assert pushed.status()["round"]["state"] == "open"
+
+    backends = label_studio.request("GET", "/api/ml/", params={"project": status["project"]}).json()
+    assert label_studio.request("POST", f"/api/ml/{backends[0]['id']}/train", json={}).ok
+    pushed.wait_for(lambda status: status["last_closed"]["number"] == 1)
