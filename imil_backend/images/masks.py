@@ -42,6 +42,7 @@ __all__ = [
     "decode_rle",
     "dice",
     "encode_rle",
+    "mask_coverage",
     "mask_from_png",
     "mask_to_png",
 ]
@@ -150,6 +151,15 @@ def dice(one: Mask, other: Mask) -> float:
     """Agreement of two masks of one size, from 0 to 1 (Dice, 1945); two empty masks agree fully."""
     total = np.count_nonzero(one) + np.count_nonzero(other)
     return 2.0 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def mask_coverage(mask: Mask, width: int, height: int) -> NDArray[np.float32]:
+    """A mask made small: the masked share of the area under each pixel, 0..1, shape (height, width).
+
+    Pixels lie as in Pillow's resize of the image itself, so mask and image stay in register.
+    """
+    share = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(share, np.float32).clip(0, 1)
 
 
 def mask_to_png(mask: Mask) -> bytes:

@@ -150,6 +150,7 @@ def _labels(
 ) -> LabelMapping:
     meanings: dict[bool, set[str]] = {True: set(), False: set()}
     names: set[str] = set()
+    other: set[str] = set()
     aliases: dict[str, str] = {}
     for tag in root.iter():
         if tag.tag not in _PAINTING or image_name not in _targets(tag):
@@ -163,6 +164,8 @@ def _labels(
             for meaning, wanted in ((True, irrelevant), (False, relevant)):
                 if known & wanted:
                     meanings[meaning].add(value)
+            if not known & (irrelevant | relevant):
+                other.add(value)
     if not meanings[True] and not meanings[False]:
         names.clear()  # it paints, but nothing that means anything here
     return LabelMapping(
@@ -170,6 +173,7 @@ def _labels(
         from_names=frozenset(names),
         irrelevant=frozenset(meanings[True]),
         relevant=frozenset(meanings[False]),
+        other=frozenset(other),
         aliases=aliases,
     )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, MaskError, NotFoundError
 from imil_backend.images.blackout import black_out
+from imil_backend.images.masks import mask_coverage
 from imil_backend.images.reading import read_image
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.blackouts import load_mask, sample_states
@@ -23,7 +23,9 @@ from imil_backend.loop.policy import policy_of
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
 
 PICTURES = 4
-GAP = 8  # white pixels between original and blackout
+PANEL = 512  # pixels, the height of a panel
+GAP = 8  # white pixels between panels
+PAINT, PAINT_OPACITY = (229, 72, 77), 0.5
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
 
 
@@ -69,7 +71,7 @@ def _text(session: Session, round_: Round, version: Version, pictures: list[Path
         "",
         "## What was answered",
         "",
-        *(f"- {answer}: {count}" for answer, count in sorted(_answers(session, round_).items())),
+        *_answers(session, round_),
         f"- {version.blacked_out} training samples are blacked out in all",
         "",
         "## How it was trained",
@@ -107,13 +109,18 @@ def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _answers(session: Session, round_: Round) -> Counter[str]:
-    found = select(Annotation.answer).join(Annotation.task)
-    return Counter(session.scalars(found.where(Task.round_id == round_.id, ~Annotation.deleted)))
+def _answers(session: Session, round_: Round) -> list[str]:
+    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
+    annotations = session.scalars(found).all()
+    counts = Counter(annotation.answer for annotation in annotations)
+    lines = [f"- {answer}: {count}" for answer, count in sorted(counts.items())]
+    if simulated := sum(annotation.simulated for annotation in annotations):
+        lines.append(f"- {simulated} of these are by the **simulated clinician**: no person painted them")
+    return lines
 
 
 def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:
-    """The most instructive mispredictions, each beside its blackout; unreadable ones are left out."""
+    """The most instructive mispredictions with their blackouts; unreadable ones are left out."""
     dataset = session.get_one(Dataset, round_.dataset_id)
     states = sample_states(backend, session, dataset)
     tasks = session.scalars(select(Task).where(Task.round_id == round_.id).order_by(Task.rank))
@@ -123,21 +130,33 @@ def _pictures(backend: Backend, session: Session, round_: Round, directory: Path
         if len(pictures) == PICTURES or state is None or state.mask_sha256 is None:
             continue
         try:
-            image = _side_by_side(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
+            picture = _side_by_side(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
         except (ImageError, MaskError):
             continue
         path = directory / f"before-after-{len(pictures) + 1}.png"
-        Image.fromarray(image).save(path)
+        picture.save(path)
         pictures.append(path)
     return pictures
 
 
-def _side_by_side(backend: Backend, sample: Sample, mask_sha256: str, fill: str) -> npt.NDArray[np.uint8]:
-    """Original and blackout, shape (height, 2 * width + GAP) or with three channels behind."""
+def _side_by_side(backend: Backend, sample: Sample, mask_sha256: str, fill: str) -> Image.Image:
+    """Three panels, at most PANEL pixels high: the original, what was painted, the blackout."""
     settings = backend.settings
-    before = read_image(
+    image = read_image(
         Path(sample.path), max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
     )
-    after = black_out(before, load_mask(backend, mask_sha256, sample), fill)
-    gap = np.full((before.shape[0], GAP, *before.shape[2:]), 255, np.uint8)
-    return np.concatenate([before, gap, after], axis=1)
+    mask = load_mask(backend, mask_sha256, sample)
+    height = min(sample.height, PANEL)
+    width = max(1, round(sample.width * height / sample.height))
+    before, after = (
+        Image.fromarray(each).convert("RGB").resize((width, height), Image.Resampling.BOX)
+        for each in (image, black_out(image, mask, fill))
+    )
+    tint = PAINT_OPACITY * 255 * mask_coverage(mask, width, height)
+    painted = Image.composite(
+        Image.new("RGB", before.size, PAINT), before, Image.fromarray(tint.astype(np.uint8))
+    )
+    panels = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
+    for place, panel in enumerate((before, painted, after)):
+        panels.paste(panel, (place * (width + GAP), 0))
+    return panels

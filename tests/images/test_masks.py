@@ -29,6 +29,7 @@ from imil_backend.images.masks import (
     combine_masks,
     dice,
     encode_rle,
+    mask_coverage,
     mask_from_png,
     mask_to_png,
 )
@@ -480,3 +481,17 @@ def test_results_that_are_none_raise_nothing_but_our_errors(result):
         assert not mask_of(*result).any()
     except MaskError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(7, 9, (3, 2)), (64, 48, (16, 16)), (101, 33, (10, 11))]
+)
+def test_a_small_mask_says_how_much_of_each_pixel_is_masked(
+    height: int, width: int, size: tuple[int, int]
+) -> None:
+    mask = np.random.default_rng(height).random((height, width)) < 0.4
+    picture = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    coverage = mask_coverage(mask, *size)
+    assert coverage.shape == (size[1], size[0])
+    assert abs(coverage * 255 - np.asarray(picture, float)).max() <= 1  # in register with the image
+    assert coverage.mean() == pytest.approx(mask.mean(), abs=0.02)
