@@ -41,9 +41,7 @@ class Quickstart:
     def run(self) -> None:
         """From nothing, or from where it was, to an open round; with --simulate to a closed one."""
         say("Starting Label Studio (its first start makes the database and takes about a minute)")
-        label_studio = self.children.start(
-            "label-studio", label_studio_command(self.options), says_ready=True
-        )
+        label_studio = self.children.start("label-studio", self.label_studio_command(), says_ready=True)
         if self.state()["champion"] is None:
             self.import_data()
             self.fetch_weights()
@@ -67,6 +65,12 @@ class Quickstart:
         self.show_outcome()
 
     # --- the steps ---------------------------------------------------------------------------------
+
+    def label_studio_command(self) -> list[str | Path]:
+        """Starts Label Studio; password and token are in the environment, which other users cannot read."""
+        places = ["--executable", LABEL_STUDIO, "--data-dir", self.options.directory / "label_studio"]
+        port = ["--port", self.environment["LABEL_STUDIO_PORT"]]
+        return [sys.executable, ROOT / "scripts" / "label_studio.py", *places, *port, "--username", USERNAME]
 
     def import_data(self) -> None:
         """Import the user's data, or phantoms."""
@@ -278,21 +282,6 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def label_studio_command(options: argparse.Namespace) -> list[str | Path]:
-    """Starts Label Studio; password and token are in the environment, which others cannot list."""
-    starter = ROOT / "scripts" / "label_studio.py"
-    places = ["--executable", LABEL_STUDIO, "--data-dir", options.directory / "label_studio"]
-    return [
-        sys.executable,
-        starter,
-        *places,
-        "--port",
-        str(options.label_studio_port),
-        "--username",
-        USERNAME,
-    ]
 
 
 def main() -> int:

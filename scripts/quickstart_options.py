@@ -107,19 +107,26 @@ def given(options: argparse.Namespace, *names: str) -> list[str]:
 
 
 def remember(options: argparse.Namespace) -> dict[str, str]:
-    """The settings of this directory: made once, kept in its `.env`, which `imil` reads there too."""
+    """The settings of this directory: made once, kept in its `.env`, which `imil` reads there too.
+
+    The ports are kept as well: Label Studio knows the backend, and the backend Label Studio, by its address.
+
+    Raises:
+        QuickstartError: another program listens on one of the ports.
+    """
     path = options.directory / ".env"
     lines = path.read_text().splitlines() if path.exists() else []
     kept = dict(line.split("=", 1) for line in lines)
-    options.label_studio_port = int(
-        kept.get("LABEL_STUDIO_PORT") or options.label_studio_port or a_port(8080)
-    )
-    port = kept.get("IMIL_PORT") or options.port or a_port(9090)
+    label_studio_port = int(kept.get("LABEL_STUDIO_PORT") or options.label_studio_port or a_port(8080))
+    port = int(kept.get("IMIL_PORT") or options.port or a_port(9090))
+    for each in (label_studio_port, port):
+        if is_taken(each):
+            raise QuickstartError(f"Port {each} is in use by another program; stop that one first.")
     settings = {
         "IMIL_DATA_DIR": str(options.directory / "imil_data"),
         "IMIL_PORT": str(port),
-        "LABEL_STUDIO_URL": f"http://127.0.0.1:{options.label_studio_port}",
-        "LABEL_STUDIO_PORT": str(options.label_studio_port),
+        "LABEL_STUDIO_URL": f"http://127.0.0.1:{label_studio_port}",
+        "LABEL_STUDIO_PORT": str(label_studio_port),
         "LABEL_STUDIO_API_KEY": kept.get("LABEL_STUDIO_API_KEY") or secrets.token_hex(20),
         "LABEL_STUDIO_PASSWORD": kept.get("LABEL_STUDIO_PASSWORD") or secrets.token_urlsafe(9),
     }
@@ -133,10 +140,10 @@ def remember(options: argparse.Namespace) -> dict[str, str]:
 
 def a_port(preferred: int) -> int:
     """The usual port if nobody listens on it, else a free one."""
-    return free_port() if answers_at(preferred) else preferred
+    return free_port() if is_taken(preferred) else preferred
 
 
-def answers_at(port: int) -> bool:
+def is_taken(port: int) -> bool:
     """Whether something listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

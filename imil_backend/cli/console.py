@@ -142,6 +142,11 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bars.stop()
 
 
+def say(text: str) -> None:
+    """Print a line, with markup but never wrapped: paths and commands are copied from it."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """JSON on standard output, for programs."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

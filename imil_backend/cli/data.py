@@ -18,6 +18,7 @@ from imil_backend.cli.console import (
     open_backend,
     print_json,
     progress_bar,
+    say,
     table,
 )
 
@@ -92,7 +93,7 @@ def import_(
         what = "They are trained on all the same." if keep_leaking else "They leave training."
         console.print(f"{len(report.leaking)} samples have a group that is in the test split too. {what}")
     for reference, reason in report.set_aside[:SHOWN]:
-        console.print(f"[yellow]Set aside[/] {escape(reference)}: {escape(reason)}", highlight=False)
+        say(f"[yellow]Set aside[/] {escape(reference)}: {escape(reason)}")
     if len(report.set_aside) > SHOWN:
         console.print(f"... and {len(report.set_aside) - SHOWN} more; `imil status --json` lists all.")
 
@@ -112,7 +113,7 @@ def phantoms(
 
     with progress_bar("Drawing phantoms") as progress:
         index = write_phantoms(directory, count, size=size, seed=seed, progress=progress)
-    console.print(f"{count} phantoms in {index}. Import them: imil import {index.parent}", highlight=False)
+    say(f"{count} phantoms in {index}. Import them: imil import {index.parent}")
 
 
 @command("weights")
@@ -133,7 +134,7 @@ def weights(
     with open_backend(context) as backend:
         path = fetch_weights(source, weights_directory(backend), errors.print)
         select_weights(backend, path)
-    console.print(f"The next baseline starts from {path}.", highlight=False)
+    say(f"The next baseline starts from {path}.")
 
 
 @command("export")
@@ -155,5 +156,5 @@ def export(
         with progress_bar("Writing") as progress:
             report = export_samples(backend, found, directory, everything=everything, progress=progress)
     for key, reason in report.set_aside:
-        console.print(f"[yellow]Set aside[/] {key}: {escape(reason)}", highlight=False)
-    console.print(f"{report.written} samples written; the manifest is {report.manifest}.", highlight=False)
+        say(f"[yellow]Set aside[/] {key}: {escape(reason)}")
+    say(f"{report.written} samples written; the manifest is {report.manifest}.")

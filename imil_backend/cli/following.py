@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from imil_backend.cli.console import console, errors
+from imil_backend.cli.console import errors, say
 from imil_backend.cli.showing import show_versions
 from imil_backend.errors import RoundError, TrainingFailedError
 from imil_backend.loop.engine import FINISHED, Jobs, worker_is_running
@@ -65,6 +65,10 @@ def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
                 current = session.get_one(Round, round_id)
             if current.state != TRAINING and current.version_id is not None:
                 return  # what the workflow does after the verdict is not waited for here
+            if not worker_is_running(backend):
+                raise RoundError(
+                    "The worker has ended. Start it again (`imil worker`), or give this command again."
+                )
             if progress := training_progress(backend, current):
                 bars.update(bar, **_described(progress))
             time.sleep(POLL_SECONDS)
@@ -92,6 +96,6 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
         verdict = round_.verdict
     show_versions([each for each in listed if each["name"] in names], "On the validation split")
     words = {"promote": "Promoted", "reject": "Not promoted", "undecided": "Not promoted: undecided"}
-    console.print(f"{words[verdict['verdict']]}. {verdict['reason']}", highlight=False)
+    say(f"{words[verdict['verdict']]}. {verdict['reason']}")
     if verdict["verdict"] == "undecided":
-        console.print(f"The word is yours: imil promote {verdict['candidate']}", highlight=False)
+        say(f"The word is yours: imil promote {verdict['candidate']}")

@@ -15,6 +15,7 @@ from imil_backend.cli.console import (
     metric,
     open_backend,
     print_json,
+    say,
     table,
 )
 
@@ -95,7 +96,7 @@ def report(
             raise NotFoundError("There is no such closed round; `imil status` says how things stand.")
         written = write_report(backend, round_.id)
     for path in (written.text, *written.pictures):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        say(str(path))
 
 
 @command("status")

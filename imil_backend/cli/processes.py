@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from imil_backend.cli.console import command, console, open_backend, settings_of
+from imil_backend.cli.console import command, open_backend, say, settings_of
 
 
 @command("serve")
@@ -45,7 +45,7 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with open_backend(context) as backend, running(backend, worker_id):
-        console.print(f"Worker {worker_id!r} is running on {settings_of(context).data_dir}.", highlight=False)
+        say(f"Worker {worker_id!r} is running on {settings_of(context).data_dir}.")
         stop.wait()
         # A training that is under way ends with this process, and goes on from its last epoch.
         os._exit(0)

@@ -15,6 +15,7 @@ from imil_backend.cli.console import (
     errors,
     open_backend,
     progress_bar,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class Annotators(str, Enum):
     UNION = "union"
     INTERSECTION = "intersection"
     MAJORITY = "majority"
+
+
+class Fill(str, Enum):
+    """What painted pixels become."""
+
+    BLACK = "black"
+    MEAN = "mean"
+    NOISE = "noise"
+    BLUR = "blur"
 
 
 @command("train")
@@ -171,6 +181,7 @@ def push(
     annotators: Annotated[
         Annotators | None, typer.Option(help="Whose masks count when several painted one task.")
     ] = None,
+    fill: Annotated[Fill | None, typer.Option(help="What painted pixels become (black).")] = None,
     fill_budget: Annotated[
         bool | None, typer.Option(help="Fill the budget with the least certain if fewer are wrong.")
     ] = None,
@@ -203,6 +214,7 @@ def push(
         "close_share": close_share,
         "close_after_hours": close_after_hours,
         "annotators": annotators.value if annotators else None,
+        "fill": fill.value if fill else None,
         "fill_budget": fill_budget,
         "class_quota": class_quota,
         "repeat": repeat,
@@ -234,13 +246,12 @@ def push(
         with progress_bar("Pushing") as progress:
             count = push_round(backend, round_.id, progress)
     number = connection.project.number
-    console.print(f"Round {round_.number} is open: {count} tasks in project {number}.", highlight=False)
-    console.print(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1", highlight=False)
+    say(f"Round {round_.number} is open: {count} tasks in project {number}.")
+    say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if connection.problem:
-        console.print(
+        say(
             f"[yellow]The ML backend was not registered:[/] {connection.problem} Start `imil serve` and push "
-            "again; the webhook is there, and tasks can be answered meanwhile.",
-            highlight=False,
+            "again; the webhook is there, and tasks can be answered meanwhile."
         )
 
 
@@ -250,10 +261,9 @@ def _say_what_would_be_pushed(backend: Backend, dataset: Dataset, project: int |
     with backend.store.begin() as session:
         kept = project_of(session, dataset.id)
     where = f"project {kept.number}" if kept else f"project {project}" if project else "a new project"
-    console.print(
+    say(
         f"Would push {count} tasks to {where} on {backend.settings.label_studio_url}, and register there the "
-        f"webhook {backend.settings.own_url}/webhook and the ML backend {backend.settings.own_url}.",
-        highlight=False,
+        f"webhook {backend.settings.own_url}/webhook and the ML backend {backend.settings.own_url}."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from imil_backend.cli.console import console, metric, table
+from imil_backend.cli.console import console, metric, say, table
 
 METRICS = ("accuracy", "balanced_accuracy", "auc")
 SHOWN = 20  # items set aside; the rest is in the JSON
@@ -29,7 +29,7 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     console.print(samples)
     if dataset["leaking"]:
         console.print(f"{dataset['leaking']} samples leave training: their group is in the test split too.")
-    console.print(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}", highlight=False)
+    say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     closed = dataset["last_closed"]
     if closed and closed["number"] != dataset["round"]["number"]:
@@ -39,12 +39,13 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     if dataset["answers"]:
         answers = ", ".join(f"{count} {name}" for name, count in sorted(dataset["answers"].items()))
         console.print(f"Annotations: {answers}")
+    if agreement := dataset["agreement"]:
+        samples, dice = agreement["samples"], agreement["dice"]
+        console.print(f"Agreement between annotators: Dice {dice:.2f} over {samples} samples")
     for item in dataset["left_training"][:SHOWN]:
-        console.print(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}", highlight=False)
+        say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
     for item in dataset["set_aside"][:SHOWN]:
-        console.print(
-            f"[yellow]Set aside[/] {escape(item['reference'])}: {escape(item['reason'])}", highlight=False
-        )
+        say(f"[yellow]Set aside[/] {escape(item['reference'])}: {escape(item['reason'])}")
     more = max(len(dataset["set_aside"]) - SHOWN, 0) + max(len(dataset["left_training"]) - SHOWN, 0)
     if more:
         console.print(f"... and {more} more; `imil status --json` lists all.")
@@ -60,7 +61,7 @@ def _show_round(round_: dict[str, Any]) -> None:
             f"{progress['done']} of {progress['total']} images, {progress['images_per_second']:.0f} images/s"
         )
     if round_["error"]:
-        console.print(f"  [red]{escape(round_['error'])}[/]", highlight=False)
+        say(f"  [red]{escape(round_['error'])}[/]")
     if round_["verdict"]:
         console.print(f"  Verdict: {round_['verdict']['verdict']}. {round_['verdict']['reason']}")
 

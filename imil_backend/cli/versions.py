@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from imil_backend.cli.console import DatasetOption, JsonOption, command, console, open_backend, print_json
+from imil_backend.cli.console import (
+    DatasetOption,
+    JsonOption,
+    command,
+    open_backend,
+    print_json,
+    say,
+)
 
 
 @command("models")
@@ -37,7 +44,7 @@ def promote(
 
     with open_backend(context) as backend, backend.store.begin() as session:
         changed = make_champion(session, find_version(session, version), "person", reason)
-    console.print(f"{version} is {'now' if changed else 'already'} the champion.", highlight=False)
+    say(f"{version} is {'now' if changed else 'already'} the champion.")
 
 
 @command("rollback")
@@ -48,4 +55,4 @@ def rollback(context: typer.Context, dataset: DatasetOption = None) -> None:
 
     with open_backend(context) as backend, backend.store.begin() as session:
         version = roll_back(session, find_dataset(session, dataset))
-    console.print(f"{version.name} is the champion again.", highlight=False)
+    say(f"{version.name} is the champion again.")

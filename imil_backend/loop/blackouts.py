@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import MaskError
-from imil_backend.images.masks import combine_masks, mask_from_png, mask_to_png
+from imil_backend.images.masks import combine_masks, dice, mask_from_png, mask_to_png
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.files import write_atomically
 from imil_backend.loop.policy import policy_of
@@ -88,32 +89,47 @@ def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[
     return states
 
 
-def _answers(session: Session, dataset_id: int) -> dict[int, list[Annotation]]:
-    """The answers to each sample, oldest first."""
+def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
+    """Keep with a sample how far its annotators agree: the mean Dice between their masks."""
+    sample = session.get_one(Sample, sample_id)
+    answers = _answers(session, sample.dataset_id, sample_id).get(sample_id, [])
+    masks = [_load(backend, answer) for answer in _of_annotators(answers)]
+    pairs = [dice(one, other) for one, other in combinations(masks, 2)]
+    sample.agreement = sum(pairs) / len(pairs) if pairs else None
+
+
+def _answers(session: Session, dataset_id: int, sample_id: int | None = None) -> dict[int, list[Annotation]]:
+    """The answers to each sample, or to this one, oldest first."""
     answers: dict[int, list[Annotation]] = defaultdict(list)
-    found = session.scalars(
+    found = (
         select(Annotation)
         .join(Annotation.sample)
         .where(Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
-    for annotation in found:
+    if sample_id is not None:
+        found = found.where(Annotation.sample_id == sample_id)
+    for annotation in session.scalars(found):
         answers[annotation.sample_id].append(annotation)
     return answers
 
 
+def _of_annotators(answers: list[Annotation]) -> list[Annotation]:
+    """The latest answer of each annotator, of those that leave the sample in training."""
+    latest = {answer.annotator: answer for answer in answers if answer.answer not in LEAVES_TRAINING}
+    return list(latest.values())
+
+
 def _mask(backend: Backend, answers: list[Annotation], annotators: str) -> str | None:
-    by_annotator = {
-        answer.annotator: answer for answer in answers if answer.answer not in LEAVES_TRAINING
-    }  # the latest of each, since answers are in order
-    if annotators == "latest" or len(by_annotator) == 1:
+    painted = _of_annotators(answers)
+    if annotators == "latest" or len(painted) == 1:
         return answers[-1].mask_sha256
-    sample = answers[-1].sample
-    masks = [
-        load_mask(backend, answer.mask_sha256, sample)
-        if answer.mask_sha256
-        else np.zeros((sample.height, sample.width), bool)
-        for answer in by_annotator.values()
-    ]
-    combined = combine_masks(masks, annotators)
+    combined = combine_masks([_load(backend, answer) for answer in painted], annotators)
     return save_mask(backend, combined) if combined.any() else None
+
+
+def _load(backend: Backend, answer: Annotation) -> npt.NDArray[np.bool_]:
+    sample = answer.sample
+    if answer.mask_sha256 is None:
+        return np.zeros((sample.height, sample.width), bool)
+    return load_mask(backend, answer.mask_sha256, sample)

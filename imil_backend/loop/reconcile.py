@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import LabelStudioError, RoundError
 from imil_backend.label_studio.annotations import Reading, read_annotation
 from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
+from imil_backend.label_studio.simulated_clinician import META
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
-from imil_backend.loop.blackouts import save_mask
+from imil_backend.loop.blackouts import note_agreement, save_mask
 from imil_backend.store.database import hold
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -84,7 +85,8 @@ def sync_annotation(
     if raw is None or label_studio_task is None or raw.get("project", project.number) != project.number:
         # Deleted; another project may have been given its id since.
         with backend.store.begin() as session:
-            _forget(session, project, number)
+            for sample_id in _forget(session, project, number):
+                note_agreement(backend, session, sample_id)
         return "deleted"
     task_data = label_studio_task["data"]
     with backend.store.begin() as session:
@@ -96,6 +98,8 @@ def sync_annotation(
     mask = save_mask(backend, reading.mask) if reading.mask is not None else None
     with backend.store.begin() as session:
         _store(session, project, task, raw, reading, mask, task_updated_at)
+        session.flush()
+        note_agreement(backend, session, sample.id)
     return reading.answer.value
 
 
@@ -198,6 +202,7 @@ def _store(
     annotation.task_id = task.id
     annotation.sample_id = task.sample_id
     annotation.annotator = raw.get("completed_by")
+    annotation.simulated = _is_simulated(raw)
     annotation.answer = reading.answer.value
     annotation.mask_sha256 = mask_sha256
     annotation.mask_share = None if reading.mask is None else round(float(reading.mask.mean()), 4)
@@ -207,11 +212,20 @@ def _store(
     annotation.synced_at = now()
 
 
-def _forget(session: Session, project: Project, number: int) -> None:
+def _is_simulated(raw: Mapping[str, Any]) -> bool:
+    regions = raw["result"] if isinstance(raw.get("result"), list) else []
+    return any(isinstance(region, Mapping) and region.get("meta") == META for region in regions)
+
+
+def _forget(session: Session, project: Project, number: int) -> list[int]:
+    """Mark an annotation as deleted; the ids of the samples that it was of."""
     hold(session, project)
     forget_set_aside(session, project.dataset_id, "annotation", [_reference(number)])
-    for annotation in session.scalars(_standing(project).where(Annotation.number == number)):
+    gone = session.scalars(_standing(project).where(Annotation.number == number)).all()
+    for annotation in gone:
         annotation.deleted = True
+    session.flush()
+    return [annotation.sample_id for annotation in gone]
 
 
 def _reference(number: int) -> str:

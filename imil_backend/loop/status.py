@@ -75,6 +75,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "round": _round(backend, session, round_) if round_ else None,
         "last_closed": _round(backend, session, closed) if closed else None,
         "answers": dict(_answers(session, dataset)),
+        "agreement": _agreement(session, dataset),
         "left_training": _left_training(session, dataset),
         "set_aside": _set_aside(session, dataset),
     }
@@ -108,6 +109,13 @@ def _standing(session: Session, dataset: Dataset) -> list[Annotation]:
 
 def _answers(session: Session, dataset: Dataset) -> Counter[str]:
     return Counter(annotation.answer for annotation in _standing(session, dataset))
+
+
+def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
+    """The mean Dice between annotators, over the samples that several of them answered."""
+    agreed = select(func.count(Sample.agreement), func.avg(Sample.agreement))
+    samples, mean = session.execute(agreed.where(Sample.dataset_id == dataset.id)).one()
+    return {"samples": samples, "dice": float(mean)} if samples else None
 
 
 def _left_training(session: Session, dataset: Dataset) -> list[dict[str, str]]:

@@ -89,6 +89,7 @@ class Sample(Base):
     leaking: Mapped[bool] = mapped_column(default=False)  # its group is in the given test split too
     clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone
     clinician_mask_means: Mapped[str] = mapped_column(String(10), default="relevant")
+    agreement: Mapped[float | None]  # mean Dice between its annotators' masks, 0..1; None with one of them
     imported_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -199,6 +200,7 @@ class Annotation(Base):
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
     annotator: Mapped[int | None]  # the user's id in Label Studio
+    simulated: Mapped[bool] = mapped_column(default=False)  # painted by the simulated clinician
     answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     mask_share: Mapped[float | None]  # of the image's pixels, 0..1

@@ -219,7 +219,7 @@ def region(mask: Any) -> list[dict[str, Any]]:
             return 1
 
     paint(Catcher(), MAPPING, 1, np.asarray(mask, bool))  # type: ignore[arg-type]
-    return results
+    return [{name: value for name, value in item.items() if name != "meta"} for item in results]
 
 
 def chosen(meaning: str) -> list[dict[str, Any]]:

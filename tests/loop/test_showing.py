@@ -88,6 +88,7 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
     close(answered)
     report = write_report(answered.backend, answered.id)
     text = report.text.read_text()
+    assert "simulated" not in text
     for expected in (
         "# Round 1: candidate",
         "**undecided**: Too few groups.",
@@ -99,11 +100,11 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
         "`abc`",
     ):
         assert expected in text
-    first = np.asarray(Image.open(report.pictures[0]))
     assert len(report.pictures) == 2
-    assert first.shape == (6, 8 + 8 + 8)
-    assert (first[:, :8] == 50).all()
-    assert (first[:, 16:18] == 0).all()
+    panels = np.asarray(Image.open(report.pictures[0]))
+    assert (panels[:, :8] == 50).all()  # as it was
+    assert (panels[:, -8:-6] == 0).all()  # as training sees it now
+    assert (panels[:, -6:] == 50).all()
     assert write_report(answered.backend, answered.id).text == report.text
 
 
@@ -165,6 +166,9 @@ def test_the_simulated_clinician_paints_what_the_data_sets_masks_call_irrelevant
     reconcile(open_round.backend, open_round.project)
     assert [row.mask_share for row in open_round.annotations] == [0.75, 0.25, 0.25, 0.25]
     assert answer_open_tasks(open_round.backend, open_round.dataset) == 0
+    close(open_round)
+    report = write_report(open_round.backend, open_round.id).text.read_text()
+    assert "4 of these are by the **simulated clinician**" in report
 
 
 def test_a_mask_of_another_size_or_none_names_its_sample(backend: Backend, tmp_path: Path) -> None:
@@ -177,3 +181,16 @@ def test_a_mask_of_another_size_or_none_names_its_sample(backend: Backend, tmp_p
     sample.clinician_mask = str(write_mask(tmp_path / "mask.png", np.ones((3, 3), bool)))
     with pytest.raises(DatasetError, match=rf"{sample.key} .*3 x 3"):
         irrelevant_region(sample)
+
+
+def test_annotators_of_one_sample_agree_as_far_as_their_masks_overlap(open_round: OpenRound) -> None:
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(0, 1)), by=1)
+    second = open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1, 2)), by=2)
+    reconcile(open_round.backend, open_round.project)
+    (dataset,) = status(open_round.backend)["datasets"]
+    assert dataset["agreement"] == {"samples": 1, "dice": 0.5}
+
+    open_round.label_studio.delete(second)
+    reconcile(open_round.backend, open_round.project)
+    (dataset,) = status(open_round.backend)["datasets"]
+    assert dataset["agreement"] is None

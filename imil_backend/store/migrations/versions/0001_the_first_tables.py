@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.Column("leaking", sa.Boolean(), nullable=False),
         sa.Column("clinician_mask", sa.String(length=4000), nullable=True),
         sa.Column("clinician_mask_means", sa.String(length=10), nullable=False),
+        sa.Column("agreement", sa.Double(), nullable=True),
         sa.Column("imported_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["dataset_id"],
@@ -202,6 +203,7 @@ def upgrade() -> None:
         sa.Column("task_id", sa.Integer(), nullable=False),
         sa.Column("sample_id", sa.Integer(), nullable=False),
         sa.Column("annotator", sa.Integer(), nullable=True),
+        sa.Column("simulated", sa.Boolean(), nullable=False),
         sa.Column("answer", sa.String(length=20), nullable=False),
         sa.Column("mask_sha256", sa.String(length=64), nullable=True),
         sa.Column("mask_share", sa.Double(), nullable=True),
