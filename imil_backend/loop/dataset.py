@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import DatasetError, ImageError
+from imil_backend.errors import DatasetError, ImageError, MaskError
+from imil_backend.images.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.sources import Columns, Row, Source, read_source
@@ -123,14 +124,19 @@ def _look_at(
         try:
             if row.mask and not row.mask.is_file():
                 return row, f"Its mask {row.mask.name} is not there."
-            return row, inspect_image(
+            info = inspect_image(
                 row.image,
                 max_bytes=limits.max_image_bytes,
                 max_pixels=limits.max_image_pixels,
                 group_key=group_key,
             )
+            if row.mask:
+                mask_from_png(row.mask, info.width, info.height)
+            return row, info
         except ImageError as error:
             return row, str(error)
+        except MaskError as error:
+            return row, f"Its mask {row.mask and row.mask.name} cannot be used: {error}"
 
     with ThreadPoolExecutor(READERS) as pool:
         waiting = iter(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ SQLITE_FILE = "imil.sqlite"
 
 def database_url(data_dir: Path, configured: str | None) -> str:
     """The SQLAlchemy URL: the configured one, or SQLite in the data directory."""
-    return configured or f"sqlite:///{(data_dir / SQLITE_FILE).absolute()}"
+    if configured is None:
+        return f"sqlite:///{(data_dir / SQLITE_FILE).absolute()}"
+    # The driver that DBOS brings along; SQLAlchemy's own choice would be another.
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", configured)
 
 
 class Store:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from loop_fakes import mask_of, write_image, write_mask
 from sqlalchemy import select
@@ -113,8 +114,13 @@ def test_images_that_were_moved_are_found_at_their_new_place(
     assert all(Path(sample.path).is_file() for sample in stored(backend).values())
 
 
+def rows_of(films: Path) -> list[str]:
+    """A CSV's rows without masks."""
+    return [f"{path.relative_to(films)},{path.parent.name},," for path in sorted(films.rglob("*.png"))]
+
+
 def test_masks_may_come_with_a_later_import_and_a_missing_one_is_told(backend: Backend, films: Path) -> None:
-    rows = [f"{path.relative_to(films)},{path.parent.name},," for path in sorted(films.rglob("*.png"))]
+    rows = rows_of(films)
     table = csv_of(films, *(f"{row}," for row in rows))
     import_dataset(backend, table)
     mask = write_mask(films / "mask.png", mask_of(1))
@@ -123,6 +129,15 @@ def test_masks_may_come_with_a_later_import_and_a_missing_one_is_told(backend: B
     assert report.set_aside == ((rows[0].split(",")[0], "Its mask absent.png is not there."),)
     sample = stored(backend)[rows[1].split(",")[0]]
     assert (sample.clinician_mask, sample.clinician_mask_means) == (str(mask), "irrelevant")
+
+
+def test_a_mask_of_another_size_is_set_aside_with_its_image(backend: Backend, films: Path) -> None:
+    rows = rows_of(films)
+    PIL.Image.new("1", (5, 3)).save(films / "small.png")
+    table = csv_of(films, f"{rows[0]},small.png", *(f"{row}," for row in rows[1:]))
+    (reference, reason), *others = import_dataset(backend, table).set_aside
+    assert (reference, others) == (rows[0].split(",")[0], [])
+    assert "small.png" in reason and "5 x 3" in reason
 
 
 def test_a_limit_draws_the_same_images_each_time_and_more_when_it_grows(

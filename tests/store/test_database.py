@@ -118,3 +118,9 @@ def test_whoever_holds_a_project_is_not_overtaken(store: Store) -> None:
         thread.join()
     with store.begin() as session:
         assert session.scalars(select(Dataset)).one().policy == {"count": 8}
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_is_reached_through_the_installed_driver(tmp_path: Path, scheme: str) -> None:
+    url = database_url(tmp_path, f"{scheme}://me:secret@db.example.org/imil")
+    assert url == "postgresql+psycopg://me:secret@db.example.org/imil"
