@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle  # for its error only
 import zipfile
 from pathlib import Path
@@ -11,18 +10,15 @@ from typing import Any
 import torch
 
 from imil_backend.errors import WeightsError
+from imil_backend.learning.files import replacing
 
 FORMAT = 1
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, nested in dicts and lists, atomically and to the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save({**state, "format": FORMAT}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Plain dataclasses and JSON, without torch: the worker writes them and the child 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from imil_backend.learning.files import replacing
 
 Split = Literal["train", "validation", "test"]
 
@@ -107,12 +108,8 @@ class Progress:
 
 def write_json(path: Path, value: object) -> None:
     """Write atomically: a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -154,6 +154,8 @@ def _command(directory: Path, processes: int) -> list[str]:
         "-m",
         "torch.distributed.run",
         "--standalone",
+        "--local-addr",  # the machine's own name need not resolve
+        "127.0.0.1",
         "--nproc-per-node",
         str(processes),
     ]

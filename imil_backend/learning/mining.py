@@ -15,6 +15,7 @@ from imil_backend.learning.context import Context
 from imil_backend.learning.data import SampleSet
 from imil_backend.learning.epoch import train_epoch
 from imil_backend.learning.evaluation import margins, softmax
+from imil_backend.learning.files import replacing
 from imil_backend.learning.learner import Learner
 from imil_backend.learning.mispredictions import likely_label_errors
 from imil_backend.learning.prediction import predict_split
@@ -131,7 +132,5 @@ def _read(path: Path) -> NDArray[np.float32] | None:
 
 
 def _write(path: Path, logits: NDArray[np.float32]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, logits, allow_pickle=False)
-    temporary.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -15,6 +14,7 @@ from torch import nn
 from torchvision.models import ResNet, resnet50
 
 from imil_backend.errors import WeightsError
+from imil_backend.learning.files import replacing
 from imil_backend.learning.job import write_json
 
 Variant = Literal["v1", "v1.5"]
@@ -91,11 +91,8 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's tensors atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
 
 
 def save_model(path: Path, network: nn.Module, config: ModelConfig) -> None:

@@ -143,7 +143,10 @@ def _from_file(path: Path, cache_dir: Path) -> Path:
     if path.suffix == ".safetensors" and config_path(path).exists():
         load_backbone(build_network(1, read_config(path).variant), path)
         return path
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
     return _kept(cache_dir / f"resnet50-file-{digest[:16]}", lambda new: _import_file(path, new))
 
 

@@ -24,6 +24,7 @@ from imil_backend.store.tables import Dataset, Sample, Version
 
 READERS = 2  # decoding releases Python's lock; more threads only take memory
 IN_FLIGHT = 64
+SHOWN_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ def import_dataset(
     rows = _limited(found.rows, limit, seed)
     looked_at = list(_look_at(backend, rows, progress))
     usable = sorted({row.label for row, info in looked_at if isinstance(info, ImageInfo)})
+    reasons = [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)][:SHOWN_REASONS]
+    why = f" The first reasons: {' '.join(reasons)}" if reasons else ""
     if not usable:
-        reasons = "; ".join(f"{row.name}: {reason}" for row, reason in looked_at[:3])
-        raise DatasetError(f"None of the images can be used. The first reasons: {reasons}")
+        raise DatasetError(f"None of the images can be used.{why}")
     with backend.store.begin() as session:
-        dataset = _dataset(session, name or _title(source), usable)
+        dataset = _dataset(session, name or _title(source), usable, why)
         return _keep(session, dataset, found, looked_at, mask_means, seed, keep_leaking)
 
 
@@ -91,14 +93,14 @@ def _limited(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.name}".encode()).digest())[:limit]
 
 
-def _dataset(session: Session, name: str, labels: list[str]) -> Dataset:
-    """The dataset, made if need be, with the classes of these labels."""
+def _dataset(session: Session, name: str, labels: list[str], why: str) -> Dataset:
+    """The dataset, made if need be, with the classes of these labels; `why` there are no others."""
     dataset = session.scalar(select(Dataset).where(Dataset.name == name))
     if dataset is None:
         if len(labels) < 2:
             raise DatasetError(
                 f"All images that can be used have the label {labels[0]!r}; a classifier needs two classes "
-                "or more."
+                f"or more.{why}"
             )
         dataset = Dataset(name=name, classes=labels)
         session.add(dataset)

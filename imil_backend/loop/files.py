@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from imil_backend.errors import StoreError
+from imil_backend.learning.files import replacing
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write by temporary file and rename, flushed to the disk.
+    """Write whole or not at all, flushed to the disk.
 
     Raises:
         StoreError: the disk is full or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written: {error.strerror}. Is the disk full?") from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextmanager
