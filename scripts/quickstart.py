@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -226,7 +227,7 @@ Press Ctrl-C to stop everything; {again(self.options)} goes on.""",
             QuickstartError: it failed and may not.
         """
         words = [str(argument) for argument in arguments]
-        print(f"$ imil {' '.join(words)}", flush=True)
+        print(f"$ imil {shlex.join(words)}", flush=True)
         succeeded = self.children.run([IMIL, *words]) == 0
         if not succeeded and not may_fail:
             raise QuickstartError(f"imil {words[0]} failed; it says why above.")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -36,7 +37,8 @@ def phantoms(directory: Path, *options: str) -> list[str]:
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=800, check=False)
+    wide = {**os.environ, "COLUMNS": "120"}  # room for tables
+    return subprocess.run(words, env=wide, capture_output=True, text=True, timeout=800, check=False)
 
 
 @contextmanager
@@ -104,6 +106,14 @@ def test_a_simulation_without_masks_is_refused_before_anything_starts(tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
+def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = run([*command(tmp_path / "data"), "--port", port])
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+
+
 class TestRealRound:
     pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.timeout(900)]  # noqa: RUF012
 
@@ -112,7 +122,7 @@ class TestRealRound:
     ):
         directory, done = simulated
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(r"accuracy.*AUC.*blacked out", done.stdout)
+        assert re.search(r"accuracy.*balanced accuracy.*AUC", done.stdout)
         assert re.search(r"^(Promoted|Not promoted)", done.stdout, re.MULTILINE)
         now = state(directory)
         assert now["last_closed"]["number"] == 1  # type: ignore[index]

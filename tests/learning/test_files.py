@@ -27,7 +27,7 @@ def test_a_full_disk_leaves_the_old_file_and_gives_its_room_back(tmp_path: Path,
     path = tmp_path / "file"
     path.write_text("old")
     with (
-        pytest.raises(StoreError, match="file cannot be written, with .* MiB free"),
+        pytest.raises(StoreError, match=r"file cannot be written, with \d+ MiB free"),
         replacing(path) as temporary,
     ):
         temporary.write_text("a part")
