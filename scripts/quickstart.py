@@ -288,8 +288,9 @@ def answers(url: str) -> bool:
 def main() -> int:
     """Run the quick start."""
     options = read_options()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # all three end it in the same way
+    # All three end it in the same way; SIGINT is ignored at the start where a script put this behind an &.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         with alone_in(options.directory):
             settings = environment(remember(options))
