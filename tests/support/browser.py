@@ -35,6 +35,7 @@ IMAGE_IS_SHOWN = """() => [...document.querySelectorAll('img[alt="image"]')].som
 IMAGE_BOX = """() => {
     const image = [...document.querySelectorAll('img[alt="image"]')].find(
         element => element.naturalWidth > 0 && element.getBoundingClientRect().width > 0);
+    if (!image) return null;  // the editor is putting it up again
     const box = image.getBoundingClientRect();
     return {x: box.x, y: box.y, width: box.width, height: box.height,
             naturalWidth: image.naturalWidth, naturalHeight: image.naturalHeight};
@@ -111,7 +112,7 @@ class Editor:
             before, now = now, self.image_box()
 
     def image_box(self) -> ImageBox:
-        return ImageBox(*self.page.evaluate(IMAGE_BOX).values())
+        return ImageBox(*self.page.wait_for_function(IMAGE_BOX).json_value().values())
 
     def select_label(self, label: str) -> None:
         self.page.locator(".lsf-label", has_text=label).first.click()
