@@ -22,7 +22,7 @@ from support.browser import Editor, ImageBox, Stroke
 from support.label_studio import RunningLabelStudio, free_port
 from support.strokes import assert_is_painted
 
-from imil_backend.label_studio.config_map import read_label_config
+from imil_backend.label_studio.config_map import load_label_config, read_label_config
 from imil_backend.label_studio.simulated_clinician import paint
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(900)]
@@ -87,27 +87,24 @@ def installation(tmp_path: Path, label_studio: RunningLabelStudio) -> Iterator[I
 
 
 @pytest.fixture
-def pushed(installation: Installation, tmp_path: Path) -> Installation:
-    """Phantoms imported, a small baseline trained, two tasks pushed, both processes running."""
+def trained(installation: Installation, tmp_path: Path) -> Installation:
+    """Phantoms imported, a small baseline trained, both processes running."""
     installation.imil("phantoms", str(tmp_path / "phantoms"), "--count", "60", "--size", "256")
     installation.imil("import", str(tmp_path / "phantoms"), "--name", "phantoms")
     installation.imil("train", "--from-scratch", "--epochs", "4", "--image-size", "32")
     installation.start("serve")
     installation.start("worker")
     installation.wait_for(lambda _: _answers(installation))
-    # Six validation groups decide nothing; with this margin any candidate is let through.
-    installation.imil(
-        "push",
-        "--budget",
-        "0.07",
-        "--fill-budget",
-        "--close-share",
-        "0.6",
-        "--promotion-margin",
-        "0.99",
-        "--no-next-round",
-    )
     return installation
+
+
+@pytest.fixture
+def pushed(trained: Installation) -> Installation:
+    """Three tasks pushed to a project of their own; two answers close the round."""
+    # Six validation groups decide nothing; with this margin any candidate is let through.
+    policy = ("--close-share", "0.6", "--promotion-margin", "0.99", "--no-next-round")
+    trained.imil("push", "--budget", "0.07", "--fill-budget", *policy)
+    return trained
 
 
 def _answers(installation: Installation) -> bool:
@@ -194,3 +191,21 @@ def test_start_training_in_label_studio_closes_the_round(
     backends = label_studio.request("GET", "/api/ml/", params={"project": status["project"]}).json()
     assert label_studio.request("POST", f"/api/ml/{backends[0]['id']}/train", json={}).ok
     pushed.wait_for(lambda status: status["last_closed"]["number"] == 1)
+
+
+def test_a_project_with_the_classes_is_told_the_class_and_its_score(
+    trained: Installation, label_studio: RunningLabelStudio
+) -> None:
+    classes = (
+        '<Choices name="class" toName="image"><Choice value="Lesion"/><Choice value="Normal"/></Choices>'
+    )
+    config = load_label_config("blackout").rstrip().removesuffix("</View>") + classes + "</View>"
+    project = label_studio.client.create_project("With classes", config, "")
+    trained.imil("push", "--project", str(project), "--budget", "0.07", "--fill-budget")
+    task = next(label_studio.client.tasks(project))
+
+    (prediction,) = label_studio.request("GET", f"/api/tasks/{task['id']}/").json()["predictions"]
+    assert prediction["model_version"] == trained.status()["champion"]
+    (choice,) = prediction["result"]
+    assert choice["value"]["choices"][0] in {"Lesion", "Normal"}
+    assert 0.5 <= choice["score"] <= 1
