@@ -152,12 +152,12 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns in `numbers` are aligned to the right."""
+def table(title: str, *columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in `numbers` are aligned to the right, those in `whole` never folded."""
     made = Table(title=title, title_justify="left")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in numbers else "left"
-        made.add_column(column, justify=justify, overflow="fold", no_wrap=column == "version")
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     return made
 
 

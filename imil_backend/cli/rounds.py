@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from imil_backend.cli.console import (
     DatasetOption,
@@ -250,8 +251,8 @@ def push(
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if connection.problem:
         say(
-            f"[yellow]The ML backend was not registered:[/] {connection.problem} Start `imil serve` and push "
-            "again; the webhook is there, and tasks can be answered meanwhile."
+            f"[yellow]The ML backend was not registered:[/] {escape(connection.problem)} Start `imil serve` "
+            "and push again; the webhook is there, and tasks can be answered meanwhile."
         )
 
 

@@ -70,7 +70,7 @@ def show_versions(versions: list[dict[str, Any]], title: str) -> None:
     """Print versions with their metrics on the validation split; the test split is for the report."""
     shown = table(
         title, "version", "accuracy", "balanced accuracy", "AUC", "blacked out", "",
-        numbers=("accuracy", "balanced accuracy", "AUC", "blacked out"),
+        numbers=("accuracy", "balanced accuracy", "AUC", "blacked out"), whole=("version",),
     )  # fmt: skip
     for version in versions:
         metrics = version["metrics"]["validation"]

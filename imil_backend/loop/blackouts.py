@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +20,8 @@ from imil_backend.loop.backend import Backend
 from imil_backend.loop.files import write_atomically
 from imil_backend.loop.policy import policy_of
 from imil_backend.store.tables import Annotation, Dataset, Sample
+
+logger = logging.getLogger(__name__)
 
 PAINTED = "blackout"
 REVIEWED = "nothing"
@@ -90,12 +93,22 @@ def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[
 
 
 def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
-    """Keep with a sample how far its annotators agree: the mean Dice between their masks."""
+    """Keep with a sample how far its annotators agree: the mean Dice between their masks.
+
+    Where one of the masks cannot be read there is no figure; an answer is stored all the same.
+    """
     sample = session.get_one(Sample, sample_id)
-    answers = _answers(session, sample.dataset_id, sample_id).get(sample_id, [])
-    masks = [_load(backend, answer) for answer in _of_annotators(answers)]
+    sample.agreement = None
+    painted = _of_annotators(_answers(session, sample.dataset_id, sample_id).get(sample_id, []))
+    if len(painted) < 2:
+        return
+    try:
+        masks = [_load(backend, answer) for answer in painted]
+    except MaskError as error:
+        logger.warning("The agreement on sample %s is not known: %s", sample.key, error)
+        return
     pairs = [dice(one, other) for one, other in combinations(masks, 2)]
-    sample.agreement = sum(pairs) / len(pairs) if pairs else None
+    sample.agreement = sum(pairs) / len(pairs)
 
 
 def _answers(session: Session, dataset_id: int, sample_id: int | None = None) -> dict[int, list[Annotation]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,22 +85,20 @@ def sync_annotation(
     label_studio_task = backend.label_studio.task(int(raw["task"])) if raw else None
     if raw is None or label_studio_task is None or raw.get("project", project.number) != project.number:
         # Deleted; another project may have been given its id since.
-        with backend.store.begin() as session:
-            for sample_id in _forget(session, project, number):
-                note_agreement(backend, session, sample_id)
+        with _changing(backend, project, number) as session:
+            _forget(session, project, number)
         return "deleted"
     task_data = label_studio_task["data"]
     with backend.store.begin() as session:
         task = _task(session, project, label_studio_task["id"], str(task_data.get("imil_sample", "")))
-        if task is None:
+    if task is None:
+        with _changing(backend, project, number) as session:
             return _not_ours(session, project, number, task_data)
-        sample = task.sample
+    sample = task.sample
     reading = read_annotation(raw, mapping or mapping_of(backend, project), sample.width, sample.height)
     mask = save_mask(backend, reading.mask) if reading.mask is not None else None
-    with backend.store.begin() as session:
+    with _changing(backend, project, number) as session:
         _store(session, project, task, raw, reading, mask, task_updated_at)
-        session.flush()
-        note_agreement(backend, session, sample.id)
     return reading.answer.value
 
 
@@ -144,6 +143,23 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
     return differences
 
 
+@contextmanager
+def _changing(backend: Backend, project: Project, number: int) -> Iterator[Session]:
+    """A transaction in which an annotation may change; the agreement on what it was of and is of follows."""
+
+    def samples(session: Session) -> set[int]:
+        standing = session.scalars(_standing(project).where(Annotation.number == number))
+        return {annotation.sample_id for annotation in standing}
+
+    with backend.store.begin() as session:
+        hold(session, project)
+        before = samples(session)
+        yield session
+        session.flush()
+        for sample_id in before | samples(session):
+            note_agreement(backend, session, sample_id)
+
+
 def _standing(project: Project) -> Any:
     return select(Annotation).where(Annotation.project_id == project.id, ~Annotation.deleted)
 
@@ -181,7 +197,6 @@ def _store(
 ) -> None:
     created_at, updated_at = (_time(raw[name]) for name in ("created_at", "updated_at"))
     number = int(raw["id"])
-    hold(session, project)
     forget_set_aside(session, project.dataset_id, "annotation", [_reference(number)])
     for older in session.scalars(_standing(project).where(Annotation.number == number)):
         if older.label_studio_created_at != created_at:
@@ -217,15 +232,10 @@ def _is_simulated(raw: Mapping[str, Any]) -> bool:
     return any(isinstance(region, Mapping) and region.get("meta") == META for region in regions)
 
 
-def _forget(session: Session, project: Project, number: int) -> list[int]:
-    """Mark an annotation as deleted; the ids of the samples that it was of."""
-    hold(session, project)
+def _forget(session: Session, project: Project, number: int) -> None:
     forget_set_aside(session, project.dataset_id, "annotation", [_reference(number)])
-    gone = session.scalars(_standing(project).where(Annotation.number == number)).all()
-    for annotation in gone:
+    for annotation in session.scalars(_standing(project).where(Annotation.number == number)):
         annotation.deleted = True
-    session.flush()
-    return [annotation.sample_id for annotation in gone]
 
 
 def _reference(number: int) -> str:

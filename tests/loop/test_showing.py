@@ -15,7 +15,7 @@ from sqlalchemy import select
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.export import export
-from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.reconcile import reconcile, sync_annotation
 from imil_backend.loop.report import write_report
 from imil_backend.loop.rounds import CLOSED, change_state
 from imil_backend.loop.simulation import answer_open_tasks, irrelevant_region
@@ -194,3 +194,17 @@ def test_annotators_of_one_sample_agree_as_far_as_their_masks_overlap(open_round
     reconcile(open_round.backend, open_round.project)
     (dataset,) = status(open_round.backend)["datasets"]
     assert dataset["agreement"] is None
+
+
+def test_a_damaged_mask_of_one_annotator_does_not_keep_out_the_answer_of_another(
+    open_round: OpenRound,
+) -> None:
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    label_studio.annotate(task, region(mask_of(0, 1)), by=1)
+    reconcile(open_round.backend, open_round.project)
+    for mask in (open_round.backend.directory / "masks").rglob("*.png"):
+        mask.unlink()
+    second = label_studio.annotate(task, region(mask_of(1, 2)), by=2)
+    sync_annotation(open_round.backend, open_round.project, second)
+    (dataset,) = status(open_round.backend)["datasets"]
+    assert (dataset["answers"], dataset["agreement"]) == ({"blackout": 2}, None)
