@@ -12,7 +12,7 @@ from tiny_jobs import JobMaker
 from imil_backend.errors import OutOfMemoryError, TrainingFailedError, WeightsError
 from imil_backend.learning import launch
 from imil_backend.learning.job import ERROR_FILE, LAUNCH_FILE, RESULT_FILE, read_json, write_json
-from imil_backend.learning.supervision import only_training_in
+from imil_backend.learning.supervision import NICENESS, only_training_in
 from imil_backend.learning.training import is_out_of_memory
 
 
@@ -126,3 +126,12 @@ def test_a_supervised_command_dies_at_once_when_its_parent_is_gone():
     assert (ended.returncode, ended.stdout) == (-9, "")
     command[3] = str(os.getpid())
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ran\n"
+
+
+def test_a_training_gives_way_to_what_answers_a_person():
+    code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+    supervised = [sys.executable, "-m", "imil_backend.learning.supervision", str(os.getpid())]
+    shown = subprocess.run(
+        [*supervised, sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert int(shown.stdout) >= NICENESS
