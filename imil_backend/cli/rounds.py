@@ -304,7 +304,13 @@ def reconcile(
         if project is None:
             raise NotFoundError("This dataset has no Label Studio project yet. Make one: `imil push`.")
         found = bring_in_line(backend, project, full=full)
+    if found.gone:
+        say(f"[yellow]Label Studio's project {project.number} is gone.[/] Masks and the audit trail stay.")
     console.print(
-        f"{found.seen} annotations in Label Studio: {found.synced} read, {found.deleted} deleted since; "
-        f"{found.tasks_deleted} tasks are gone."
+        f"{found.seen} annotations in Label Studio: {found.synced} read, {found.deleted} deleted since, "
+        f"{found.set_aside} set aside; {found.tasks_deleted} tasks are gone."
     )
+    if found.webhook:
+        console.print(f"The webhook was not in order: it was {found.webhook}.")
+    if found.problem:
+        say(f"[yellow]The webhook could not be looked after:[/] {escape(found.problem)}")

@@ -31,6 +31,10 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
         console.print(f"{dataset['leaking']} samples leave training: their group is in the test split too.")
     say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
+    if gone := dataset["project_gone_at"]:
+        say(f"  [yellow]Gone since {gone[:19]}: its answers stand no longer. Masks and audit trail stay.[/]")
+    if repaired := dataset["webhook_repaired_at"]:
+        console.print(f"  Its webhook was not in order and was repaired, last at {repaired[:19]}.")
     closed = dataset["last_closed"]
     if closed and closed["number"] != dataset["round"]["number"]:
         _show_round(closed)

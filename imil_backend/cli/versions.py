@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from getpass import getuser
 from typing import Annotated
 
 import typer
@@ -39,11 +40,11 @@ def promote(
     reason: Annotated[str, typer.Option(help="Kept with the promotion.")] = "",
 ) -> None:
     """Make a version the champion. It answers at once, without a restart."""
-    from imil_backend.loop.champion import find_version
+    from imil_backend.loop.champion import PERSON, find_version
     from imil_backend.loop.champion import promote as make_champion
 
     with open_backend(context) as backend, backend.store.begin() as session:
-        changed = make_champion(session, find_version(session, version), "person", reason)
+        changed = make_champion(session, find_version(session, version), PERSON, reason, getuser())
     say(f"{version} is {'now' if changed else 'already'} the champion.")
 
 
@@ -54,5 +55,5 @@ def rollback(context: typer.Context, dataset: DatasetOption = None) -> None:
     from imil_backend.loop.champion import roll_back
 
     with open_backend(context) as backend, backend.store.begin() as session:
-        version = roll_back(session, find_dataset(session, dataset))
+        version = roll_back(session, find_dataset(session, dataset), getuser())
     say(f"{version.name} is the champion again.")

@@ -103,6 +103,11 @@ class Transport:
                 answer = self._send(method, path, params, body, files)
         except requests.RequestException as error:
             raise self._unreachable(what, error) from None
+        if answer.status_code == 404 and not _is_json(answer):
+            # A proxy's page, or another site's. Nothing may be taken for deleted by it.
+            raise LabelStudioUnreachableError(
+                f"The answer to {what} is a page, not Label Studio's. Is {self.url} its address?"
+            )
         if not answer.ok or answer.is_redirect:
             raise refusal(answer, what, scrub=self._auth.scrub)
         if not answer.content:
@@ -237,3 +242,10 @@ def _origin(url: str) -> str:
 def _host(url: str) -> str:
     """The host alone: paths and queries may hold names and signatures."""
     return urlsplit(url).hostname or "an address without a host"
+
+
+def _is_json(answer: requests.Response) -> bool:
+    try:
+        return isinstance(answer.json(), dict)
+    except ValueError:
+        return False

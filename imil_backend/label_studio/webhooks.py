@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -49,20 +50,26 @@ def webhook_url(backend_url: str) -> str:
     return f"{backend_url.rstrip('/')}/webhook"
 
 
-def ensure_webhook(client: LabelStudio, project_id: int, backend_url: str, secret: str) -> Change:
+def ensure_webhook(
+    client: LabelStudio, project_id: int, backend_url: str, secret: str, *, former: Collection[str] = ()
+) -> Change:
     """Make sure that the project has our webhook exactly once, active, with the secret and our actions.
+
+    Ours is one with our address or one of our secrets: that which points elsewhere is put right.
 
     Args:
         client: of a user who may change the project.
         project_id: of Label Studio.
         backend_url: the backend's address as Label Studio sees it, without /webhook.
         secret: sent back by Label Studio in the header X-IMIL-Secret.
+        former: secrets that it was registered with before.
 
     Raises:
         SettingsError: Label Studio would not take the address.
         LabelStudioAuthError: the user may not, or Label Studio refuses private addresses.
     """
     check_backend_url(backend_url)
+    secrets = {secret, *former}
     wanted = {
         "url": webhook_url(backend_url),
         "send_payload": True,
@@ -73,6 +80,11 @@ def ensure_webhook(client: LabelStudio, project_id: int, backend_url: str, secre
     }
     hooks = client.request("GET", "/api/webhooks/", params={"project": project_id})
     ours = [hook for hook in hooks if _same(hook["url"], webhook_url(backend_url))]
+    ours += [
+        hook
+        for hook in hooks
+        if hook not in ours and (hook.get("headers") or {}).get(SECRET_HEADER) in secrets
+    ]
     for double in ours[1:]:
         client.request("DELETE", f"/api/webhooks/{double['id']}/")
         logger.info("Project %d: a second webhook for the same address was removed.", project_id)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import ImageError, LabelStudioError, NotFoundError, RoundError
+from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, find_project
 from imil_backend.store.tables import Dataset, Promotion, Sample, Version
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "imil-untrained"
+LOOP, PERSON, ROLLBACK = "loop", "person", "rollback"  # by whom a version is promoted
 IMAGES_AT_ONCE = 8  # held in memory at natural size
 
 
@@ -36,13 +38,23 @@ def champion_of(session: Session, dataset_id: int) -> Version | None:
     return promotion.version if promotion else None
 
 
-def promote(session: Session, version: Version, by: str, reason: str = "") -> bool:
-    """Make a version its dataset's champion; False if it is already."""
+def promote(session: Session, version: Version, by: str, reason: str = "", who: str | None = None) -> bool:
+    """Make a version its dataset's champion; False if it is already.
+
+    Args:
+        session: of the store.
+        version: which.
+        by: LOOP, PERSON or ROLLBACK.
+        reason: kept with the promotion and in the audit trail.
+        who: the person's user name, for the audit trail.
+    """
     champion = champion_of(session, version.dataset_id)
     if champion is not None and champion.id == version.id:
         return False
     session.add(Promotion(dataset_id=version.dataset_id, version_id=version.id, by=by, reason=reason))
     session.flush()
+    event = audit.ROLLED_BACK if by == ROLLBACK else audit.PROMOTED
+    audit.note(session, version.dataset_id, event, version_id=version.id, by=who or by, reason=reason or None)
     return True
 
 
@@ -58,7 +70,7 @@ def find_version(session: Session, name: str) -> Version:
     return version
 
 
-def roll_back(session: Session, dataset: Dataset) -> Version:
+def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Version:
     """Make the champion before this one the champion again.
 
     Raises:
@@ -67,14 +79,14 @@ def roll_back(session: Session, dataset: Dataset) -> Version:
     standing: list[int] = []  # the champions, as rollbacks left them
     history = select(Promotion).where(Promotion.dataset_id == dataset.id).order_by(Promotion.id)
     for promotion in session.scalars(history):
-        if promotion.by == "rollback":
+        if promotion.by == ROLLBACK:
             standing.pop()
         else:
             standing.append(promotion.version_id)
     if len(standing) < 2:
         raise RoundError(f"Dataset {dataset.name!r} has had no champion before this one.")
     version = session.get_one(Version, standing[-2])
-    promote(session, version, "rollback", "rolled back")
+    promote(session, version, ROLLBACK, "rolled back", who)
     return version
 
 

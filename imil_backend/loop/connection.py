@@ -11,7 +11,7 @@ from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
 from imil_backend.label_studio.config_map import load_label_config, read_label_config
 from imil_backend.label_studio.webhooks import BasicAuth, Change, ensure_ml_backend, ensure_webhook
 from imil_backend.loop.backend import Backend, find_project, project_of
-from imil_backend.loop.reconcile import check_instance
+from imil_backend.loop.sync import check_instance
 from imil_backend.store.tables import Dataset, Project
 
 logger = logging.getLogger(__name__)

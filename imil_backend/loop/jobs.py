@@ -25,6 +25,7 @@ from imil_backend.learning.job import (
     read_samples,
     write_job,
 )
+from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.blackouts import SampleState, mask_path, sample_states
 from imil_backend.loop.policy import policy_of, recipe_of
@@ -184,9 +185,28 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
+    _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)
     names = {row.key: row.name for row in session.execute(keys)}
     forget_set_aside(session, dataset.id, "training", names.values())
     unused = [("training", names[item["key"]], item["reason"]) for item in result["set_aside"]]
     note_set_aside(session, dataset.id, unused)
     return version
+
+
+def _note_trained(session: Session, round_: Round, version: Version, samples: list[TrainingSample]) -> None:
+    """Put into the audit trail which blacked-out samples a version was trained on."""
+    keys = select(Sample.key, Sample.id).where(Sample.dataset_id == version.dataset_id)
+    ids = {row.key: row.id for row in session.execute(keys)}
+    for sample in samples:
+        if sample.mask_sha256 is not None:
+            audit.note(
+                session,
+                version.dataset_id,
+                audit.TRAINED,
+                sample_id=ids[sample.key],
+                version_id=version.id,
+                round_id=round_.id,
+                mask_sha256=sample.mask_sha256,
+                fill=sample.fill,
+            )

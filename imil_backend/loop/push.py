@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
 from imil_backend.images.reading import load_bytes, png_for_display
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
+from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
 from imil_backend.loop.files import exclusive
 from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
-from imil_backend.loop.reconcile import mapping_of
 from imil_backend.loop.rounds import OPEN, PUSHING, change_state
+from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
 
@@ -135,6 +136,15 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                     number=number,
                     rank=item.rank,
                 )
+            )
+            audit.note(
+                session,
+                round_.dataset_id,
+                audit.ASKED,
+                sample_id=item.sample.id,
+                version_id=round_.mined_version_id,
+                round_id=round_.id,
+                task=number,
             )
         else:
             task.number, task.deleted = number, False

@@ -1,23 +1,29 @@
-"""Bringing the store in line with Label Studio. A webhook is a hint; this reads the truth."""
+"""Reconciliation: a whole project brought in line with Label Studio, whatever events were lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import LabelStudioError, RoundError
-from imil_backend.label_studio.annotations import Reading, read_annotation
-from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
-from imil_backend.label_studio.simulated_clinician import META
-from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
-from imil_backend.loop.blackouts import note_agreement, save_mask
+from imil_backend.errors import (
+    LabelStudioAuthError,
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    NotFoundError,
+    SettingsError,
+    StoreError,
+)
+from imil_backend.label_studio.client import AnnotationSummary
+from imil_backend.label_studio.config_map import ProjectMapping
+from imil_backend.label_studio.webhooks import Change, ensure_webhook
+from imil_backend.loop import audit
+from imil_backend.loop.backend import Backend, set_aside
+from imil_backend.loop.blackouts import note_agreement
+from imil_backend.loop.sync import mapping_of, reference_of, standing, sync_annotation, withdraw
 from imil_backend.store.database import hold
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -28,95 +34,43 @@ logger = logging.getLogger(__name__)
 class Differences:
     """What a reconciliation found and set right."""
 
-    seen: int = 0
-    synced: int = 0
-    deleted: int = 0
+    seen: int = 0  # annotations in Label Studio
+    synced: int = 0  # of these, read because they were new or had changed
+    deleted: int = 0  # annotations that Label Studio no longer has
     tasks_deleted: int = 0
-
-
-def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
-    """What the labels and choices of a project mean, as its labeling config says now.
-
-    Raises:
-        RoundError: the project is in another Label Studio than the settings name.
-        LabelStudioError: it cannot be read, or its labeling config cannot be understood.
-    """
-    check_instance(backend, project)
-    return read_label_config(backend.label_studio.project(project.number)["label_config"])
-
-
-def check_instance(backend: Backend, project: Project) -> None:
-    """Refuse to take another Label Studio's project of the same number for ours.
-
-    Raises:
-        RoundError: the settings name another Label Studio than the project is in.
-    """
-    if project.instance != backend.settings.label_studio_url:
-        raise RoundError(
-            f"Dataset {project.dataset.name!r} is in project {project.number} of {project.instance}, but "
-            f"LABEL_STUDIO_URL is {backend.settings.label_studio_url}. Set it back."
-        )
-
-
-def sync_annotation(
-    backend: Backend,
-    project: Project,
-    number: int,
-    *,
-    mapping: ProjectMapping | None = None,
-    task_updated_at: str | None = None,
-) -> str:
-    """Make the store say of one annotation what Label Studio says now.
-
-    Created, updated, skipped, emptied and deleted annotations are all this one function. It may run
-    twice, late, and in any order.
-
-    Args:
-        backend: the store and Label Studio.
-        project: which project.
-        number: the annotation's id in Label Studio.
-        mapping: the project's, if it has been read already.
-        task_updated_at: from a listing that was read before; without it the next reconciliation looks again.
-
-    Returns:
-        What came of it, in a word: an answer, "deleted", or "not ours".
-    """
-    raw = backend.label_studio.annotation(number)
-    label_studio_task = backend.label_studio.task(int(raw["task"])) if raw else None
-    if raw is None or label_studio_task is None or raw.get("project", project.number) != project.number:
-        # Deleted; another project may have been given its id since.
-        with _changing(backend, project, number) as session:
-            _forget(session, project, number)
-        return "deleted"
-    task_data = label_studio_task["data"]
-    with backend.store.begin() as session:
-        task = _task(session, project, label_studio_task["id"], str(task_data.get("imil_sample", "")))
-    if task is None:
-        with _changing(backend, project, number) as session:
-            return _not_ours(session, project, number, task_data)
-    sample = task.sample
-    reading = read_annotation(raw, mapping or mapping_of(backend, project), sample.width, sample.height)
-    mask = save_mask(backend, reading.mask) if reading.mask is not None else None
-    with _changing(backend, project, number) as session:
-        _store(session, project, task, raw, reading, mask, task_updated_at)
-    return reading.answer.value
+    set_aside: int = 0  # annotations that could not be read; the rest went on
+    webhook: str | None = None  # "created" or "repaired", if it was not as it should be
+    problem: str | None = None  # why the webhook could not be looked after
+    gone: bool = False  # Label Studio has the project no longer
 
 
 def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Differences:
-    """Compare all annotations of a project with the store, and sync those that differ.
+    """Compare all annotations of a project with the store, sync those that differ, and repair the webhook.
 
     Deletions leave no other trace than an id that is gone, so the ids are compared as a set. Changes are
     told by Label Studio's own clock: a task's `updated_at` moves with each of its annotations.
+
+    A project that Label Studio no longer has is noted once: its answers stand no longer, while their rows,
+    masks and audit trail stay. Should it come back, from a backup for instance, they stand again.
 
     Args:
         backend: the store and Label Studio.
         project: which project.
         full: sync every annotation, not only those of tasks that have changed.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be reached or refuses; nothing is taken for deleted by that.
     """
+    try:
+        mapping = mapping_of(backend, project)
+    except NotFoundError:
+        return _note_gone(backend, project)
+    _note_back(backend, project)
     differences = Differences()
-    mapping = mapping_of(backend, project)
     with backend.store.begin() as session:
-        known = {row.number: row.task_updated_at for row in session.scalars(_standing(project))}
+        columns = select(Annotation.number, Annotation.task_updated_at)
+        answers = session.execute(columns.where(*standing(project)))
+        known = {row.number: row.task_updated_at for row in answers}
         # Before the listing, which may miss what is being pushed meanwhile.
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
     listed = backend.label_studio.tasks(project.number)
@@ -128,136 +82,102 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
         differences.seen += 1
         there.add(seen.annotation_id)
         if full or known.get(seen.annotation_id) != seen.task_updated_at:
-            sync_annotation(
-                backend,
-                project,
-                seen.annotation_id,
-                mapping=mapping,
-                task_updated_at=seen.task_updated_at,
-            )
-            differences.synced += 1
+            _sync(backend, project, seen, mapping, differences)
     for number in known.keys() - there:
         sync_annotation(backend, project, number, mapping=mapping)
         differences.deleted += 1
     differences.tasks_deleted = _mark_tasks(backend, project, pushed, ours)
+    _repair_webhook(backend, project, differences)
     return differences
 
 
-@contextmanager
-def _changing(backend: Backend, project: Project, number: int) -> Iterator[Session]:
-    """A transaction in which an annotation may change; the agreement on what it was of and is of follows."""
-
-    def samples(session: Session) -> set[int]:
-        standing = session.scalars(_standing(project).where(Annotation.number == number))
-        return {annotation.sample_id for annotation in standing}
-
-    with backend.store.begin() as session:
-        hold(session, project)
-        before = samples(session)
-        yield session
-        session.flush()
-        for sample_id in before | samples(session):
-            note_agreement(backend, session, sample_id)
-
-
-def _standing(project: Project) -> Any:
-    return select(Annotation).where(Annotation.project_id == project.id, ~Annotation.deleted)
-
-
-def _task(session: Session, project: Project, number: int, sample_key: str) -> Task | None:
-    """Our row of a task. The sample key in its data decides, for Label Studio may use task ids again."""
-    return session.scalar(
-        select(Task)
-        .join(Task.sample)
-        .where(Task.project_id == project.id, Sample.key == sample_key)
-        .order_by((Task.number == number).desc(), Task.id.desc())
-        .limit(1)
-    )
-
-
-def _not_ours(session: Session, project: Project, number: int, task_data: Mapping[str, Any]) -> str:
-    """An annotation of a task that is not in the store: set aside if it names a sample."""
-    _forget(session, project, number)
-    if key := task_data.get("imil_sample"):
-        reason = f"Its task names the sample {key}, which was not pushed to this project."
-        note_set_aside(session, project.dataset_id, [("annotation", _reference(number), reason)])
-        return "set_aside"
-    logger.info("Annotation %d is of a task that is none of ours.", number)
-    return "not ours"
-
-
-def _store(
-    session: Session,
+def _sync(
+    backend: Backend,
     project: Project,
-    task: Task,
-    raw: Mapping[str, Any],
-    reading: Reading,
-    mask_sha256: str | None,
-    task_updated_at: str | None,
+    seen: AnnotationSummary,
+    mapping: ProjectMapping,
+    differences: Differences,
 ) -> None:
-    created_at, updated_at = (_time(raw[name]) for name in ("created_at", "updated_at"))
-    number = int(raw["id"])
-    forget_set_aside(session, project.dataset_id, "annotation", [_reference(number)])
-    for older in session.scalars(_standing(project).where(Annotation.number == number)):
-        if older.label_studio_created_at != created_at:
-            older.deleted = True  # its id was used again
-    annotation = session.scalar(
-        select(Annotation).where(
-            Annotation.project_id == project.id,
-            Annotation.number == number,
-            Annotation.label_studio_created_at == created_at,
-        )
-    )
-    if annotation is None:
-        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
-        session.add(annotation)
-    elif annotation.label_studio_updated_at > updated_at:
-        return  # a later state was read by another sync in the meantime
-    annotation.label_studio_updated_at = updated_at
-    annotation.task_id = task.id
-    annotation.sample_id = task.sample_id
-    annotation.annotator = raw.get("completed_by")
-    annotation.simulated = _is_simulated(raw)
-    annotation.answer = reading.answer.value
-    annotation.mask_sha256 = mask_sha256
-    annotation.mask_share = None if reading.mask is None else round(float(reading.mask.mean()), 4)
-    annotation.reason = reading.reason[:2000] or None
-    annotation.task_updated_at = task_updated_at
-    annotation.deleted = False
-    annotation.synced_at = now()
-
-
-def _is_simulated(raw: Mapping[str, Any]) -> bool:
-    regions = raw["result"] if isinstance(raw.get("result"), list) else []
-    return any(isinstance(region, Mapping) and region.get("meta") == META for region in regions)
-
-
-def _forget(session: Session, project: Project, number: int) -> None:
-    forget_set_aside(session, project.dataset_id, "annotation", [_reference(number)])
-    for annotation in session.scalars(_standing(project).where(Annotation.number == number)):
-        annotation.deleted = True
-
-
-def _reference(number: int) -> str:
-    """How an annotation is named among what is set aside."""
-    return f"annotation {number}"
+    """Sync one annotation; what is wrong with it alone sets it aside until the next reconciliation."""
+    number, updated_at = seen.annotation_id, seen.task_updated_at
+    try:
+        sync_annotation(backend, project, number, mapping=mapping, task_updated_at=updated_at)
+        differences.synced += 1
+    except (LabelStudioUnreachableError, LabelStudioAuthError, StoreError):
+        raise  # not the annotation's fault
+    except Exception as error:  # whatever Label Studio let somebody write into it
+        logger.warning("Annotation %d cannot be read", number, exc_info=error)
+        reason = f"It cannot be read ({type(error).__name__}: {error})."
+        set_aside(backend, project.dataset_id, "annotation", reference_of(number), reason)
+        differences.set_aside += 1
 
 
 def _mark_tasks(backend: Backend, project: Project, pushed: Collection[int], there: Mapping[int, str]) -> int:
     """Mark the tasks that Label Studio no longer has; they no longer count in their round."""
     gone = 0
     with backend.store.begin() as session:
-        for task in session.scalars(select(Task).where(Task.project_id == project.id)):
-            if task.id not in pushed:
-                continue
-            missing = there.get(task.number) != task.sample.key
-            gone += missing and not task.deleted
-            task.deleted = missing
+        tasks = select(Task.id, Task.number, Sample.key, Task.deleted).join(Task.sample)
+        for task, number, key, deleted in session.execute(tasks.where(Task.project_id == project.id)).all():
+            missing = there.get(number) != key
+            if task in pushed and missing != deleted:
+                session.get_one(Task, task).deleted = missing
+                gone += missing
     return gone
 
 
-def _time(text: str) -> datetime:
+def _repair_webhook(backend: Backend, project: Project, differences: Differences) -> None:
+    """See that the webhook is there, switched on and ours; without it every answer waits for this here."""
+    current, *former = backend.webhook_secrets()
+    own_url = backend.settings.own_url
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise LabelStudioError(f"Label Studio gave {text!r} where a time was expected.") from error
+        change = ensure_webhook(backend.label_studio, project.number, own_url, current, former=former)
+    except (LabelStudioError, NotFoundError, SettingsError) as error:
+        logger.warning("The webhook of project %d cannot be looked after: %s", project.number, error)
+        differences.problem = str(error)
+        return
+    if change is Change.KEPT:
+        return
+    differences.webhook = change.value
+    logger.warning("The webhook of project %d was not in order; it was %s.", project.number, change.value)
+    with backend.store.begin() as session:
+        audit.note(
+            session, project.dataset_id, audit.WEBHOOK_REPAIRED, project=project.number, how=change.value
+        )
+
+
+def _note_gone(backend: Backend, project: Project) -> Differences:
+    """Take back what stood in a project that is gone."""
+    differences = Differences(gone=True)
+    with backend.store.begin() as session:
+        row = _held(session, project)
+        if row.gone_at is not None:
+            return differences
+        row.gone_at = now()
+        logger.warning("Label Studio's project %d is gone; its answers stand no longer.", project.number)
+        audit.note(session, project.dataset_id, audit.PROJECT_GONE, project=project.number)
+        answers = session.scalars(select(Annotation).where(*standing(project))).all()
+        for annotation in answers:
+            withdraw(session, annotation)
+        tasks = session.scalars(select(Task).where(Task.project_id == project.id, ~Task.deleted)).all()
+        for task in tasks:
+            task.deleted = True
+        session.flush()
+        for sample_id in {annotation.sample_id for annotation in answers}:
+            note_agreement(backend, session, sample_id)
+        differences.deleted, differences.tasks_deleted = len(answers), len(tasks)
+    return differences
+
+
+def _note_back(backend: Backend, project: Project) -> None:
+    if project.gone_at is None:
+        return
+    with backend.store.begin() as session:
+        row = _held(session, project)
+        if row.gone_at is not None:
+            row.gone_at = None
+            audit.note(session, project.dataset_id, audit.PROJECT_BACK, project=project.number)
+
+
+def _held(session: Session, project: Project) -> Project:
+    hold(session, project)
+    return session.get_one(Project, project.id)

@@ -14,8 +14,8 @@ from imil_backend.errors import DatasetError, MaskError
 from imil_backend.images.masks import mask_from_png
 from imil_backend.label_studio.simulated_clinician import paint
 from imil_backend.loop.backend import Backend, project_of
-from imil_backend.loop.reconcile import mapping_of
 from imil_backend.loop.rounds import OPEN, latest_round
+from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
 

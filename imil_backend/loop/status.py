@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, find_dataset, project_of
 from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
@@ -65,12 +66,15 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
     champion = champion_of(session, dataset.id)
     round_ = latest_round(session, dataset.id)
     closed = find_closed_round(session, dataset.id)
+    repair = audit.latest(session, dataset.id, audit.WEBHOOK_REPAIRED)
     return {
         "name": dataset.name,
         "classes": dataset.classes,
         "samples": sample_counts(session, dataset.id),
         "leaking": _count_leaking(session, dataset),
         "project": project.number if project else None,
+        "project_gone_at": project.gone_at.isoformat() if project and project.gone_at else None,
+        "webhook_repaired_at": repair.at.isoformat() if repair else None,
         "champion": champion.name if champion else None,
         "round": _round(backend, session, round_) if round_ else None,
         "last_closed": _round(backend, session, closed) if closed else None,

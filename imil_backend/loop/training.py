@@ -14,7 +14,7 @@ from imil_backend.learning.comparison import compare
 from imil_backend.learning.job import PREDICTIONS_FILE, Recipe, read_job, read_json, read_progress
 from imil_backend.learning.launch import run_training
 from imil_backend.loop.backend import Backend, project_of
-from imil_backend.loop.champion import champion_of, promote
+from imil_backend.loop.champion import LOOP, champion_of, promote
 from imil_backend.loop.jobs import directory_of, prepare_job, record_version
 from imil_backend.loop.policy import policy_of
 from imil_backend.loop.reconcile import reconcile
@@ -65,7 +65,7 @@ def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[st
         version = record_version(backend, session, round_, champion, result)
         verdict = _verdict(session, round_, champion, version)
         if verdict["verdict"] == "promote":
-            promote(session, version, "loop", verdict["reason"])
+            promote(session, version, LOOP, verdict["reason"])
         round_.verdict = verdict
         change_state(round_, CLOSED)
         return verdict

@@ -16,8 +16,9 @@ from imil_backend.loop.backend import Backend, find_project
 from imil_backend.loop.engine import Jobs
 from imil_backend.loop.mispredictions import next_mispredictions
 from imil_backend.loop.policy import policy_of
-from imil_backend.loop.reconcile import reconcile, sync_annotation
+from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.report import write_report
+from imil_backend.loop.sync import sync_annotation
 from imil_backend.store.tables import Dataset, Project, Round
 
 logger = logging.getLogger(__name__)

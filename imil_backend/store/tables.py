@@ -71,6 +71,7 @@ class Project(Base):
     instance: Mapped[str] = mapped_column(String(500))  # Label Studio's address
     number: Mapped[int]  # the project's id there
     created_at: Mapped[datetime] = mapped_column(default=now)
+    gone_at: Mapped[datetime | None]  # since when Label Studio has it no longer
     dataset: Mapped[Dataset] = relationship(lazy="joined")
 
 
@@ -118,7 +119,7 @@ class SetAside(Base):
 
 
 class Version(Base):
-    """A trained model. Never changed once written."""
+    """A trained model. Never changed once written: the database refuses it."""
 
     __tablename__ = "versions"
 
@@ -134,6 +135,7 @@ class Version(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))  # of the samples and masks it was trained on
     blacked_out: Mapped[int]  # how many training samples were
     code_version: Mapped[str] = mapped_column(String(40))
+    model_sha256: Mapped[str | None] = mapped_column(String(64))  # None: from before it was kept
     seconds: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -220,3 +222,21 @@ class Annotation(Base):
     synced_at: Mapped[datetime] = mapped_column(default=now)
     task: Mapped[Task] = relationship(lazy="joined")
     sample: Mapped[Sample] = relationship(lazy="joined")
+
+
+class AuditEntry(Base):
+    """Something that was done, by whom. Only ever added: the database refuses changes and deletions."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_dataset_id_event", "dataset_id", "event"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    event: Mapped[str] = mapped_column(String(20))  # one of those of loop.audit
+    sample_id: Mapped[int | None] = mapped_column(ForeignKey("samples.id"), index=True)
+    version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("versions.id")
+    )  # that asked, trained, was promoted
+    round_id: Mapped[int | None] = mapped_column(ForeignKey("rounds.id"))
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -19,7 +19,7 @@ from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
-from imil_backend.errors import LabelStudioUnreachableError
+from imil_backend.errors import LabelStudioUnreachableError, NotFoundError
 from imil_backend.images.masks import mask_to_png
 from imil_backend.label_studio.client import AnnotationSummary
 from imil_backend.label_studio.config_map import load_label_config, read_label_config
@@ -82,6 +82,8 @@ class FakeLabelStudio:
         self.uploads = 0
         self.seconds = 0
         self.down = False
+        self.gone = False  # its project
+        self.webhooks: list[dict[str, Any]] = []
         self.asked: list[str] = []
         if file is not None and file.exists():
             state = json.loads(file.read_text())
@@ -93,7 +95,25 @@ class FakeLabelStudio:
 
     def project(self, number: int) -> dict[str, Any]:
         self._ask("project")
+        if self.gone:
+            raise NotFoundError("No Project matches the given query.")
         return {"id": number, "label_config": load_label_config("blackout")}
+
+    def request(self, method: str, path: str, **request: Any) -> Any:
+        """Of webhooks alone."""
+        self._ask(f"{method} {path}")
+        number = path.removeprefix("/api/webhooks/").strip("/")
+        if method == "GET":
+            return list(self.webhooks)
+        if method == "POST":
+            self.webhooks.append({**request["body"], "id": len(self.webhooks) + 1})
+            return None
+        (hook,) = (hook for hook in self.webhooks if str(hook["id"]) == number)
+        if method == "DELETE":
+            self.webhooks.remove(hook)
+        else:
+            hook.update(request["body"])
+        return None
 
     def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         self._ask("tasks")

@@ -23,13 +23,28 @@ from loop_fakes import (
 )
 from sqlalchemy import func, select
 
-from imil_backend.errors import LabelStudioUnreachableError, RoundError
-from imil_backend.loop.reconcile import reconcile, sync_annotation
-from imil_backend.store.tables import Sample, SetAside, Task
+from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError, RoundError
+from imil_backend.loop.blackouts import mask_path
+from imil_backend.loop.reconcile import Differences, reconcile
+from imil_backend.loop.rounds import answered
+from imil_backend.loop.status import status
+from imil_backend.loop.sync import sync_annotation
+from imil_backend.store.tables import Project, Round, Sample, SetAside, Task
 
 
 def sync(open_round: OpenRound, number: int) -> str:
     return sync_annotation(open_round.backend, open_round.project, number)
+
+
+def project_now(open_round: OpenRound) -> Project:
+    with open_round.backend.store.begin() as session:
+        return session.get_one(Project, open_round.project.id)
+
+
+def answered_tasks(open_round: OpenRound) -> tuple[int, int]:
+    with open_round.backend.store.begin() as session:
+        progress = answered(session, session.get_one(Round, open_round.id))
+    return progress.tasks, progress.answered
 
 
 def set_aside(open_round: OpenRound) -> dict[str, str]:
@@ -166,12 +181,11 @@ def test_reconciliation_finds_what_no_event_told_of_and_asks_for_nothing_when_no
 ) -> None:
     label_studio, tasks = open_round.label_studio, open_round.tasks
     numbers = [label_studio.annotate(task, region(mask_of(1))) for task in tasks]
-    assert vars(reconcile(open_round.backend, open_round.project)) == {
-        "seen": 4, "synced": 4, "deleted": 0, "tasks_deleted": 0,
-    }  # fmt: skip
+    found = reconcile(open_round.backend, open_round.project)
+    assert found == Differences(seen=4, synced=4, webhook="created")
     label_studio.asked.clear()
-    assert reconcile(open_round.backend, open_round.project).synced == 0
-    assert label_studio.asked == ["project", "tasks", "summaries"]
+    assert reconcile(open_round.backend, open_round.project) == Differences(seen=4)
+    assert label_studio.asked == ["project", "tasks", "summaries", "GET /api/webhooks/"]
     label_studio.update(numbers[0], result=chosen("label_wrong"))
     label_studio.delete(numbers[1])
     label_studio.delete_task(tasks[2])
@@ -224,6 +238,72 @@ def test_another_label_studio_is_not_taken_for_the_one_that_was_pushed_to(open_r
     object.__setattr__(open_round.backend.settings, "label_studio_url", "http://other.test")
     with pytest.raises(RoundError, match=r"label-studio\.test, but LABEL_STUDIO_URL is http://other\.test"):
         reconcile(open_round.backend, open_round.project)
+
+
+def test_one_annotation_that_cannot_be_read_does_not_keep_out_the_rest(open_round: OpenRound) -> None:
+    label_studio = open_round.label_studio
+    bad, good = (label_studio.annotate(task, region(mask_of(1))) for task in open_round.tasks[:2])
+    created_at = label_studio.annotations[bad].pop("created_at")
+    found = reconcile(open_round.backend, open_round.project)
+    assert (found.synced, found.set_aside) == (1, 1)
+    assert [row.number for row in open_round.annotations] == [good]
+    assert "KeyError" in set_aside(open_round)[f"annotation {bad}"]
+    label_studio.annotations[bad]["created_at"] = created_at
+    assert reconcile(open_round.backend, open_round.project).synced == 1  # it is tried again
+    assert [row.number for row in open_round.annotations] == [bad, good]
+    assert set_aside(open_round) == {}
+
+
+def test_a_project_that_is_gone_is_noted_once_and_stands_again_when_it_is_back(open_round: OpenRound) -> None:
+    label_studio, backend = open_round.label_studio, open_round.backend
+    label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    reconcile(backend, open_round.project)
+    (annotation,) = open_round.annotations
+    label_studio.gone = True
+    for noted in ((1, 4), (0, 0)):
+        found = reconcile(backend, project_now(open_round))
+        assert (found.gone, (found.deleted, found.tasks_deleted)) == (True, noted)
+    assert open_round.annotations == []
+    assert mask_path(backend, str(annotation.mask_sha256)).exists()
+    assert status(backend)["datasets"][0]["project_gone_at"] is not None
+    label_studio.gone = False
+    reconcile(backend, project_now(open_round))
+    assert [row.id for row in open_round.annotations] == [annotation.id]
+    assert answered_tasks(open_round) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"is_active": False},
+        {"url": "http://elsewhere.test/webhook"},
+        {"actions": ["TASKS_CREATED"]},
+        {"headers": {}},
+    ],
+)
+def test_a_webhook_that_is_not_in_order_is_repaired_and_that_is_said(
+    open_round: OpenRound, fault: dict[str, Any]
+) -> None:
+    label_studio, backend = open_round.label_studio, open_round.backend
+    assert reconcile(backend, open_round.project).webhook == "created"
+    registered = [dict(hook) for hook in label_studio.webhooks]
+    label_studio.webhooks[0].update(fault)
+    assert reconcile(backend, open_round.project).webhook == "repaired"
+    assert label_studio.webhooks == registered
+    assert reconcile(backend, open_round.project).webhook is None
+    assert status(backend)["datasets"][0]["webhook_repaired_at"] is not None
+
+
+def test_a_token_that_may_not_look_after_webhooks_does_not_keep_answers_out(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LabelStudioAuthError("The token's user may not do this.")
+
+    monkeypatch.setattr(open_round.label_studio, "request", refuse)
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    found = reconcile(open_round.backend, open_round.project)
+    assert (found.synced, found.problem) == (1, "The token's user may not do this.")
 
 
 class Clinicians(RuleBasedStateMachine):

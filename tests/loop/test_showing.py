@@ -15,11 +15,12 @@ from sqlalchemy import select
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.export import export
-from imil_backend.loop.reconcile import reconcile, sync_annotation
+from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.report import write_report
 from imil_backend.loop.rounds import CLOSED, change_state
 from imil_backend.loop.simulation import answer_open_tasks, irrelevant_region
 from imil_backend.loop.status import status, versions
+from imil_backend.loop.sync import sync_annotation
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 

@@ -1,0 +1,116 @@
+"""The audit trail: who painted what and when, which version asked for it, which versions trained on it.
+
+Entries are written in the transaction of what they tell of, so that neither is ever there without the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import NotFoundError
+from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Round, Sample, Task, Version
+
+ASKED = "asked"  # the sample was pushed as a task; the version is the one whose misprediction it is
+ANSWERED = "answered"  # an annotation was made or changed
+WITHDRAWN = "withdrawn"  # an annotation no longer stands: deleted, a draft again, its task or project gone
+TRAINED = "trained"  # a version was trained with the sample blacked out
+PROMOTED = "promoted"
+ROLLED_BACK = "rolled back"
+CANCELLED = "cancelled"
+WEBHOOK_REPAIRED = "webhook repaired"
+PROJECT_GONE = "project gone"
+PROJECT_BACK = "project back"
+
+
+def note(
+    session: Session,
+    dataset_id: int,
+    event: str,
+    *,
+    sample_id: int | None = None,
+    version_id: int | None = None,
+    round_id: int | None = None,
+    **details: Any,
+) -> None:
+    """Add an entry; details that are None are left out."""
+    session.add(
+        AuditEntry(
+            dataset_id=dataset_id,
+            event=event,
+            sample_id=sample_id,
+            version_id=version_id,
+            round_id=round_id,
+            details={name: value for name, value in details.items() if value is not None},
+        )
+    )
+
+
+def note_answer(session: Session, event: str, annotation: Annotation) -> None:
+    """Add that an annotation was made or changed (ANSWERED), or no longer stands (WITHDRAWN)."""
+    round_ = session.get_one(Round, session.get_one(Task, annotation.task_id).round_id)
+    answered = event == ANSWERED
+    note(
+        session,
+        round_.dataset_id,
+        event,
+        sample_id=annotation.sample_id,
+        version_id=round_.mined_version_id,
+        round_id=round_.id,
+        annotation=annotation.number,
+        annotator=annotation.annotator,
+        changed_there=annotation.label_studio_updated_at.isoformat() if answered else None,
+        answer=annotation.answer if answered else None,
+        mask_sha256=annotation.mask_sha256 if answered else None,
+        simulated=annotation.simulated,
+        reason=annotation.reason if answered else None,
+    )
+
+
+def find_sample(session: Session, dataset: Dataset, key_or_name: str) -> Sample:
+    """The sample of this key, or of this name in its source.
+
+    Raises:
+        NotFoundError: the dataset has none.
+    """
+    sample = session.scalar(
+        select(Sample).where(
+            Sample.dataset_id == dataset.id, or_(Sample.key == key_or_name, Sample.name == key_or_name)
+        )
+    )
+    if sample is None:
+        raise NotFoundError(
+            f"Dataset {dataset.name!r} has no sample with the key or name {key_or_name!r}. "
+            "`imil mispredictions --all --json` lists keys and names."
+        )
+    return sample
+
+
+def history(session: Session, dataset: Dataset, sample: Sample | None = None) -> list[dict[str, Any]]:
+    """What was done to a sample, the oldest first; without a sample: to the dataset as a whole."""
+    entries = (
+        select(AuditEntry, Version.name, Round.number)
+        .outerjoin(Version, Version.id == AuditEntry.version_id)
+        .outerjoin(Round, Round.id == AuditEntry.round_id)
+        .where(AuditEntry.dataset_id == dataset.id)
+        .where(AuditEntry.sample_id == (sample.id if sample else None))
+        .order_by(AuditEntry.id)
+    )
+    return [
+        {
+            "at": entry.at.isoformat(),
+            "event": entry.event,
+            "version": version,
+            "round": number,
+            **entry.details,
+        }
+        for entry, version, number in session.execute(entries)
+    ]
+
+
+def latest(session: Session, dataset_id: int, event: str) -> AuditEntry | None:
+    """The latest entry of a kind."""
+    found = select(AuditEntry).where(AuditEntry.dataset_id == dataset_id, AuditEntry.event == event)
+    return session.scalar(found.order_by(AuditEntry.id.desc()).limit(1))

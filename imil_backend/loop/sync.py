@@ -1,0 +1,214 @@
+"""One annotation brought in line with Label Studio. A webhook is a hint; this reads the truth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import LabelStudioError, RoundError
+from imil_backend.label_studio.annotations import Reading, read_annotation
+from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
+from imil_backend.label_studio.simulated_clinician import META
+from imil_backend.loop import audit
+from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
+from imil_backend.loop.blackouts import note_agreement, save_mask
+from imil_backend.store.database import hold
+from imil_backend.store.tables import Annotation, Project, Sample, Task, now
+
+logger = logging.getLogger(__name__)
+
+# What of an annotation the audit trail tells; another value of one of these is a change.
+_TOLD = ("sample_id", "task_id", "annotator", "answer", "mask_sha256", "reason", "deleted")
+
+
+def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
+    """What the labels and choices of a project mean, as its labeling config says now.
+
+    Raises:
+        RoundError: the project is in another Label Studio than the settings name.
+        LabelStudioError: it cannot be read, or its labeling config cannot be understood.
+    """
+    check_instance(backend, project)
+    return read_label_config(backend.label_studio.project(project.number)["label_config"])
+
+
+def check_instance(backend: Backend, project: Project) -> None:
+    """Refuse to take another Label Studio's project of the same number for ours.
+
+    Raises:
+        RoundError: the settings name another Label Studio than the project is in.
+    """
+    if project.instance != backend.settings.label_studio_url:
+        raise RoundError(
+            f"Dataset {project.dataset.name!r} is in project {project.number} of {project.instance}, but "
+            f"LABEL_STUDIO_URL is {backend.settings.label_studio_url}. Set it back."
+        )
+
+
+def sync_annotation(
+    backend: Backend,
+    project: Project,
+    number: int,
+    *,
+    mapping: ProjectMapping | None = None,
+    task_updated_at: str | None = None,
+) -> str:
+    """Make the store say of one annotation what Label Studio says now.
+
+    Created, updated, skipped, emptied and deleted annotations are all this one function. It may run
+    twice, late, and in any order.
+
+    Args:
+        backend: the store and Label Studio.
+        project: which project.
+        number: the annotation's id in Label Studio.
+        mapping: the project's, if it has been read already.
+        task_updated_at: from a listing that was read before; without it the next reconciliation looks again.
+
+    Returns:
+        What came of it, in a word: an answer, "deleted", or "not ours".
+    """
+    raw = backend.label_studio.annotation(number)
+    label_studio_task = backend.label_studio.task(int(raw["task"])) if raw else None
+    if raw is None or label_studio_task is None or raw.get("project", project.number) != project.number:
+        # Deleted, a draft again or moved away; another project may have been given its id since.
+        with _changing(backend, project, number) as session:
+            _forget(session, project, number)
+        return "deleted"
+    task_data = label_studio_task["data"]
+    with backend.store.begin() as session:
+        task = _task(session, project, label_studio_task["id"], str(task_data.get("imil_sample", "")))
+    if task is None:
+        with _changing(backend, project, number) as session:
+            return _not_ours(session, project, number, task_data)
+    sample = task.sample
+    reading = read_annotation(raw, mapping or mapping_of(backend, project), sample.width, sample.height)
+    mask = save_mask(backend, reading.mask) if reading.mask is not None else None
+    with _changing(backend, project, number) as session:
+        _store(session, project, task, raw, reading, mask, task_updated_at)
+    return reading.answer.value
+
+
+@contextmanager
+def _changing(backend: Backend, project: Project, number: int) -> Iterator[Session]:
+    """A transaction in which an annotation may change; the agreement on what it was of and is of follows."""
+
+    def samples(session: Session) -> set[int]:
+        found = select(Annotation.sample_id).where(*standing(project, number))
+        return set(session.scalars(found))
+
+    with backend.store.begin() as session:
+        hold(session, project)
+        before = samples(session)
+        yield session
+        session.flush()
+        for sample_id in before | samples(session):
+            note_agreement(backend, session, sample_id)
+
+
+def standing(project: Project, number: int | None = None) -> list[ColumnElement[bool]]:
+    """Which annotations of a project, or of this id, Label Studio still has, as far as is known."""
+    conditions = [Annotation.project_id == project.id, ~Annotation.deleted]
+    return conditions if number is None else [*conditions, Annotation.number == number]
+
+
+def _task(session: Session, project: Project, number: int, sample_key: str) -> Task | None:
+    """Our row of a task. The sample key in its data decides, for Label Studio may use task ids again."""
+    return session.scalar(
+        select(Task)
+        .join(Task.sample)
+        .where(Task.project_id == project.id, Sample.key == sample_key)
+        .order_by((Task.number == number).desc(), Task.id.desc())
+        .limit(1)
+    )
+
+
+def _not_ours(session: Session, project: Project, number: int, task_data: Mapping[str, Any]) -> str:
+    """An annotation of a task that is not in the store: set aside if it names a sample."""
+    _forget(session, project, number)
+    if key := task_data.get("imil_sample"):
+        reason = f"Its task names the sample {key}, which was not pushed to this project."
+        note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
+        return "set_aside"
+    logger.info("Annotation %d is of a task that is none of ours.", number)
+    return "not ours"
+
+
+def _store(
+    session: Session,
+    project: Project,
+    task: Task,
+    raw: Mapping[str, Any],
+    reading: Reading,
+    mask_sha256: str | None,
+    task_updated_at: str | None,
+) -> None:
+    created_at, updated_at = (_time(raw[name]) for name in ("created_at", "updated_at"))
+    number = int(raw["id"])
+    forget_set_aside(session, project.dataset_id, "annotation", [reference_of(number)])
+    for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
+        if older.label_studio_created_at != created_at:
+            withdraw(session, older)  # its id was used again
+    annotation = session.scalar(
+        select(Annotation).where(
+            Annotation.project_id == project.id,
+            Annotation.number == number,
+            Annotation.label_studio_created_at == created_at,
+        )
+    )
+    if annotation is None:
+        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
+        session.add(annotation)
+    elif annotation.label_studio_updated_at > updated_at:
+        return  # a later state was read by another sync in the meantime
+    before = [getattr(annotation, name) for name in _TOLD]
+    annotation.label_studio_updated_at = updated_at
+    annotation.task_id = task.id
+    annotation.sample_id = task.sample_id
+    annotation.annotator = raw.get("completed_by")
+    annotation.simulated = _is_simulated(raw)
+    annotation.answer = reading.answer.value
+    annotation.mask_sha256 = mask_sha256
+    annotation.mask_share = None if reading.mask is None else round(float(reading.mask.mean()), 4)
+    annotation.reason = reading.reason[:2000] or None
+    annotation.task_updated_at = task_updated_at
+    annotation.deleted = False
+    annotation.synced_at = now()
+    if before != [getattr(annotation, name) for name in _TOLD]:
+        session.flush()
+        audit.note_answer(session, audit.ANSWERED, annotation)
+
+
+def _is_simulated(raw: Mapping[str, Any]) -> bool:
+    regions = raw["result"] if isinstance(raw.get("result"), list) else []
+    return any(isinstance(region, Mapping) and region.get("meta") == META for region in regions)
+
+
+def _forget(session: Session, project: Project, number: int) -> None:
+    forget_set_aside(session, project.dataset_id, "annotation", [reference_of(number)])
+    for annotation in session.scalars(select(Annotation).where(*standing(project, number))).all():
+        withdraw(session, annotation)
+
+
+def withdraw(session: Session, annotation: Annotation) -> None:
+    """Let an annotation stand no longer; its row and its mask stay."""
+    annotation.deleted = True
+    audit.note_answer(session, audit.WITHDRAWN, annotation)
+
+
+def reference_of(number: int) -> str:
+    """How an annotation is named among what is set aside."""
+    return f"annotation {number}"
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise LabelStudioError(f"Label Studio gave {text!r} where a time was expected.") from error

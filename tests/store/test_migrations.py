@@ -1,0 +1,65 @@
+"""Data of an earlier version keeps its history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from alembic import command
+from sqlalchemy import select, text
+
+from imil_backend.store.database import Store, database_url
+from imil_backend.store.tables import AuditEntry
+
+MOMENT = "2026-01-02 03:04:05"
+
+
+def test_the_audit_trail_begins_with_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "samples.json").write_text(
+        json.dumps([{"key": "k", "mask_sha256": "m" * 64}, {"key": "other", "mask_sha256": None}])
+    )
+    store = Store(database_url(tmp_path, None))
+    command.upgrade(store._alembic(), "0001")
+    with store.engine.begin() as connection:
+        for statement in _OLD_DATA:
+            connection.execute(text(statement), {"at": MOMENT, "directory": str(tmp_path)})
+    store.migrate()
+    with store.begin() as session:
+        told = [
+            (entry.event, entry.version_id, entry.round_id, entry.details)
+            for entry in session.scalars(select(AuditEntry).where(AuditEntry.sample_id == 1))
+        ]
+        (promoted,) = session.scalars(select(AuditEntry).where(AuditEntry.sample_id.is_(None)))
+    answer = {"annotation": 9, "annotator": 7, "answer": "blackout", "mask_sha256": "m" * 64}
+    assert told == [
+        ("asked", 1, 1, {"task": 5}),
+        ("answered", 1, 1, {**answer, "simulated": False}),
+        ("withdrawn", 1, 1, {"annotation": 9, "annotator": 7}),
+        ("trained", 1, None, {"mask_sha256": "m" * 64}),
+    ]
+    assert (promoted.event, promoted.version_id, promoted.details) == (
+        "promoted",
+        1,
+        {"by": "loop", "reason": "first"},
+    )
+    assert promoted.at.isoformat() == "2026-01-02T03:04:05+00:00"
+    store.close()
+
+
+_OLD_DATA = (
+    "INSERT INTO datasets VALUES (1, 'films', '[]', '{}', '{}', :at)",
+    "INSERT INTO projects VALUES (1, 1, 'http://a.test', 3, :at)",
+    "INSERT INTO samples (id, dataset_id, key, name, path, sha256, width, height, channels, shown_as_is, "
+    'label, split, "group", leaking, clinician_mask_means, imported_at) '
+    "VALUES (1, 1, 'k', 'n', 'p', 's', 1, 1, 1, 1, 'a', 'train', 'g', 0, 'relevant', :at)",
+    "INSERT INTO versions (id, dataset_id, name, directory, recipe, metrics, choices, fingerprint, "
+    "blacked_out, code_version, seconds, created_at) "
+    "VALUES (1, 1, 'v', :directory, '{}', '{}', '{}', 'f', 1, '0', 1, :at)",
+    "INSERT INTO promotions VALUES (1, 1, 1, 'loop', 'first', :at)",
+    "INSERT INTO rounds (id, dataset_id, number, state, mined_version_id, attempt, created_at, changed_at) "
+    "VALUES (1, 1, 1, 'open', 1, 1, :at, :at)",
+    "INSERT INTO tasks VALUES (1, 1, 1, 1, 5, 1, 0, :at)",
+    "INSERT INTO annotations (id, project_id, number, label_studio_created_at, label_studio_updated_at, "
+    "task_id, sample_id, annotator, simulated, answer, mask_sha256, deleted, synced_at) "
+    f"VALUES (1, 1, 9, :at, :at, 1, 1, 7, 0, 'blackout', '{'m' * 64}', 1, :at)",
+)
