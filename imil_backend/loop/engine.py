@@ -5,22 +5,22 @@ Only a worker launches DBOS. Every other process enqueues and asks through `Jobs
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import re
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import IO, Any
+from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from imil_backend.errors import RoundError, StoreError
+from imil_backend.errors import RoundError, SettingsError, StoreError
 from imil_backend.loop.backend import Backend
-from imil_backend.loop.files import exclusive
+from imil_backend.loop.locks import Lock, LockTakenError, any_is_held, locked
+from imil_backend.loop.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ APPLICATION = "imil"
 WORKFLOW_VERSION = "1"
 DBOS_SQLITE_FILE = "dbos.sqlite"
 
-PROBE_SECONDS = 1.0  # whoever asks whether a worker runs holds its lock for a moment
-
 SERIALIZER = DBOSPortableJSONSerializer()  # JSON; DBOS's default pickles
 
 TRAINING_QUEUE = "training"
 LABELLING_QUEUE = "labelling"
 SYNC_QUEUE = "sync"
+
+_WORKER_ID = re.compile(r"[\w.-]{1,50}", re.ASCII)
 
 FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
@@ -55,7 +55,7 @@ def prepare(backend: Backend) -> None:
     Raises:
         StoreError: the database cannot be used, or was written by a newer version.
     """
-    with exclusive(backend.path("locks", "migration")):
+    with locked(backend, "migration"):
         backend.store.migrate()
         logging.getLogger("dbos").setLevel(logging.WARNING)
         url = system_database_url(backend)
@@ -136,15 +136,16 @@ def _says_store_error() -> Iterator[None]:
 
 
 @contextmanager
-def launched(backend: Backend, worker_id: str = "worker") -> Iterator[None]:
+def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
     """Run workflows in this process until the context ends.
 
     Workflows that were interrupted under the same `worker_id` go on.
 
     Raises:
         RoundError: another process runs under this id.
+        SettingsError: it is no id.
     """
-    with worker_lock(backend, worker_id):
+    with worker_lock(backend, worker_id) as lock:
         config: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": system_database_url(backend),
@@ -154,50 +155,53 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[None]:
             "log_level": "WARNING",
             "scheduler_polling_interval_sec": 5.0,
         }
-        DBOS(config=config)
+        engine = DBOS(config=config)
         DBOS.launch()
         try:
             DBOS.register_queue(TRAINING_QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
             DBOS.register_queue(LABELLING_QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
             DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
-            yield
+            yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
         finally:
             DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
+def take_over(backend: Backend, worker_id: str) -> int:
+    """Put a dead worker's unfinished workflows back into their queues, from where this one takes them.
+
+    They go on after their last finished step. To be called while this process runs workflows.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        RoundError: the other worker is running.
+    """
+    with worker_lock(backend, worker_id):  # so that it cannot start meanwhile
+        return len(DBOS._recover_pending_workflows([worker_id]))
+
+
 @contextmanager
-def worker_lock(backend: Backend, worker_id: str) -> Iterator[None]:
+def worker_lock(backend: Backend, worker_id: str) -> Iterator[Lock]:
     """Hold the lock of a worker id.
 
     Raises:
         RoundError: another process holds it.
+        SettingsError: it is no id.
     """
-    path = backend.path("locks", f"worker-{worker_id}")
-    with path.open("w", encoding="ascii") as file:
-        deadline = time.monotonic() + PROBE_SECONDS
-        while not _try_lock(file, fcntl.LOCK_EX):
-            if time.monotonic() < deadline:
-                time.sleep(PROBE_SECONDS / 20)
-                continue
+    if not _WORKER_ID.fullmatch(worker_id):
+        raise SettingsError(f"{worker_id[:60]!r} is no worker id: take up to 50 letters, digits, . _ or -.")
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(locked(backend, "worker", worker_id, wait=False))
+        except LockTakenError as error:
             raise RoundError(
-                f"A worker with the id {worker_id!r} is running on this data directory already. "
-                "Stop it first, or give this one an id of its own (--id)."
-            )
-        yield
+                f"A worker with the id {worker_id!r} is running already. Stop it first, or give this one an "
+                "id of its own (--id)."
+            ) from error
+        yield lock
 
 
 def worker_is_running(backend: Backend) -> bool:
-    """Whether a worker, of whatever id, runs on this data directory."""
-    for path in backend.path("locks", "x").parent.glob("worker-*"):
-        with path.open(encoding="ascii") as file:
-            if not _try_lock(file, fcntl.LOCK_SH):
-                return True
-    return False
-
-
-def _try_lock(file: IO[str], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    """Whether a worker, of whatever id, runs on this backend."""
+    return any_is_held(backend, "worker")

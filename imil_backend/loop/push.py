@@ -15,7 +15,7 @@ from imil_backend.images.reading import load_bytes, png_for_display
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
-from imil_backend.loop.files import exclusive
+from imil_backend.loop.locks import locked
 from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
 from imil_backend.loop.rounds import OPEN, PUSHING, change_state
 from imil_backend.loop.sync import mapping_of
@@ -38,7 +38,7 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
         RoundError: there is no project, or nothing to ask.
     """
     # The worker may take up a push that a command has begun: one of them waits, and finds it done.
-    with exclusive(backend.path("locks", f"push-{round_id}")):
+    with locked(backend, "push", round_id):
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_id)
             project = project_of(session, round_.dataset_id)

@@ -16,6 +16,7 @@ from imil_backend.learning.launch import run_training
 from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.champion import LOOP, champion_of, promote
 from imil_backend.loop.jobs import directory_of, prepare_job, record_version
+from imil_backend.loop.locks import locked
 from imil_backend.loop.policy import policy_of
 from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.rounds import CLOSED, FAILED, PUSHING, TRAINING, change_state, job_of
@@ -52,7 +53,9 @@ def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
         name = session.get_one(Round, round_id).version_name
     if name is None:
         raise RoundError(f"Round {round_id} has no job; it was not prepared.")
-    return run_training(directory_of(backend, name), processes=backend.settings.training_processes)
+    # Another worker may have been given the round up for dead: one waits, and finds the training done.
+    with locked(backend, "round", round_id):
+        return run_training(directory_of(backend, name), processes=backend.settings.training_processes)
 
 
 def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:

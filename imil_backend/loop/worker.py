@@ -26,7 +26,7 @@ def running(backend: Backend, worker_id: str = "worker") -> Iterator[Jobs]:
     jobs = Jobs(backend)
     workflows.use(backend, jobs)
     try:
-        with launched(backend, worker_id):
+        with launched(backend, worker_id) as watchdog, watchdog.on_guard():
             DBOS.apply_schedules(
                 [
                     {

@@ -9,6 +9,7 @@ from typing import Any
 from dbos import DBOS, PortableWorkflowError
 from dbos import error as dbos_error
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.loop import names, push, rounds, training
@@ -42,6 +43,14 @@ def _jobs() -> Jobs:
 
 
 def _message(error: Exception) -> str:
+    """What is told of an error that a workflow has caught.
+
+    Raises:
+        OperationalError: the step was done and could not be recorded. That is no failure: the watchdog has
+            the workflow go on from there.
+    """
+    if isinstance(error, OperationalError):
+        raise error
     if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded) and error.errors:
         return str(error.errors[-1])
     if isinstance(error, (ImilError, PortableWorkflowError)):

@@ -99,7 +99,11 @@ def hold(session: Session, project: Project) -> None:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        # A server that has vanished is noticed within half a minute.
+        alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "tcp_user_timeout": 25_000, **alive}
+        )
     engine = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")

@@ -26,9 +26,13 @@ def label_studio() -> FakeLabelStudio:
 
 
 @pytest.fixture
-def backend(tmp_path: Path, label_studio: FakeLabelStudio) -> Iterator[Backend]:
-    """On an empty store, with a Label Studio in memory."""
-    backend = make_backend(tmp_path / "data")
+def backend(
+    tmp_path: Path, label_studio: FakeLabelStudio, request: pytest.FixtureRequest
+) -> Iterator[Backend]:
+    """On an empty store, with a Label Studio in memory; on PostgreSQL for tests `on_both_databases`."""
+    on_postgresql = getattr(request, "param", "sqlite") == "postgresql"
+    database_url = request.getfixturevalue("postgres_url") if on_postgresql else None
+    backend = make_backend(tmp_path / "data", database_url=database_url)
     backend.__dict__["label_studio"] = label_studio
     yield backend
     backend.close()

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
@@ -40,6 +41,7 @@ from imil_backend.store.database import SQLITE_FILE, Store
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 URL = "http://label-studio.test"
+on_both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 PROJECT = 3
 WIDTH, HEIGHT = 8, 6
 MAPPING = read_label_config(load_label_config("blackout"))
@@ -49,6 +51,9 @@ def make_backend(directory: Path, **settings: Any) -> Backend:
     """A backend on an empty store; the environment and .env have no part in it."""
     values = {"label_studio_url": URL, "label_studio_api_key": "token", **settings}
     backend = Backend(Settings(_env_file=None, data_dir=directory, **values))
+    if backend.settings.database_url is not None:
+        backend.store.migrate()
+        return backend
     (directory / SQLITE_FILE).write_bytes(_empty_store())
 
     @event.listens_for(backend.store.engine, "connect")

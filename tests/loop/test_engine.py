@@ -44,7 +44,7 @@ def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backen
     with worker_lock(prepared, "a"):
         assert worker_is_running(prepared)
         with (
-            pytest.raises(RoundError, match="'a' is running on this data directory already"),
+            pytest.raises(RoundError, match="'a' is running already"),
             worker_lock(prepared, "a"),
         ):
             pass

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dbos import DBOS
+from loop_fakes import OpenRound, chosen
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from imil_backend.loop import watchdog
+from imil_backend.loop.engine import APPLICATION, SYNC_QUEUE, prepare
+from imil_backend.loop.names import SYNC_WORKFLOW
+from imil_backend.loop.worker import running
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class FillingDisk:
+    """The disk under DBOS's tables: full when a workflow's first step is recorded, until there is `room`."""
+
+    def __init__(self, workflow: str) -> None:
+        self.workflow = workflow
+        self.room = False
+        self.refused = 0
+
+    def __call__(self, _: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        written = statement.lstrip().startswith(("INSERT", "UPDATE"))
+        is_record = "INTO main.operation_outputs" in statement and self.workflow in str(values)
+        if written and not self.room and (self.refused or is_record):
+            self.refused += 1
+            raise OperationalError(statement, {}, Exception("database or disk is full"))
+
+
+def test_a_workflow_that_could_not_be_recorded_goes_on_when_there_is_room_again(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.3)
+    prepare(open_round.backend)
+    answer = open_round.label_studio.annotate(open_round.tasks[0], chosen("nothing_to_black_out"))
+    with running(open_round.backend) as jobs:
+        tables = DBOS(config={"name": APPLICATION})._sys_db.engine
+        disk = FillingDisk("a hint")
+        event.listen(tables, "before_cursor_execute", disk)
+        job = jobs.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, open_round.project.number, answer, job_id=disk.workflow)
+        wait_until(lambda: jobs.status(job) == "PENDING" and disk.refused > 5)
+        disk.room = True
+        wait_until(lambda: jobs.status(job) == "SUCCESS")
+        assert jobs.result(job) == {"answer": "nothing"}
+    assert [each.answer for each in open_round.annotations] == ["nothing"]
