@@ -139,5 +139,9 @@ class NewerDataError(StoreError):
     """The data directory was written by a newer version of this package."""
 
 
+class BackupError(StoreError):
+    """A backup cannot be made or restored; what was there is as it was."""
+
+
 class RoundError(ImilError):
     """A round cannot do what was asked in the state it is in."""

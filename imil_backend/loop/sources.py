@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 import shutil
 import zipfile
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imil_backend.errors import DatasetError
+from imil_backend.loop.files import sha256_of
 
 SPLIT_NAMES = {
     "train": "train",
@@ -95,11 +95,7 @@ def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:
 
 def _unpack(archive: Path, unpack_to: Path) -> Path:
     """Unpack once; a folder is there only when it is whole."""
-    with archive.open("rb") as file:
-        digest = hashlib.sha256()  # hashlib.file_digest is there from Python 3.11 on
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    folder = unpack_to / digest.hexdigest()[:16]
+    folder = unpack_to / sha256_of(archive)[:16]
     if folder.exists():
         return folder
     partial = folder.with_suffix(".partial")
