@@ -32,7 +32,7 @@ class ImageTooLargeError(ImageError):
 
 
 class CacheError(ImilError):
-    """The pixel cache is damaged or cannot be written."""
+    """The cache of pixels or features cannot be written."""
 
 
 class DatasetError(ImilError):

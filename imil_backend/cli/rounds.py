@@ -40,6 +40,14 @@ class Balance(str, Enum):
     SAMPLING = "sampling"
 
 
+class Trainable(str, Enum):
+    """Which layers a round fine-tunes."""
+
+    ALL = "all"
+    LAYER4 = "layer4"
+    CLASSIFIER = "classifier"
+
+
 class Annotators(str, Enum):
     """Whose masks count when several people painted one task."""
 
@@ -84,6 +92,14 @@ def train(
         bool | None,
         typer.Option("--deterministic/--fast", help="Baseline: equal bits on one machine; slower."),
     ] = None,
+    progressive: Annotated[
+        bool | None,
+        typer.Option("--progressive/--full-size", help="Baseline: begin with small images; quicker."),
+    ] = None,
+    trainable: Annotated[
+        Trainable | None,
+        typer.Option(help="Rounds, from now on: fine-tune all layers, or the last ones only; quicker."),
+    ] = None,
 ) -> None:
     """Train the baseline; later: close the open round and train on its answers.
 
@@ -94,7 +110,7 @@ def train(
     from imil_backend.errors import SettingsError
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.champion import champion_of
-    from imil_backend.loop.policy import change_recipe
+    from imil_backend.loop.policy import change_policy, change_recipe
 
     recipe = {
         "epochs": epochs,
@@ -107,6 +123,7 @@ def train(
         "seed": seed,
         "pretrained": None if from_scratch is None else not from_scratch,
         "deterministic": deterministic,
+        "progressive": progressive,
     }
     with open_backend(context) as backend:
         with backend.store.begin() as session:
@@ -119,6 +136,7 @@ def train(
                     "A round goes on with its baseline's recipe, so that candidate and champion can be "
                     "compared. Train a new baseline with --fresh to change it."
                 )
+            change_policy(found, {"trainable": trainable.value if trainable else None})
         round_ = _begin_baseline(backend, found) if is_baseline else _close_round(backend, found)
         run_and_follow(backend, round_.id)
 

@@ -23,18 +23,25 @@ _CONTRAST = 0.15
 _MIDDLE_GREY = 127.5
 
 
-def prepare(images: Tensor, config: ModelConfig, parameters: Tensor | None = None) -> Tensor:
+def prepare(
+    images: Tensor, config: ModelConfig, parameters: Tensor | None = None, size: int | None = None
+) -> Tensor:
     """What the network is fed.
 
     Args:
-        images: uint8 (n, height, width, 1 or 3), on the device.
+        images: uint8 (n, height, width, 1 or 3), on the device; or features, which are fed as they are.
         config: gives mean and standard deviation.
         parameters: (n, PARAMETERS) in [-1, 1), on the device; None: no augmentation.
+        size: pixels a side, if fewer than the images have.
 
     Returns:
-        float32 (n, 3, height, width), channels last in memory.
+        float32 (n, 3, height, width), of features (n, channels, height, width); channels last in memory.
     """
+    if images.dtype != torch.uint8:
+        return images.permute(0, 3, 1, 2).float()
     pixels = images.permute(0, 3, 1, 2).float()
+    if size is not None and size < pixels.shape[-1]:
+        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
     if parameters is not None:
         pixels = augment(pixels, parameters)
     mean = pixels.new_tensor(config.mean).view(1, 3, 1, 1) * 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from imil_backend.learning.batches import count_micro_batches
 from imil_backend.learning.checkpoint import load_state
 from imil_backend.learning.context import Context
 from imil_backend.learning.job import CHECKPOINT_FILE
-from imil_backend.learning.learner import Learner, new_learner
+from imil_backend.learning.learner import Learner, last_layers, new_learner
 from imil_backend.learning.network import ModelConfig, Variant, build_network, load_backbone, read_config
 from imil_backend.learning.state import TrainingState, digest_keys, restore_learner, state_from_dict
 
@@ -26,11 +27,20 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     Raises:
         WeightsError: the weights or the intermediate state cannot be used.
     """
-    state = TrainingState(digest_keys(context.split("train").keys))
+    learner, state = _first_state(context)
+    if context.recipe.trainable != "all":
+        learner = last_layers(learner, context.recipe, context.runtime)
     checkpoint = context.directory / CHECKPOINT_FILE
     saved = context.runtime.share(_read_checkpoint(checkpoint, state) if context.runtime.is_first else None)
-    if saved is not None:
-        return _restored(context, saved, checkpoint), state_from_dict(saved)
+    if saved is None:
+        return learner, state
+    restore_learner(learner, saved, checkpoint)
+    return learner, state_from_dict(saved)
+
+
+def _first_state(context: Context) -> tuple[Learner, TrainingState]:
+    """The whole network before this training's first epoch."""
+    state = TrainingState(digest_keys(context.split("train").keys))
     if context.job.resume_from is None:
         return fresh_learner(context), state
     intermediate = Path(context.job.resume_from)
@@ -40,7 +50,9 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
         raise WeightsError(
             f"{intermediate} is {state.epoch} epochs on; the recipe has {context.recipe.epochs} only."
         )
-    return _restored(context, saved, intermediate), state
+    learner = _new_learner(context, saved["config"]["variant"])
+    restore_learner(learner, saved, intermediate)
+    return learner, state
 
 
 def fresh_learner(context: Context) -> Learner:
@@ -53,7 +65,7 @@ def fresh_learner(context: Context) -> Learner:
         return _new_learner(context, "v1.5")
     path = Path(context.job.weights)
     learner = _new_learner(context, read_config(path).variant)
-    load_backbone(learner.network, path)
+    load_backbone(learner.whole, path)
     return learner
 
 
@@ -72,12 +84,6 @@ def _read_checkpoint(path: Path, fresh: TrainingState) -> dict[str, Any] | None:
     return saved
 
 
-def _restored(context: Context, saved: dict[str, Any], path: Path) -> Learner:
-    learner = _new_learner(context, saved["config"]["variant"])
-    restore_learner(learner, saved, path)
-    return learner
-
-
 def _new_learner(context: Context, variant: Variant) -> Learner:
     job, recipe = context.job, context.recipe
     config = ModelConfig(
@@ -92,4 +98,6 @@ def _new_learner(context: Context, variant: Variant) -> Learner:
     torch.manual_seed(recipe.seed)
     network = build_network(len(job.classes), variant)
     pieces = count_micro_batches(recipe, context.micro_batch_size, context.runtime.processes)
-    return new_learner(network, config, recipe, context.runtime, pieces)
+    # Only what is trained may be wrapped for several processes.
+    runtime = context.runtime if recipe.trainable == "all" else replace(context.runtime, processes=1)
+    return new_learner(network, config, recipe, runtime, pieces)

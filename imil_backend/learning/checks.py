@@ -30,8 +30,23 @@ def check_recipe(recipe: Recipe) -> None:
             f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must be at least 1 and "
             "leave an epoch after it to fine-tune in."
         )
+    _check_trainable(recipe)
     if recipe.mining == "out-of-fold" and recipe.folds < 2:
         raise SettingsError(f"folds is {recipe.folds}; out-of-fold mining needs 2 or more.")
+
+
+def _check_trainable(recipe: Recipe) -> None:
+    if recipe.trainable == "all":
+        return
+    if recipe.augmentation != "none" or recipe.progressive:
+        raise SettingsError(
+            f"trainable is {recipe.trainable}, which works on features of the images as they are: set "
+            "augmentation to none and progressive to false."
+        )
+    if recipe.mining == "out-of-fold":
+        raise SettingsError(
+            "Out-of-fold mining trains whole networks; train all layers, or choose another mining."
+        )
 
 
 def check_samples(samples: Sequence[TrainingSample], classes: Sequence[str]) -> None:

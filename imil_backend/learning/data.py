@@ -16,9 +16,10 @@ from imil_backend.learning.job import Split, TrainingJob, TrainingSample
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Samples whose pixels are cached; all sequences run in the same order."""
+    """Samples whose pixels or features are cached; all sequences run in the same order."""
 
-    pixels: NDArray[np.uint8]  # the cache: (rows, size, size, channels), a memory map
+    # (rows, height, width, channels), a memory map: uint8 pixels, or features as the bits of bfloat16
+    cached: NDArray[np.uint8] | NDArray[np.uint16]
     rows: NDArray[np.int64]  # of the samples
     labels: NDArray[np.int64]
     keys: tuple[str, ...]
@@ -28,8 +29,13 @@ class SampleSet:
         return len(self.keys)
 
     def images(self, indices: NDArray[np.int64] | slice, device: torch.device) -> torch.Tensor:
-        """uint8 (n, size, size, channels) on the device; on a GPU the copy runs beside the computing."""
-        batch = torch.from_numpy(self.pixels[self.rows[indices]])
+        """(n, height, width, channels) on the device; on a GPU the copy runs beside the computing.
+
+        uint8 pixels, or bfloat16 features.
+        """
+        batch = torch.from_numpy(self.cached[self.rows[indices]])
+        if batch.dtype == torch.uint16:
+            batch = batch.view(torch.bfloat16)
         if device.type == "cuda":
             batch = batch.pin_memory()
         return batch.to(device, non_blocking=True)
@@ -37,7 +43,7 @@ class SampleSet:
     def select(self, indices: NDArray[np.int64]) -> SampleSet:
         """Some of the samples, in the order of `indices`."""
         return SampleSet(
-            self.pixels,
+            self.cached,
             self.rows[indices],
             self.labels[indices],
             tuple(self.keys[index] for index in indices),

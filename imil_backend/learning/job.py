@@ -14,6 +14,7 @@ from typing import Any, Literal
 from imil_backend.learning.files import replacing
 
 Split = Literal["train", "validation", "test"]
+Trainable = Literal["all", "layer4", "classifier"]
 
 JOB_FILE = "job.json"
 SAMPLES_FILE = "samples.json"
@@ -66,6 +67,8 @@ class Recipe:
     warmup_epochs: float = 0.5
     balance: Literal["none", "loss", "sampling"] = "none"
     augmentation: Literal["none", "light"] = "light"
+    trainable: Trainable = "all"  # less: the last layers only, on cached features of images as they are
+    progressive: bool = False  # begin with small images; the last third of the epochs has the full size
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     deterministic: bool = False

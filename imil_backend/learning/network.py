@@ -15,7 +15,7 @@ from torchvision.models import ResNet, resnet50
 
 from imil_backend.errors import WeightsError
 from imil_backend.learning.files import replacing
-from imil_backend.learning.job import write_json
+from imil_backend.learning.job import Trainable, write_json
 
 Variant = Literal["v1", "v1.5"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -50,6 +50,30 @@ def build_network(classes: int, variant: Variant) -> ResNet:
         for layer in (network.layer2, network.layer3, network.layer4):
             layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
     return cast(ResNet, network)
+
+
+class Tail(nn.Module):
+    """The last layers of a ResNet, sharing its weights; fed with what the `Trunk` before them gives."""
+
+    def __init__(self, network: ResNet, trainable: Trainable) -> None:
+        super().__init__()
+        self.layer4 = network.layer4 if trainable == "layer4" else nn.Identity()
+        self.fc = network.fc
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) of features (n, channels, height, width)."""
+        logits: torch.Tensor = self.fc(self.layer4(features).mean((2, 3)))
+        return logits
+
+
+class Trunk(nn.Sequential):
+    """The layers before a `Tail`: (n, 3, height, width) to features (n, channels, height, width)."""
+
+    def __init__(self, network: ResNet, trainable: Trainable) -> None:
+        first = [network.conv1, network.bn1, network.relu, network.maxpool]
+        stages = [network.layer1, network.layer2, network.layer3]
+        last = [network.layer4, network.avgpool] if trainable == "classifier" else []
+        super().__init__(*first, *stages, *last)
 
 
 def config_path(weights: Path) -> Path:

@@ -66,7 +66,7 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     if context.runtime.is_first:
         write_json(context.directory / MINING_FILE, records)
         write_json(context.directory / PREDICTIONS_FILE, _predictions(context, probabilities))
-        save_model(context.directory / MODEL_FILE, learner.network, learner.config)
+        save_model(context.directory / MODEL_FILE, learner.whole, learner.config)
         metrics = {
             split: compute_metrics(values, context.split(split).labels)
             for split, values in probabilities.items()
@@ -133,6 +133,7 @@ def _choices(context: Context, learner: Learner) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "micro_batch_size": context.micro_batch_size,
         "micro_batches": learner.micro_batches,
+        "trainable": context.recipe.trainable,
         "variant": learner.config.variant,
         "deterministic": context.recipe.deterministic,
         "torch": str(torch.__version__),

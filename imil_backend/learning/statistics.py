@@ -37,6 +37,8 @@ def measure_statistics(
     drawn = draw_micro_batches(len(samples), size, _MICRO_BATCHES, recipe.seed, epoch)
     own = drawn[runtime.rank :: runtime.processes]
     norms = _norms(learner.network)
+    if not norms:  # the classifier alone has none
+        return
     learner.network.train()
     with torch.no_grad(), runtime.autocast():
         for number, indices in enumerate(own, start=1):

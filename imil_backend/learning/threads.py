@@ -7,7 +7,9 @@ import time
 import torch
 from torch import nn
 
-from imil_backend.learning.network import ModelConfig
+from imil_backend.learning.augmentation import prepare
+from imil_backend.learning.data import SampleSet
+from imil_backend.learning.learner import Learner
 from imil_backend.learning.runtime import Runtime
 from imil_backend.learning.statistics import freeze_statistics
 
@@ -15,8 +17,8 @@ _IMAGES = 4
 _ROUNDS = 2
 
 
-def keep_faster_threads(network: nn.Module, config: ModelConfig, runtime: Runtime) -> None:
-    """Try one thread against all of them on the network itself, and stay with the faster.
+def keep_faster_threads(learner: Learner, samples: SampleSet, runtime: Runtime) -> None:
+    """Try one thread against all of them on what is trained, and stay with the faster.
 
     Beside a busy neighbour threads that wait for each other can be ten times slower than one alone. The
     network's weights and running statistics stay as they are.
@@ -24,8 +26,8 @@ def keep_faster_threads(network: nn.Module, config: ModelConfig, runtime: Runtim
     threads = torch.get_num_threads()
     if runtime.device.type != "cpu" or threads == 1:
         return
-    images = torch.zeros(_IMAGES, 3, config.image_size, config.image_size)
-    images = images.contiguous(memory_format=torch.channels_last)
+    network = learner.network
+    images = prepare(samples.images(slice(_IMAGES), runtime.device), learner.config)
     freeze_statistics(network)
     _seconds(network, images, runtime)  # the first pass also maps memory
     passes = []

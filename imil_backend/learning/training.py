@@ -26,6 +26,7 @@ from imil_backend.learning.context import Context
 from imil_backend.learning.data import fill_cache, load_dataset
 from imil_backend.learning.epoch import EpochRecord, train_epoch
 from imil_backend.learning.evaluation import compute_metrics, softmax
+from imil_backend.learning.features import with_features
 from imil_backend.learning.job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
@@ -55,8 +56,10 @@ logger = logging.getLogger(__name__)
 def train(context: Context) -> None:
     """Train what is left of a job's epochs, then write down what came of it."""
     learner, state = begin(context)
+    if context.recipe.trainable != "all":
+        context = with_features(context, learner)
     if not context.recipe.deterministic:
-        keep_faster_threads(learner.network, learner.config, context.runtime)
+        keep_faster_threads(learner, context.split("train"), context.runtime)
     for epoch in range(state.epoch + 1, context.recipe.epochs + 1):
         began = time.monotonic()
         context.reporter.begin("training", count_visits(context.split("train").labels, context.recipe), epoch)

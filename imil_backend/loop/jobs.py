@@ -28,7 +28,7 @@ from imil_backend.learning.job import (
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.blackouts import SampleState, mask_path, sample_states
-from imil_backend.loop.policy import policy_of, recipe_of
+from imil_backend.loop.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.pretrained import required_weights
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
@@ -69,7 +69,9 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
     if baseline is None and not round_.is_baseline:
         raise RoundError(f"Dataset {dataset.name!r} has no baseline yet. Train one: `imil train`.")
     samples = _samples(backend, session, dataset, baseline)
-    recipe = Recipe(**baseline.recipe) if baseline else recipe_of(dataset)
+    recipe = recipe_of(dataset)
+    if baseline:
+        recipe = recipe_of_round(Recipe(**baseline.recipe), policy_of(dataset))
     job = TrainingJob(
         name=round_.version_name or new_version_name(dataset, round_.number),
         classes=tuple(dataset.classes),

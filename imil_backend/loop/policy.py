@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from imil_backend.errors import SettingsError
 from imil_backend.learning.checks import check_recipe
-from imil_backend.learning.job import Recipe
+from imil_backend.learning.job import Recipe, Trainable
 from imil_backend.store.tables import Dataset
 
 
@@ -23,6 +23,7 @@ class Policy:
     fill_budget: bool = False  # with the least certain, when fewer are wrong than the budget
     class_quota: bool = False  # the budget shared out among the classes
     repeat: bool = False  # ask again for samples that were answered before
+    trainable: Trainable = "all"  # in rounds; the baseline trains all layers
     promotion_margin: float = 0.02  # of accuracy; the candidate may not be worse by more
     next_round: bool = True  # push the next mispredictions when a round has closed
 
@@ -53,6 +54,18 @@ def changed_policy(dataset: Dataset, changes: dict[str, Any]) -> Policy:
     """The policy with what is named changed; None leaves a field as it is."""
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(policy_of(dataset), **given)
+
+
+def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
+    """Change what is named; None leaves a field as it is."""
+    dataset.policy = asdict(changed_policy(dataset, changes))
+
+
+def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
+    """The baseline's recipe; where only the last layers are trained, with what that asks for."""
+    if policy.trainable == "all":
+        return baseline
+    return replace(baseline, trainable=policy.trainable, augmentation="none", progressive=False)
 
 
 def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def cache(tmp_path):
 
 
 def entries(cache: PixelCache) -> int:
-    return cache._index_file.stat().st_size // ENTRY_BYTES
+    return cache._store.index_file.stat().st_size // ENTRY_BYTES
 
 
 def assert_right(cache: PixelCache, items: list[CachedItem], rows: np.ndarray) -> None:
@@ -82,7 +82,7 @@ def test_nothing_is_made_twice(cache, items):
     assert calls == [(done, 12) for done in range(1, 13)]
     assert np.array_equal(first[:12], first[12:])
     calls.clear()
-    again = make_cache(cache._directory.parent).fill(items, lambda *call: calls.append(call))
+    again = make_cache(cache._store.rows_file.parents[1]).fill(items, lambda *call: calls.append(call))
     assert np.array_equal(again, first[:12]) and not calls
 
 
@@ -175,9 +175,9 @@ def test_one_bad_image_does_not_stop_the_rest(tmp_path, cache, items):
 
 def test_damaged_pixels_are_noticed_and_made_again(cache, items, caplog):
     rows = cache.fill(items)
-    data = bytearray(cache._pixels_file.read_bytes())
+    data = bytearray(cache._store.rows_file.read_bytes())
     data[int(rows[5]) * SIZE * SIZE + 7] ^= 1
-    cache._pixels_file.write_bytes(data)
+    cache._store.rows_file.write_bytes(data)
     again = cache.fill(items)
     assert again[5] == 12
     assert np.array_equal(np.delete(again, 5), np.delete(rows, 5))
@@ -187,26 +187,26 @@ def test_damaged_pixels_are_noticed_and_made_again(cache, items, caplog):
 
 def test_damaged_index_is_noticed_and_made_again(cache, items):
     rows = cache.fill(items)
-    data = bytearray(cache._index_file.read_bytes())
+    data = bytearray(cache._store.index_file.read_bytes())
     data[3 * ENTRY_BYTES + 33] ^= 1  # the row number of the fourth entry
-    cache._index_file.write_bytes(data)
+    cache._store.index_file.write_bytes(data)
     again = cache.fill(items)
     assert np.flatnonzero(again != rows).tolist() == [3]
     assert_right(cache, items, again)
 
 
-@pytest.mark.parametrize("lost", ["_index_file", "_pixels_file"])
+@pytest.mark.parametrize("lost", ["index_file", "rows_file"])
 def test_lost_file_is_made_again(cache, items, lost):
     cache.fill(items)
-    getattr(cache, lost).unlink()
+    getattr(cache._store, lost).unlink()
     assert_right(cache, items, cache.fill(items))
 
 
 def test_killed_in_the_middle_of_a_row_or_an_entry(cache, items):
     first = cache.fill(items[:6])
-    with cache._pixels_file.open("ab") as file:
+    with cache._store.rows_file.open("ab") as file:
         file.write(b"\xff" * 100)
-    with cache._index_file.open("ab") as file:
+    with cache._store.index_file.open("ab") as file:
         file.write(b"\xff" * 20)
     rows = cache.fill(items)
     assert np.array_equal(rows[:6], first)

@@ -3,6 +3,8 @@ import torch
 
 from imil_backend.learning.augmentation import augment, prepare
 from imil_backend.learning.batches import PARAMETERS
+from imil_backend.learning.epoch import image_size
+from imil_backend.learning.job import Recipe
 from imil_backend.learning.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 
 CONFIG = ModelConfig(("a", "b"), 16, 1, "v1")
@@ -43,3 +45,19 @@ def test_black_comes_in_from_outside_and_grey_values_stay_in_range():
     assert augment(white, moved_right)[0, 0, 8, -1] < 255
     brighter = torch.tensor([[0, 0, 0, 0, 1, 1]], dtype=torch.float32)
     assert augment(white, brighter).max() == 255
+
+
+def test_smaller_images_are_averages_of_the_full_ones():
+    board = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
+    board[:, ::2, ::2] = board[:, 1::2, 1::2] = 200
+    config = ModelConfig(("a", "b"), 8, 1, "v1.5", mean=(0, 0, 0), std=(1 / 255,) * 3)
+    assert torch.allclose(prepare(board, config, size=2), torch.tensor(100.0), atol=10)
+
+
+def test_progressive_epochs_grow_and_the_last_third_is_full_size():
+    recipe = Recipe(image_size=224, epochs=10, progressive=True)
+    sizes = [image_size(recipe, epoch) for epoch in range(1, 11)]
+    assert sizes == [128, 128, 128, 160, 160, 160, 224, 224, 224, 224]
+    assert image_size(Recipe(epochs=1, progressive=True), 1) == 224
+    assert image_size(Recipe(epochs=3), 1) == 224
+    assert image_size(Recipe(image_size=32, epochs=3, progressive=True), 1) == 32

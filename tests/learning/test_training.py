@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_jobs import JobMaker, lay_down
 
 from imil_backend.errors import DatasetError, TrainingStoppedError, WeightsError
@@ -29,6 +31,7 @@ from imil_backend.learning.job import (
     read_progress,
 )
 from imil_backend.learning.launch import run_training
+from imil_backend.learning.prediction import Predictor
 
 pytestmark = pytest.mark.training
 
@@ -36,6 +39,7 @@ DETERMINISTIC = {"deterministic": True}
 PARENT = """
 import pathlib, sys
 from imil_backend.learning.launch import run_training
+from imil_backend.learning.prediction import Predictor
 run_training(pathlib.Path(sys.argv[1]))
 """
 # One process and two compute the same micro-batches and add them up in another order: 1e-6 was seen. With
@@ -227,3 +231,61 @@ def test_the_childs_reason_reaches_the_parent(
 def test_the_log_is_kept(baseline: Path):
     assert "epoch 3: loss" in (baseline / "training.log").read_text()
     assert json.loads((baseline / "model.json").read_text())["name"] == "job"
+
+
+@pytest.mark.parametrize("trainable", ["layer4", "classifier"])
+def test_last_layers_alone_are_trained_on_features_that_are_kept(
+    baseline: Path, make_job: JobMaker, trainable: str, samples: list[TrainingSample], tmp_path: Path
+):
+    recipe = {**DETERMINISTIC, "trainable": trainable, "augmentation": "none"}
+    resume_from = str(baseline / INTERMEDIATE_FILE)
+    job = make_job(recipe=recipe, resume_from=resume_from)
+    result = run_training(job)
+    assert result["choices"]["trainable"] == trainable
+    assert len(read_json(job / MINING_FILE)) == 40
+
+    before = torch.load(baseline / INTERMEDIATE_FILE, weights_only=True)["network"]
+    after = load_file(job / MODEL_FILE)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    trained = ("fc.",) if trainable == "classifier" else ("layer4.", "fc.")
+    assert changed
+    assert all(name.startswith(trained) for name in changed)
+
+    pictures = [np.asarray(Image.open(sample.image)) for sample in samples[40:52]]
+    expected = read_json(job / PREDICTIONS_FILE)["validation"]["probabilities"]
+    assert np.allclose(Predictor(job, "cpu").predict(pictures), expected, atol=0.02)  # features are bfloat16
+
+    store = next((tmp_path / "cache").glob(f"before-{trainable}*")) / "features.bf16"
+    size = store.stat().st_size
+    mask = tmp_path / "mask.png"
+    Image.new("1", (40, 40), 1).save(mask)
+    digest = hashlib.sha256(mask.read_bytes()).hexdigest()
+    blacked_out = [replace(samples[0], mask=str(mask), mask_sha256=digest), *samples[1:]]
+    run_training(make_job("again", given=blacked_out, recipe=recipe, resume_from=resume_from))
+    assert store.stat().st_size == size + size // len(samples)  # one more row
+
+
+def test_a_killed_quick_training_goes_on_and_ends_with_equal_bits(baseline: Path, make_job: JobMaker):
+    recipe = {**DETERMINISTIC, "trainable": "layer4", "augmentation": "none"}
+    whole, stopped = (
+        make_job(name, recipe=recipe, resume_from=str(baseline / INTERMEDIATE_FILE))
+        for name in ("whole", "stopped")
+    )
+    run_training(whole)
+    with pytest.raises(TrainingStoppedError):
+        run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
+    run_training(stopped)
+    assert model_bytes(stopped) == model_bytes(whole)
+
+
+def test_two_processes_train_the_last_layers_as_one_does(baseline: Path, make_job: JobMaker):
+    recipe = {**DETERMINISTIC, "trainable": "layer4", "augmentation": "none"}
+    results = [
+        run_training(
+            make_job(str(count), recipe=recipe, resume_from=str(baseline / INTERMEDIATE_FILE)),
+            processes=count,
+        )
+        for count in (1, 2)
+    ]
+    losses = [[epoch["train_loss"] for epoch in result["epochs"]] for result in results]
+    assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)

@@ -9,6 +9,7 @@ from loop_fakes import RESULT, OpenRound, chosen, make_version, mask_of, region,
 from sqlalchemy import select, text
 
 from imil_backend.errors import RoundError
+from imil_backend.learning.checks import check_recipe
 from imil_backend.learning.job import (
     INTERMEDIATE_FILE,
     Recipe,
@@ -20,6 +21,7 @@ from imil_backend.learning.job import (
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.jobs import fingerprint, prepare_job, record_version
+from imil_backend.loop.policy import change_policy
 from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.rounds import CLOSED, begin_baseline
 from imil_backend.store.tables import Dataset, Round, Sample, SetAside
@@ -95,6 +97,19 @@ def test_validation_test_and_leaking_samples_are_never_blacked_out_nor_trained_o
 def test_laying_a_job_down_again_writes_the_same(open_round: OpenRound) -> None:
     answer(open_round, region(mask_of(1)))
     assert laid_down(open_round.backend, open_round.id) == laid_down(open_round.backend, open_round.id)
+
+
+def test_a_round_of_the_last_layers_takes_the_baselines_recipe_and_images_as_they_are(
+    open_round: OpenRound,
+) -> None:
+    answer(open_round, region(mask_of(1)))
+    whole, _ = laid_down(open_round.backend, open_round.id)
+    with open_round.backend.store.begin() as session:
+        change_policy(session.get_one(Dataset, open_round.dataset.id), {"trainable": "layer4"})
+    quick, _ = laid_down(open_round.backend, open_round.id)
+    assert quick.recipe == replace(whole.recipe, trainable="layer4", augmentation="none")
+    assert quick.name != whole.name
+    check_recipe(quick.recipe)
 
 
 def test_other_answers_make_it_another_training(open_round: OpenRound) -> None:
