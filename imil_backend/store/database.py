@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, event, update
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
@@ -61,13 +63,14 @@ class Store:
             ) from error
 
     def migrate(self) -> None:
-        """Bring the tables up to this package's version.
+        """Bring the tables up to this package's version; what SQLite held before is kept beside it.
 
         Raises:
             NewerDataError: the data was written by a newer version.
             StoreError: the database cannot be reached or written.
         """
         try:
+            self._keep_a_copy()
             command.upgrade(self._alembic(), "head")
         except CommandError as error:
             raise NewerDataError(
@@ -76,6 +79,26 @@ class Store:
             ) from error
         except DBAPIError as error:
             raise StoreError(f"The database cannot be brought up to date: {error.orig}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"The database cannot be copied before it is brought up to date: {error}"
+            ) from error
+
+    def _keep_a_copy(self) -> None:
+        """Copy an SQLite database that is about to be changed; one copy of each version stays."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self.engine.connect() as connection:
+            before = MigrationContext.configure(connection).get_current_revision()
+            scripts = ScriptDirectory.from_config(self._alembic())
+            if before in {None, scripts.get_current_head()}:
+                return
+            scripts.get_revision(before)  # of a newer version: refused before anything is written
+            copy = Path(f"{self.engine.url.database}.before-{before}")
+            temporary = copy.with_name(f".{copy.name}")
+            with closing(sqlite3.connect(temporary)) as target:
+                connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
+            temporary.replace(copy)
 
     def close(self) -> None:
         """Close all connections."""

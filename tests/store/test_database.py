@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -40,6 +42,26 @@ def test_the_migrations_make_the_tables_of_the_code(store: Store) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     command.check(store._alembic())
     store.migrate()  # again: nothing to do
+
+
+def test_a_database_of_the_first_version_is_kept_beside_and_brought_up_to_date(tmp_path: Path) -> None:
+    store = Store(database_url(tmp_path, None))
+    command.upgrade(store._alembic(), "0001")
+    with store.engine.begin() as connection:
+        values = "(1, 'films', '[]', '{}', '{}', '2026-01-01 00:00:00')"
+        connection.execute(
+            text(f"INSERT INTO datasets (id, name, classes, recipe, policy, created_at) VALUES {values}")
+        )
+    for _ in range(2):
+        store.migrate()
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert connection.scalar(text("SELECT name FROM datasets")) == "films"
+    with closing(sqlite3.connect(tmp_path / "imil.sqlite.before-0001")) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert kept.execute("SELECT name FROM datasets").fetchall() == [("films",)]
+    assert [path.name for path in tmp_path.glob("*before*")] == ["imil.sqlite.before-0001"]
+    store.close()
 
 
 def test_data_of_a_newer_version_is_refused_and_left_alone(store: Store) -> None:
