@@ -66,27 +66,33 @@ def read_label_config(
     irrelevant: Collection[str] = IRRELEVANT,
     relevant: Collection[str] = RELEVANT,
     classes: Collection[str] | None = None,
+    image: str | None = None,
+    complete: bool = True,
 ) -> ProjectMapping:
     """Read a labeling config.
 
     Args:
         xml: the project's `label_config`.
-        irrelevant: values or aliases of labels for what does not matter; upper and lower case are the same.
-        relevant: values or aliases of labels for what matters.
+        irrelevant: values, aliases or predicted_values of labels for what does not matter; upper and lower
+            case are the same.
+        relevant: the same for what matters.
         classes: the dataset's classes; a Choices must hold all of them to count as the class. Without, any
             Choices that is not for the review counts.
+        image: name of the Image to use where there are several.
+        complete: refuse a config with neither labels to paint nor classes.
 
     Raises:
-        LabelConfigError: no valid XML, not exactly one image, or neither labels to paint nor classes.
+        LabelConfigError: no valid XML, not exactly one image and none was named, or neither labels to paint
+            nor classes.
     """
     root = _parse(xml)
-    image_name, image_key = _image(root)
+    image_name, image_key = _image(root, image)
     labels = _labels(root, image_name, _folded(irrelevant), _folded(relevant))
     brush_name, brush_label = _brush(root, labels)
     choices = [tag for tag in root.iter("Choices") if image_name in _targets(tag)]
     review_tag = next((tag for tag in choices if _review(tag)), None)
     class_tag = next((tag for tag in choices if tag is not review_tag and _holds(tag, classes)), None)
-    if not labels.from_names and class_tag is None:
+    if complete and not labels.from_names and class_tag is None:
         raise LabelConfigError(
             "The labeling config has no labels to paint with and no classes to choose from: add "
             f'<BrushLabels name="mask" toName="{image_name}"> with <Label value="Irrelevant"/> in it, or '
@@ -133,10 +139,15 @@ def _parse(xml: str) -> Element:
         raise LabelConfigError(f"The labeling config is no valid XML: {error}.") from None
 
 
-def _image(root: Element) -> tuple[str, str]:
-    images = list(root.iter("Image"))
+def _image(root: Element, wanted: str | None) -> tuple[str, str]:
+    images = [tag for tag in root.iter("Image") if wanted is None or tag.get("name") == wanted]
     if len(images) != 1:
-        raise LabelConfigError(f"The labeling config must show exactly one <Image>; it has {len(images)}.")
+        names = ", ".join(tag.get("name", "?") for tag in root.iter("Image"))
+        raise LabelConfigError(
+            f"The labeling config must show exactly one <Image>; it has {len(images)}"
+            + (f" of the name {wanted!r}" if wanted else "")
+            + (f" (`imil connect --image` chooses one of {names})." if names else ".")
+        )
     value = images[0].get("value", "")
     if not value.startswith("$") or len(value) < 2:
         raise LabelConfigError(
@@ -160,7 +171,7 @@ def _labels(
             value, alias = label.get("value", ""), label.get("alias")
             if alias:
                 aliases[alias] = value
-            known = {value.casefold(), (alias or value).casefold()}
+            known = _folded({value, alias or value, *_predicted_values(label)})
             for meaning, wanted in ((True, irrelevant), (False, relevant)):
                 if known & wanted:
                     meanings[meaning].add(value)
@@ -217,6 +228,11 @@ def _name(tag: Element) -> str:
     if not name:
         raise LabelConfigError(f"A <{tag.tag}> in the labeling config has no name.")
     return name
+
+
+def _predicted_values(label: Element) -> list[str]:
+    """What a model calls this label, as the labeling config says."""
+    return [name.strip() for name in label.get("predicted_values", "").split(",") if name.strip()]
 
 
 def _targets(tag: Element) -> list[str]:

@@ -14,9 +14,9 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
-from imil_backend.config import SECRET_HEADER
+from imil_backend.config import SECRET_HEADER, Settings
 from imil_backend.errors import SettingsError
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.calls import Requests
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +45,20 @@ class BasicAuth:
     password: str
 
 
+def basic_auth_of(settings: Settings) -> BasicAuth | None:
+    """What the settings say Label Studio logs in with."""
+    if settings.basic_auth_user is None or settings.basic_auth_password is None:
+        return None
+    return BasicAuth(settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
+
+
 def webhook_url(backend_url: str) -> str:
     """Where the backend takes webhooks; Label Studio derives the same address for an ML backend."""
     return f"{backend_url.rstrip('/')}/webhook"
 
 
 def ensure_webhook(
-    client: LabelStudio, project_id: int, backend_url: str, secret: str, *, former: Collection[str] = ()
+    client: Requests, project_id: int, backend_url: str, secret: str, *, former: Collection[str] = ()
 ) -> Change:
     """Make sure that the project has our webhook exactly once, active, with the secret and our actions.
 
@@ -69,7 +76,6 @@ def ensure_webhook(
         LabelStudioAuthError: the user may not, or Label Studio refuses private addresses.
     """
     check_backend_url(backend_url)
-    secrets = {secret, *former}
     wanted = {
         "url": webhook_url(backend_url),
         "send_payload": True,
@@ -79,12 +85,7 @@ def ensure_webhook(
         "is_active": True,
     }
     hooks = client.request("GET", "/api/webhooks/", params={"project": project_id})
-    ours = [hook for hook in hooks if _same(hook["url"], webhook_url(backend_url))]
-    ours += [
-        hook
-        for hook in hooks
-        if hook not in ours and (hook.get("headers") or {}).get(SECRET_HEADER) in secrets
-    ]
+    ours = _our_webhooks(hooks, backend_url, {secret, *former})
     for double in ours[1:]:
         client.request("DELETE", f"/api/webhooks/{double['id']}/")
         logger.info("Project %d: a second webhook for the same address was removed.", project_id)
@@ -98,8 +99,26 @@ def ensure_webhook(
     return Change.REPAIRED
 
 
+def remove_webhook(client: Requests, project_id: int, backend_url: str, secrets: Collection[str]) -> int:
+    """Remove our webhook from a project; returns how many there were."""
+    hooks = client.request("GET", "/api/webhooks/", params={"project": project_id})
+    ours = _our_webhooks(hooks, backend_url, secrets)
+    for hook in ours:
+        client.request("DELETE", f"/api/webhooks/{hook['id']}/")
+    return len(ours)
+
+
+def remove_ml_backend(client: Requests, project_id: int, backend_url: str) -> int:
+    """Remove our ML backend from a project; returns how many there were."""
+    backends = client.request("GET", "/api/ml/", params={"project": project_id})
+    ours = [backend for backend in backends if _same(backend["url"], backend_url)]
+    for backend in ours:
+        client.request("DELETE", f"/api/ml/{backend['id']}")
+    return len(ours)
+
+
 def ensure_ml_backend(
-    client: LabelStudio, project_id: int, backend_url: str, title: str, basic_auth: BasicAuth | None
+    client: Requests, project_id: int, backend_url: str, title: str, basic_auth: BasicAuth | None
 ) -> Change:
     """Make sure that the project has our ML backend exactly once.
 
@@ -157,6 +176,18 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _our_webhooks(
+    hooks: list[dict[str, Any]], backend_url: str, secrets: Collection[str]
+) -> list[dict[str, Any]]:
+    """Those with our address first, then those that carry one of our secrets elsewhere."""
+    ours = [hook for hook in hooks if _same(hook["url"], webhook_url(backend_url))]
+    return ours + [
+        hook
+        for hook in hooks
+        if hook not in ours and (hook.get("headers") or {}).get(SECRET_HEADER) in secrets
+    ]
 
 
 def _same(one: str, other: str) -> bool:

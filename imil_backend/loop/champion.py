@@ -17,7 +17,7 @@ from imil_backend.config import Settings
 from imil_backend.errors import ImageError, LabelStudioError, NotFoundError, RoundError
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, find_project
-from imil_backend.store.tables import Dataset, Promotion, Sample, Version
+from imil_backend.store.tables import Dataset, Project, Promotion, Sample, Version
 
 if TYPE_CHECKING:
     from imil_backend.label_studio.config_map import ProjectMapping
@@ -128,14 +128,15 @@ class Champion:
         alone, so that nothing is pre-filled. A task whose image cannot be read gets an empty result and
         no score.
         """
-        from imil_backend.label_studio.config_map import read_label_config
+        from imil_backend.loop.sync import read_config
 
         with self._backend.store.begin() as session:
-            version = self._version(session, project_number)
-        if version is None:
+            project = self._project(session, project_number)
+            version = champion_of(session, project.dataset_id) if project else None
+        if project is None or version is None:
             return [{"result": [], "model_version": UNTRAINED} for _ in tasks]
-        xml = label_config or self._backend.label_studio.project(project_number or 0)["label_config"]
-        mapping = read_label_config(xml)
+        xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
+        mapping = read_config(project, xml)
         predictor = self._predictor(version)
         answers = []
         for start in range(0, len(tasks), IMAGES_AT_ONCE):
@@ -153,10 +154,13 @@ class Champion:
         return answers
 
     def _version(self, session: Session, project_number: int | None) -> Version | None:
-        if project_number is None:
-            return None
-        project = find_project(session, self._backend.settings.label_studio_url, project_number)
+        project = self._project(session, project_number)
         return champion_of(session, project.dataset_id) if project else None
+
+    def _project(self, session: Session, number: int | None) -> Project | None:
+        if number is None:
+            return None
+        return find_project(session, self._backend.settings.label_studio_url, number)
 
     def _predictor(self, version: Version) -> Predictor:
         from imil_backend.learning.prediction import Predictor

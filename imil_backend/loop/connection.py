@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
-from imil_backend.label_studio.config_map import load_label_config, read_label_config
-from imil_backend.label_studio.webhooks import BasicAuth, Change, ensure_ml_backend, ensure_webhook
+from imil_backend.errors import LabelStudioError, RoundError
+from imil_backend.label_studio.config_map import load_label_config
+from imil_backend.label_studio.webhooks import Change, basic_auth_of, ensure_ml_backend, ensure_webhook
 from imil_backend.loop.backend import Backend, find_project, project_of
+from imil_backend.loop.existing import ML_BACKEND_TITLE, connect_project
 from imil_backend.loop.sync import check_instance
 from imil_backend.store.tables import Dataset, Project
 
@@ -38,28 +40,38 @@ class Connection:
     project: Project
     created: bool
     webhook: Change
-    ml_backend: Change | None  # None: it could not be registered; `problem` says why
+    ml_backend: Change | None  # None: it is not wanted, or could not be registered and `problem` says why
     problem: str | None = None
 
 
 def connect(backend: Backend, dataset: Dataset, project_number: int | None = None) -> Connection:
     """Make sure that a dataset has its project with the webhook and, after it, the ML backend.
 
+    A project that was there before gets the ML backend only if it was connected so.
+
     Args:
         backend: with the address and the secret that Label Studio is given.
         dataset: whose tasks are to be answered there.
-        project_number: an existing project to take; without it one is made.
+        project_number: an existing project, which is connected first; without it one is made.
 
     Raises:
         LabelStudioError: Label Studio refused, or the project's labeling config has nothing to paint with.
         RoundError: the project or the dataset is taken.
     """
     project, created = _project(backend, dataset, project_number)
+    if project.disconnected_at is not None:
+        raise RoundError(
+            f"Project {project.number} was disconnected. Connect it again: `imil connect --project "
+            f"{project.number}`."
+        )
     secret = backend.webhook_secrets()[0]
     webhook = ensure_webhook(backend.label_studio, project.number, backend.settings.own_url, secret)
+    if project.connected is not None and "ml_backend" not in project.connected:
+        return Connection(project, created, webhook, None)
+    auth = basic_auth_of(backend.settings)
     try:
         ml_backend = ensure_ml_backend(
-            backend.label_studio, project.number, backend.settings.own_url, "imil", _basic_auth(backend)
+            backend.label_studio, project.number, backend.settings.own_url, ML_BACKEND_TITLE, auth
         )
     except LabelStudioError as error:
         # Label Studio asks the backend when it is registered; tasks can be pushed and answered without.
@@ -75,18 +87,15 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         if number not in {None, project.number}:
             raise RoundError(f"Dataset {dataset.name!r} is in project {project.number} already.")
         return project, False
-    created = number is None
-    if number is None:
-        number = backend.label_studio.create_project(
-            f"IMIL: {dataset.name}"[:50], load_label_config("blackout"), INSTRUCTIONS
-        )
-    elif not read_label_config(backend.label_studio.project(number)["label_config"]).paints:
-        raise LabelConfigError(
-            f"The labeling config of project {number} has nothing to paint with. Take that of "
-            "label_config/blackout.xml, or let `imil push` make a project."
-        )
+    if number is not None:
+        connect_project(backend, dataset, number, {})
+        with backend.store.begin() as session:
+            return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
+    number = backend.label_studio.create_project(
+        f"IMIL: {dataset.name}"[:50], load_label_config("blackout"), INSTRUCTIONS
+    )
     with backend.store.begin() as session:
-        return _keep(backend, session, dataset, number), created
+        return _keep(backend, session, dataset, number), True
 
 
 def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project:
@@ -97,10 +106,3 @@ def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> 
     session.add(project)
     session.flush()
     return project
-
-
-def _basic_auth(backend: Backend) -> BasicAuth | None:
-    settings = backend.settings
-    if settings.basic_auth_user is None or settings.basic_auth_password is None:
-        return None
-    return BasicAuth(settings.basic_auth_user, settings.basic_auth_password.get_secret_value())

@@ -87,7 +87,8 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
         sync_annotation(backend, project, number, mapping=mapping)
         differences.deleted += 1
     differences.tasks_deleted = _mark_tasks(backend, project, pushed, ours)
-    _repair_webhook(backend, project, differences)
+    if project.disconnected_at is None:
+        _repair_webhook(backend, project, differences)
     return differences
 
 

@@ -35,7 +35,12 @@ def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
         LabelStudioError: it cannot be read, or its labeling config cannot be understood.
     """
     check_instance(backend, project)
-    return read_label_config(backend.label_studio.project(project.number)["label_config"])
+    return read_config(project, backend.label_studio.project(project.number)["label_config"])
+
+
+def read_config(project: Project, xml: str) -> ProjectMapping:
+    """What a labeling config means by what was chosen when its project was connected."""
+    return read_label_config(xml, **(project.meanings or {}))
 
 
 def check_instance(backend: Backend, project: Project) -> None:

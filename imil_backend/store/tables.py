@@ -72,6 +72,9 @@ class Project(Base):
     number: Mapped[int]  # the project's id there
     created_at: Mapped[datetime] = mapped_column(default=now)
     gone_at: Mapped[datetime | None]  # since when Label Studio has it no longer
+    meanings: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # options of read_label_config
+    connected: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # what `imil connect` changed there
+    disconnected_at: Mapped[datetime | None]
     dataset: Mapped[Dataset] = relationship(lazy="joined")
 
 

@@ -72,8 +72,8 @@ def test_a_project_without_anything_to_paint_with_is_refused_and_left_alone(
 ) -> None:
     config = """<View><Image name="i" value="$image"/>
     <Choices name="c" toName="i"><Choice value="lesion"/><Choice value="normal"/></Choices></View>"""
-    label_studio.project = lambda number: {"label_config": config}  # type: ignore[method-assign]
-    with pytest.raises(LabelConfigError, match="nothing to paint with"):
+    label_studio.project = lambda number: {"id": number, "label_config": config}  # type: ignore[method-assign]
+    with pytest.raises(LabelConfigError, match="no label that means irrelevant"):
         connect(backend, dataset, PROJECT)
     assert registered == []
 

@@ -1,0 +1,63 @@
+"""Requests that keep note of what they change, and can be rehearsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from imil_backend.config import SECRET_HEADER
+
+_SECRET_KEYS = frozenset({"basic_auth_pass", SECRET_HEADER})
+
+
+class Requests(Protocol):
+    """Whatever sends requests to Label Studio."""
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: object = None
+    ) -> Any:
+        """The JSON that Label Studio answers."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that changes something."""
+
+    method: str
+    path: str
+    body: object
+
+    def shown(self) -> dict[str, Any]:
+        """For people: without secrets."""
+        return {"method": self.method, "path": self.path, "body": _masked(self.body)}
+
+
+class Calls:
+    """Reads at once; what changes something is noted, and sent unless this is a rehearsal.
+
+    Args:
+        client: sends the requests.
+        rehearsal: change nothing; such a request answers None.
+    """
+
+    def __init__(self, client: Requests, *, rehearsal: bool) -> None:
+        self._client = client
+        self._rehearsal = rehearsal
+        self.made: list[Call] = []
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: object = None
+    ) -> Any:
+        """As the client's, which raises what it raises."""
+        if method != "GET":
+            self.made.append(Call(method, path, body))
+            if self._rehearsal:
+                return None
+        return self._client.request(method, path, params=params, body=body)
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: "***" if key in _SECRET_KEYS else _masked(inner) for key, inner in value.items()}
+    return value

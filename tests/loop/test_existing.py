@@ -1,0 +1,174 @@
+"""Connecting an existing project, and letting it go: in the real Label Studio, and what is refused before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loop_fakes import FakeLabelStudio, make_backend, make_dataset
+from support.http_server import Answer, LocalServer, Request, serve
+from support.label_studio import RunningLabelStudio
+from support.snapshot import differing, snapshot
+
+from imil_backend.errors import LabelConfigError, RoundError
+from imil_backend.label_studio.config_map import load_label_config
+from imil_backend.loop.backend import Backend, project_of
+from imil_backend.loop.connection import connect
+from imil_backend.loop.existing import connect_project, disconnect_project
+from imil_backend.loop.sync import mapping_of
+from imil_backend.store.tables import Dataset, Project
+
+PAINTED = """<View>
+  <!-- </View> is no end here -->
+  <Image name="film" value="$url"/><Image name="earlier" value="$earlier"/>
+  <BrushLabels   name="brush" toName="film"><Label value="Tubus"/><Label value="Lunge"/></BrushLabels>
+</View>"""
+CLASSES = """<View><Image name="film" value="$url"/>
+  <Choices name="mask" toName="film"><Choice value="lesion"/><Choice value="normal"/></Choices>\t
+</View>
+"""
+MEANINGS = {"image": "film", "irrelevant": ["tubus"], "relevant": ["Lunge"]}
+
+
+@pytest.fixture
+def own_server() -> Iterator[LocalServer]:
+    """This backend, as far as Label Studio asks it when it is registered."""
+
+    def answer(request: Request) -> Answer:
+        return Answer(200, {"model_version": "v1"} if request.path == "/setup" else {"status": "UP"})
+
+    with serve(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def real(tmp_path: Path, real_label_studio: RunningLabelStudio, own_server: LocalServer) -> Iterator[Backend]:
+    """A backend on the real Label Studio."""
+    backend = make_backend(
+        tmp_path / "real",
+        label_studio_url=real_label_studio.url,
+        label_studio_api_key=real_label_studio.api_key,
+        public_url=own_server.url,
+    )
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def films(real: Backend) -> Dataset:
+    return make_dataset(real)
+
+
+def project_with(label_studio: RunningLabelStudio, config: str) -> int:
+    """A project of somebody else, with a webhook, a view, a task and an annotation."""
+    body = {"title": "Of others", "label_config": config, "color": "#123456", "sampling": "Uniform sampling"}
+    project = int(label_studio.request("POST", "/api/projects/", json=body).json()["id"])
+    hook = {"project": project, "url": "http://127.0.0.1:9/theirs", "send_for_all_actions": True}
+    made = [
+        label_studio.request("POST", "/api/webhooks/", json=hook),
+        label_studio.request("POST", "/api/dm/views/", json={"project": project, "data": {"title": "Mine"}}),
+        label_studio.request(
+            "POST",
+            f"/api/projects/{project}/import",
+            json=[
+                {"data": {"url": "/a.png", "earlier": "/b.png"}, "annotations": [{"result": []}]},
+            ],
+        ),
+    ]
+    assert all(answer.ok for answer in made)
+    return project
+
+
+def kept_project(backend: Backend, dataset: Dataset) -> Project:
+    with backend.store.begin() as session:
+        project = project_of(session, dataset.id)
+    assert project is not None
+    return project
+
+
+@pytest.mark.label_studio
+def test_a_connection_adds_the_webhook_alone_and_disconnecting_takes_it_back(
+    real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
+) -> None:
+    number = project_with(real_label_studio, PAINTED)
+    before = snapshot(real_label_studio, number)
+    planned = connect_project(real, films, number, MEANINGS, rehearsal=True)
+    assert differing(before, snapshot(real_label_studio, number)) == set()
+    done = connect_project(real, films, number, MEANINGS)
+    assert done.calls == planned.calls
+    assert [call.path for call in done.calls] == ["/api/webhooks/"]
+    assert "***" in str(done.calls[0].shown())
+    assert real.webhook_secrets()[0] not in str(done.calls[0].shown())
+    assert differing(before, snapshot(real_label_studio, number)) == {"webhooks"}
+    assert connect_project(real, films, number, {}).calls == []  # never doubled; the choices were kept
+    mapping = mapping_of(real, kept_project(real, films))
+    assert (mapping.labels.irrelevant, mapping.labels.relevant) == ({"Tubus"}, {"Lunge"})
+    disconnect_project(real, kept_project(real, films))
+    assert differing(before, snapshot(real_label_studio, number)) == set()
+
+
+@pytest.mark.label_studio
+def test_what_was_added_to_the_config_and_the_ml_backend_are_taken_back_too(
+    real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
+) -> None:
+    number = project_with(real_label_studio, CLASSES)
+    before = snapshot(real_label_studio, number)
+    with pytest.raises(LabelConfigError, match=r'\+  <BrushLabels name="imil_mask" toName="film">'):
+        connect_project(real, films, number, {}, write=False)
+    assert differing(before, snapshot(real_label_studio, number)) == set()
+    connect_project(real, films, number, {}, write=True, predictions=True)
+    after = snapshot(real_label_studio, number)
+    assert {"webhooks", "ML backends", "project.label_config", "project.model_version"} <= differing(
+        before, after
+    )
+    lines = after["project"]["label_config"].splitlines()
+    assert [line for line in CLASSES.splitlines() if line not in lines] == []
+    assert mapping_of(real, kept_project(real, films)).paints
+    taken_back = disconnect_project(real, kept_project(real, films))
+    assert taken_back.left == []
+    assert differing(before, snapshot(real_label_studio, number)) == set()
+
+
+@pytest.mark.label_studio
+def test_a_config_that_somebody_annotated_with_stays(
+    real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
+) -> None:
+    number = project_with(real_label_studio, CLASSES)
+    connect_project(real, films, number, {}, write=True)
+    task = next(real.label_studio.tasks(number))["id"]
+    choice = {"type": "choices", "value": {"choices": ["unreadable"]}}
+    region = {"from_name": "review", "to_name": "film", **choice}
+    real.label_studio.create_annotation(task, [region], 1.0)
+    [left] = disconnect_project(real, kept_project(real, films)).left
+    assert "Somebody annotated" in left
+    assert "imil_mask" in real.label_studio.project(number)["label_config"]
+
+
+def test_labels_that_are_not_there_are_refused(
+    backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.project = lambda number: {"id": number, "label_config": PAINTED}  # type: ignore[method-assign]
+    with pytest.raises(LabelConfigError, match=r"no label Draht .* Its labels: Lunge, Tubus"):
+        connect_project(backend, dataset, 7, {"image": "film", "irrelevant": ["Draht"]})
+    with pytest.raises(LabelConfigError, match="--image` chooses one of film, earlier"):
+        connect_project(backend, dataset, 7, {})
+
+
+def test_a_project_with_answers_is_kept_and_not_taken_up_again_by_a_push(
+    backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = load_label_config("blackout")
+    label_studio.project = lambda number: {"id": number, "label_config": config}  # type: ignore[method-assign]
+    connect(backend, dataset, 7)  # as a push does
+    assert len(label_studio.webhooks) == 1
+    assert backend.webhook_secrets()[0] not in caplog.text
+    with pytest.raises(RoundError, match="is in project 7"):
+        connect_project(backend, dataset, 8, {})
+    project = kept_project(backend, dataset)
+    disconnect_project(backend, project)
+    assert label_studio.webhooks == []
+    with backend.store.begin() as session:
+        assert project_of(session, dataset.id) is None  # nothing was asked there
