@@ -4,6 +4,7 @@ from imil_backend.cli import (  # noqa: F401 - they add their commands
     auditing,
     connecting,
     data,
+    doctor,
     keeping,
     looking,
     processes,

@@ -1,0 +1,79 @@
+"""Whether Label Studio is there, knows the token, and would know us."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+
+from imil_backend.config import LOOPBACK_HOSTS
+from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
+from imil_backend.label_studio.authorization import TokenAuth
+from imil_backend.label_studio.webhooks import check_backend_url
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.findings import State, Verdict
+
+TRIED = "1.23."  # the versions of Label Studio that this package was tried with
+CLOCK_SECONDS = 30.0
+
+
+def address(backend: Backend) -> Verdict:
+    """That Label Studio answers at its address, sub-path and TLS included."""
+    url = backend.settings.label_studio_url
+    try:
+        backend.label_studio.version()
+    except LabelStudioAuthError:
+        pass  # it answered; the token is looked at next
+    except LabelStudioUnreachableError as error:
+        advice = "Is it running, and is LABEL_STUDIO_URL right, with its sub-path and from this machine?"
+        if "certificate" in str(error):
+            advice = "If it has a CA of its own, name the CA's file in REQUESTS_CA_BUNDLE."
+        return State.FAILED, f"{error} {advice}"
+    return State.OK, f"{url} answers."
+
+
+def token(backend: Backend) -> Verdict:
+    """That Label Studio knows the token, of whichever kind it is."""
+    user = backend.label_studio.request("GET", "/api/current-user/whoami")
+    settings = backend.settings
+    kind = TokenAuth(settings.label_studio_url, settings.require_api_key(), settings.label_studio_timeout)
+    return State.OK, f"A {'personal access' if kind.is_personal else 'legacy'} token of user {user['id']}."
+
+
+def version(backend: Backend) -> Verdict:
+    """That this version of Label Studio is one that was tried."""
+    found = backend.label_studio.version()
+    if found.startswith(TRIED):
+        return State.OK, f"Label Studio {found}."
+    return State.WARNING, f"Label Studio {found or '(unknown)'}; this package was tried with {TRIED}x."
+
+
+def clock(backend: Backend) -> Verdict:
+    """That Label Studio's clock is ours, as far as its Date header tells."""
+    settings = backend.settings
+    try:
+        answer = requests.head(f"{settings.label_studio_url}/health", timeout=settings.label_studio_timeout)
+        there = parsedate_to_datetime(answer.headers["Date"])
+    except (requests.RequestException, KeyError, ValueError):
+        return State.WARNING, "Label Studio does not tell its time."
+    apart = (there - datetime.now(timezone.utc)).total_seconds()
+    if abs(apart) <= CLOCK_SECONDS:
+        return State.OK, "Label Studio's clock is ours."
+    return State.WARNING, (
+        f"Label Studio's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} ours. Set both "
+        "by NTP; tokens expire by the clock."
+    )
+
+
+def own_address(backend: Backend) -> Verdict:
+    """That Label Studio would take our address, and may be able to reach it."""
+    own, theirs = backend.settings.own_url, backend.settings.label_studio_url
+    check_backend_url(own)
+    if urlsplit(own).hostname in LOOPBACK_HOSTS and urlsplit(theirs).hostname not in LOOPBACK_HOSTS:
+        return State.WARNING, (
+            f"Label Studio is told {own}: itself, if it runs on another machine or in a container. "
+            "Set IMIL_PUBLIC_URL to this backend as Label Studio reaches it, and IMIL_HOST to listen there."
+        )
+    return State.OK, f"Label Studio is told {own}."
