@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from loop_fakes import OpenRound, mask_of, region, write_image
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import DatabaseError
 
 from imil_backend.config import Settings
 from imil_backend.errors import BackupError
@@ -92,6 +93,28 @@ def test_a_destroyed_original_comes_back_elsewhere(
     jobs = Jobs(elsewhere)
     assert jobs.status("waiting") == "ENQUEUED"
     jobs.close()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_destroyed_original_comes_back_from_postgresql(answered: OpenRound, tmp_path: Path) -> None:
+    original = answered.backend.directory
+    before = rows(answered.backend)
+    back_up(answered.backend, tmp_path / "backup.tar")
+    with answered.backend.store.engine.begin() as connection:
+        for statement in ("DROP SCHEMA public CASCADE", "DROP SCHEMA dbos CASCADE", "CREATE SCHEMA public"):
+            connection.execute(text(statement))
+    shutil.rmtree(original)
+
+    elsewhere = answered.backend.settings.model_copy(update={"data_dir": tmp_path / "elsewhere"})
+    restore(elsewhere, tmp_path / "backup.tar")
+    assert rows(answered.backend) == before
+    with answered.backend.store.begin() as session:
+        (version,) = session.query(Version)
+        assert version.directory == str(tmp_path / "elsewhere" / "versions" / version.name)
+    with pytest.raises(DatabaseError), answered.backend.store.engine.begin() as connection:
+        connection.execute(text("UPDATE versions SET directory = 'another'"))
+    with pytest.raises(BackupError, match="--replace"):
+        restore(elsewhere, tmp_path / "backup.tar")
 
 
 def test_what_must_not_change_cannot_be_changed_after_a_restore_either(
