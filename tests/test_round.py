@@ -102,7 +102,15 @@ def trained(installation: Installation, tmp_path: Path) -> Installation:
 def pushed(trained: Installation) -> Installation:
     """Three tasks pushed to a project of their own; two answers close the round."""
     # Six validation groups decide nothing; with this margin any candidate is let through.
-    policy = ("--close-share", "0.6", "--promotion-margin", "0.99", "--no-next-round")
+    policy = (
+        "--close-share",
+        "0.6",
+        "--close-quiet-seconds",
+        "0",
+        "--promotion-margin",
+        "0.99",
+        "--no-next-round",
+    )
     trained.imil("push", "--budget", "0.07", "--fill-budget", *policy)
     return trained
 

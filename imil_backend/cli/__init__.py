@@ -2,6 +2,7 @@
 
 from imil_backend.cli import (  # noqa: F401 - they add their commands
     auditing,
+    cancelling,
     connecting,
     data,
     doctor,

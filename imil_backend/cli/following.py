@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from imil_backend.cli.console import errors, say
 from imil_backend.cli.showing import show_versions
 from imil_backend.errors import RoundError, TrainingFailedError
+from imil_backend.loop import rounds
 from imil_backend.loop.engine import FINISHED, Jobs, worker_is_running
 from imil_backend.loop.rounds import TRAINING, ensure_job
 from imil_backend.loop.status import versions
@@ -89,6 +90,7 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
         round_ = session.get_one(Round, round_id)
         if round_.error:
             raise TrainingFailedError(f"{round_.error} Give the command again to go on from the last epoch.")
+        rounds.check_not_cancelled(round_)
         if round_.verdict is None or round_.version is None:
             raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")
         names = {round_.version.name, round_.verdict.get("champion")}

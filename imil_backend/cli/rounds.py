@@ -162,7 +162,7 @@ def _close_round(backend: Backend, dataset: Dataset) -> Round:
 
     with backend.store.begin() as session:
         latest = rounds.latest_round(session, dataset.id)
-    if latest is None or latest.state == rounds.CLOSED:
+    if latest is None or latest.state in {rounds.CLOSED, rounds.CANCELLED}:
         raise RoundError("No round is open. Push the next mispredictions: `imil push`.")
     if latest.state == rounds.OPEN:
         training.bring_in_line(backend, latest.id)  # a worker may not have been there to see the answers
@@ -192,6 +192,13 @@ def push(
     close_share: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Share of answered tasks that closes a round (0.8)."),
+    ] = None,
+    close_count: Annotated[
+        int | None, typer.Option(min=0, help="Number of answered tasks that closes a round too (0: none).")
+    ] = None,
+    close_quiet_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Wait this long after the last answer before closing a round (60)."),
     ] = None,
     close_after_hours: Annotated[
         float | None,
@@ -231,6 +238,8 @@ def push(
     changes = {
         "budget": budget,
         "close_share": close_share,
+        "close_count": close_count,
+        "close_quiet_seconds": close_quiet_seconds,
         "close_after_hours": close_after_hours,
         "annotators": annotators.value if annotators else None,
         "fill": fill.value if fill else None,

@@ -191,8 +191,9 @@ class LabelStudio:
 
     def task_annotations(self, task_id: int) -> list[Json] | None:
         """The annotations of a task with their regions, or None where the task is gone."""
-        annotations: list[Json] | None = self._or_none(f"/api/tasks/{task_id}/annotations/")
-        return annotations
+        # The listing of a task's annotations leaves out skipped ones; the task itself does not.
+        task = self.task(task_id)
+        return None if task is None else list(task["annotations"])
 
     def create_annotation(self, task_id: int, result: Sequence[Mapping[str, Any]], lead_time: float) -> int:
         """Submit an annotation as the token's user and return its id; `lead_time` in seconds."""

@@ -81,7 +81,9 @@ class Jobs:
             retry_connection_errors=False,
         )
 
-    def enqueue(self, workflow: str, queue: str, *args: Any, job_id: str | None = None) -> str:
+    def enqueue(
+        self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
+    ) -> str:
         """Record a workflow to be run; committed on return. The same `job_id` twice is one workflow.
 
         Args:
@@ -89,6 +91,7 @@ class Jobs:
             queue: one of the queues of this module.
             args: ids and other JSON values, never objects.
             job_id: the workflow's id; made up if absent.
+            delay: seconds to wait before it is run.
 
         Returns:
             The workflow's id.
@@ -103,6 +106,8 @@ class Jobs:
         }
         if job_id is not None:
             options["workflow_id"] = job_id
+        if delay:
+            options["delay_seconds"] = delay
         with _says_store_error():
             return self._client.enqueue(options, *args).get_workflow_id()  # type: ignore[arg-type]
 

@@ -17,6 +17,8 @@ class Policy:
 
     budget: float = 0.04  # of the training split, asked in one round
     close_share: float = 0.8  # of a round's tasks, answered, close it
+    close_count: int = 0  # answered tasks close it too; 0: the share alone
+    close_quiet_seconds: float = 60.0  # without a new answer, before enough answers close a round
     close_after_hours: float = 0.0  # without a new answer close it too, if anything was answered; 0: never
     annotators: Literal["latest", "union", "intersection", "majority"] = "latest"
     fill: Literal["black", "mean", "noise", "blur"] = "black"
@@ -36,8 +38,9 @@ class Policy:
                 f"promotion_margin is {self.promotion_margin}; it must be above 0 and below 1: no validation "
                 "split is large enough to exclude every loss."
             )
-        if self.close_after_hours < 0:
-            raise SettingsError(f"close_after_hours is {self.close_after_hours}; it must be 0 or more.")
+        for name in ("close_count", "close_quiet_seconds", "close_after_hours"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
 
 
 def policy_of(dataset: Dataset) -> Policy:

@@ -17,7 +17,7 @@ from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
 from imil_backend.loop.locks import locked
 from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
-from imil_backend.loop.rounds import OPEN, PUSHING, change_state
+from imil_backend.loop.rounds import OPEN, PUSHING, change_state, check_not_cancelled, held_round
 from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
@@ -74,7 +74,9 @@ def _push(
     if not count:
         raise RoundError("None of the images to be asked can be read; `imil status` says why.")
     with backend.store.begin() as session:
-        change_state(session.get_one(Round, round_.id), OPEN)
+        round_ = held_round(session, round_.id)
+        check_not_cancelled(round_)
+        change_state(round_, OPEN)
     return count
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError
+from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.blackouts import ANSWERS
 from imil_backend.loop.champion import champion_of
-from imil_backend.loop.engine import FINISHED, LABELLING_QUEUE, TRAINING_QUEUE, Jobs
+from imil_backend.loop.engine import FINISHED, LABELLING_QUEUE, SYNC_QUEUE, TRAINING_QUEUE, Jobs
 from imil_backend.loop.mispredictions import next_mispredictions
-from imil_backend.loop.names import PUSH_WORKFLOW, TRAIN_WORKFLOW
-from imil_backend.loop.policy import policy_of
+from imil_backend.loop.names import CLOSE_WORKFLOW, PUSH_WORKFLOW, TRAIN_WORKFLOW
+from imil_backend.loop.policy import Policy, policy_of
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, now
 
 PUSHING = "pushing"  # its tasks are on their way to Label Studio
@@ -23,6 +24,8 @@ OPEN = "open"  # clinicians answer
 TRAINING = "training"  # closed for answers; trained, compared
 CLOSED = "closed"  # it has its verdict
 FAILED = "failed"  # its training has an error, and can be tried again
+CANCELLED = "cancelled"  # given up by a person; its answers stand, and count in the next round
+UNDER_WAY = (PUSHING, OPEN, TRAINING, FAILED)
 
 
 @dataclass(frozen=True)
@@ -160,22 +163,71 @@ def retry(round_: Round) -> Round:
     return round_
 
 
+def cancel_round(session: Session, dataset: Dataset, who: str) -> Round:
+    """Give up the round that is under way. What is being trained or pushed for it ends by itself.
+
+    Its tasks stay in Label Studio and its answers stand: they count in the next round, those that are still
+    to come as well. A version that its training has not brought yet never comes.
+
+    Raises:
+        RoundError: none is under way.
+    """
+    latest = latest_round(session, dataset.id)
+    round_ = held_round(session, latest.id) if latest else None
+    if round_ is None or round_.state not in UNDER_WAY:
+        raise RoundError(f"No round of dataset {dataset.name!r} is under way; there is nothing to cancel.")
+    audit.note(
+        session,
+        dataset.id,
+        audit.CANCELLED,
+        round_id=round_.id,
+        version_id=round_.mined_version_id,
+        by=who,
+        was=round_.state,
+    )
+    change_state(round_, CANCELLED)
+    return round_
+
+
+def held_round(session: Session, round_id: int) -> Round:
+    """A round as it is now; nobody else changes it until the transaction ends."""
+    session.execute(update(Round).where(Round.id == round_id).values(attempt=Round.attempt))
+    return session.get_one(Round, round_id, populate_existing=True)
+
+
+def check_not_cancelled(round_: Round) -> None:
+    """See that a round was not given up.
+
+    Raises:
+        RoundError: it was.
+    """
+    if round_.state == CANCELLED:
+        raise RoundError(f"Round {round_.number} was cancelled; its answers count in the next round.")
+
+
 def is_due(session: Session, round_: Round) -> bool:
-    """Whether an open round is to be closed: enough answers, or some and then silence."""
-    policy = policy_of(session.get_one(Dataset, round_.dataset_id))
+    """Whether an open round is to be closed: enough answers and a quiet time, or long silence."""
     progress = answered(session, round_)
     if progress.answered == 0:
         return False
-    if progress.share >= policy.close_share:
+    if progress.answered == progress.tasks:
         return True
-    if not policy.close_after_hours:
-        return False
-    last = session.scalar(
-        select(func.max(Annotation.label_studio_updated_at))
+    policy = policy_of(session.get_one(Dataset, round_.dataset_id))
+    times = (
+        select(func.max(Annotation.synced_at), func.max(Annotation.label_studio_updated_at))
         .join(Annotation.task)
         .where(Task.round_id == round_.id, ~Annotation.deleted)
     )
-    return last is not None and now() - last > timedelta(hours=policy.close_after_hours)
+    heard, answered_at = session.execute(times).one()
+    if is_enough(progress, policy):
+        # By the clock that the answers were taken in by; one that was set back must not keep a round open.
+        return not timedelta(0) <= now() - heard < timedelta(seconds=policy.close_quiet_seconds)
+    return bool(policy.close_after_hours) and now() - answered_at > timedelta(hours=policy.close_after_hours)
+
+
+def is_enough(progress: Answered, policy: Policy) -> bool:
+    """Whether a round has the answers that close it, by share or by count."""
+    return progress.share >= policy.close_share or 0 < policy.close_count <= progress.answered
 
 
 def job_of(round_: Round) -> str:
@@ -214,9 +266,21 @@ def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None
         rounds = list(session.scalars(under_way))
         for round_ in rounds:
             if round_.state == OPEN and is_due(session, round_):
-                change_state(round_, TRAINING)
+                if held_round(session, round_.id).state == OPEN:
+                    change_state(round_, TRAINING)
+            elif round_.state == OPEN:
+                _look_again(session, jobs, round_)
     for round_ in rounds:
         ensure_job(backend, jobs, round_)
+
+
+def _look_again(session: Session, jobs: Jobs, round_: Round) -> None:
+    """Have a round looked at later that has enough answers, but whose clinician is still at it."""
+    policy, progress = policy_of(session.get_one(Dataset, round_.dataset_id)), answered(session, round_)
+    if is_enough(progress, policy):
+        job = f"close-round-{round_.id}-{progress.answered}"
+        delay = policy.close_quiet_seconds + 1
+        jobs.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, job_id=job, delay=delay)
 
 
 def change_state(round_: Round, state: str, error: str | None = None) -> None:

@@ -184,8 +184,8 @@ def _store(
     annotation.reason = reading.reason[:2000] or None
     annotation.task_updated_at = task_updated_at
     annotation.deleted = False
-    annotation.synced_at = now()
     if before != [getattr(annotation, name) for name in _TOLD]:
+        annotation.synced_at = now()
         session.flush()
         audit.note_answer(session, audit.ANSWERED, annotation)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import RoundError
+from imil_backend.errors import RoundError, StoreError
 from imil_backend.learning.comparison import compare
 from imil_backend.learning.job import PREDICTIONS_FILE, Recipe, read_job, read_json, read_progress
 from imil_backend.learning.launch import run_training
@@ -19,10 +20,22 @@ from imil_backend.loop.jobs import directory_of, prepare_job, record_version
 from imil_backend.loop.locks import locked
 from imil_backend.loop.policy import policy_of
 from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import CLOSED, FAILED, PUSHING, TRAINING, change_state, job_of
+from imil_backend.loop.rounds import (
+    CANCELLED,
+    CLOSED,
+    FAILED,
+    PUSHING,
+    TRAINING,
+    change_state,
+    check_not_cancelled,
+    held_round,
+    job_of,
+)
 from imil_backend.store.tables import Dataset, Round, Version
 
 logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def bring_in_line(backend: Backend, round_id: int) -> None:
@@ -36,7 +49,8 @@ def bring_in_line(backend: Backend, round_id: int) -> None:
 def lay_down_job(backend: Backend, round_id: int) -> None:
     """Write the job directory of a round's training."""
     with backend.store.begin() as session:
-        round_ = session.get_one(Round, round_id)
+        round_ = held_round(session, round_id)
+        check_not_cancelled(round_)
         prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
 
 
@@ -50,20 +64,45 @@ def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
 def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
     """Run a round's training child to its end; a training that was interrupted goes on."""
     with backend.store.begin() as session:
-        name = session.get_one(Round, round_id).version_name
+        round_ = session.get_one(Round, round_id)
+    check_not_cancelled(round_)
+    name = round_.version_name
     if name is None:
         raise RoundError(f"Round {round_id} has no job; it was not prepared.")
     # Another worker may have been given the round up for dead: one waits, and finds the training done.
     with locked(backend, "round", round_id):
-        return run_training(directory_of(backend, name), processes=backend.settings.training_processes)
+        return run_training(
+            directory_of(backend, name),
+            processes=backend.settings.training_processes,
+            should_stop=_Cancelled(backend, round_id),
+        )
+
+
+class _Cancelled:
+    """Tells whether a round has been cancelled, asking the database about once a second."""
+
+    def __init__(self, backend: Backend, round_id: int) -> None:
+        self._backend, self._round_id, self._asked = backend, round_id, 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked < SECONDS_BETWEEN_LOOKS:
+            return False
+        self._asked = time.monotonic()
+        try:
+            with self._backend.store.begin() as session:
+                return session.get_one(Round, self._round_id).state == CANCELLED
+        except StoreError as error:
+            logger.warning("The training goes on: %s", error)
+            return False
 
 
 def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:
     """Record the version, compare it with the champion, promote it or not: all in one transaction."""
     with backend.store.begin() as session:
-        round_ = session.get_one(Round, round_id)
+        round_ = held_round(session, round_id)
         if round_.verdict is not None:
             return round_.verdict
+        check_not_cancelled(round_)
         champion = champion_of(session, round_.dataset_id)
         version = record_version(backend, session, round_, champion, result)
         verdict = _verdict(session, round_, champion, version)
@@ -89,7 +128,7 @@ def fail(backend: Backend, round_id: int, reason: str) -> None:
     """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
     logger.error("The training of round %d failed: %s", round_id, reason)
     with backend.store.begin() as session:
-        round_ = session.get_one(Round, round_id)
+        round_ = held_round(session, round_id)
         if round_.state == TRAINING:
             change_state(round_, FAILED, reason)
 
@@ -98,7 +137,7 @@ def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
     """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
     logger.error("Round %d waits for Label Studio: %s", round_id, reason)
     with backend.store.begin() as session:
-        round_ = session.get_one(Round, round_id)
+        round_ = held_round(session, round_id)
         if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
             round_.attempt += 1
             change_state(round_, round_.state, reason)

@@ -213,6 +213,17 @@ def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
         return {"error": message}
 
 
+@DBOS.workflow(name=names.CLOSE_WORKFLOW)
+def close_due_rounds(dataset_id: int) -> None:
+    """Look again at a round that had enough answers while its clinician was still at it."""
+    _close_due_rounds(dataset_id)
+
+
+@DBOS.step()
+def _close_due_rounds(dataset_id: int) -> None:
+    rounds.close_due_rounds(_backend(), _jobs(), dataset_id)
+
+
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Bring every project in line; run at the worker's start and by the schedule."""

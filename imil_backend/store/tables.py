@@ -222,7 +222,7 @@ class Annotation(Base):
     reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from
-    synced_at: Mapped[datetime] = mapped_column(default=now)
+    synced_at: Mapped[datetime] = mapped_column(default=now)  # when what it says was taken in, by our clock
     task: Mapped[Task] = relationship(lazy="joined")
     sample: Mapped[Sample] = relationship(lazy="joined")
 

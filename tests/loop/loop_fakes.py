@@ -93,6 +93,7 @@ class FakeLabelStudio:
         if file is not None and file.exists():
             state = json.loads(file.read_text())
             self.uploads, self.seconds = state["uploads"], state["seconds"]
+            self.webhooks = state["webhooks"]
             for name in ("tasks_there", "annotations"):
                 setattr(self, name, {int(key): value for key, value in state[name].items()})
 
@@ -112,6 +113,7 @@ class FakeLabelStudio:
             return list(self.webhooks)
         if method == "POST":
             self.webhooks.append({**request["body"], "id": len(self.webhooks) + 1})
+            self._save()
             return None
         (hook,) = (hook for hook in self.webhooks if str(hook["id"]) == number)
         if method == "DELETE":
@@ -208,7 +210,7 @@ class FakeLabelStudio:
 
     def _save(self) -> None:
         if self.file is not None:
-            names = ("tasks_there", "annotations", "uploads", "seconds")
+            names = ("tasks_there", "annotations", "webhooks", "uploads", "seconds")
             self.file.write_text(json.dumps({name: getattr(self, name) for name in names}))
 
 
@@ -220,7 +222,9 @@ class FakeJobs:
     statuses: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
-    def enqueue(self, workflow: str, queue: str, *args: Any, job_id: str | None = None) -> str:
+    def enqueue(
+        self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
+    ) -> str:
         job = job_id or f"job-{len(self.statuses) + 1}"
         if job not in self.statuses:
             self.statuses[job] = "ENQUEUED"

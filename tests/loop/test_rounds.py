@@ -28,7 +28,7 @@ from imil_backend.store.tables import Dataset, Promotion, Round, Version, now
 
 @pytest.fixture(autouse=True)
 def from_scratch(open_round: OpenRound) -> None:
-    set_policy(open_round, close_share=0.5)
+    set_policy(open_round, close_share=0.5, close_quiet_seconds=0)
     with open_round.backend.store.begin() as session:
         session.get_one(Dataset, open_round.dataset.id).recipe = {"pretrained": False}
 
@@ -90,6 +90,37 @@ def test_silence_closes_a_round_if_anything_was_answered(open_round: OpenRound) 
 def test_without_a_time_silence_closes_nothing(open_round: OpenRound) -> None:
     answer(open_round, region(mask_of(1)))
     assert not is_due(open_round)
+
+
+def test_a_number_of_answers_closes_a_round_too(open_round: OpenRound) -> None:
+    set_policy(open_round, close_count=2, close_quiet_seconds=0)
+    answer(open_round, region(mask_of(1)))
+    assert not is_due(open_round)
+    open_round.label_studio.annotate(open_round.tasks[1], region(mask_of(1)))
+    reconcile(open_round.backend, open_round.project)
+    assert is_due(open_round)
+
+
+def test_a_clinician_who_is_still_answering_keeps_the_round_open_for_a_while(
+    open_round: OpenRound, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_policy(open_round, close_share=0.5, close_quiet_seconds=60)
+    answer(open_round, region(mask_of(1)), region(mask_of(1)))
+    for _ in range(2):
+        rounds.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+    assert open_round.round.state == OPEN
+    assert jobs.enqueued == [("close_due_rounds", (open_round.dataset.id,))]  # which looks again
+    reconcile(open_round.backend, open_round.project, full=True)  # is no answer
+    heard = now()
+    for later, due in ((61, True), (30, False), (-3600, True)):  # the last: the clock was set back
+        monkeypatch.setattr(rounds, "now", lambda later=later: heard + timedelta(seconds=later))
+        assert is_due(open_round) == due
+
+
+def test_the_last_answer_closes_a_round_at_once(open_round: OpenRound) -> None:
+    set_policy(open_round, close_quiet_seconds=60)
+    answer(open_round, *[region(mask_of(1))] * 4)
+    assert is_due(open_round)
 
 
 def test_a_due_round_is_closed_and_trained_once(open_round: OpenRound, jobs: FakeJobs) -> None:

@@ -23,7 +23,7 @@ from imil_backend.loop.engine import prepare, take_over
 from imil_backend.loop.worker import running
 
 
-def train(directory: Path, processes: int) -> dict[str, Any]:
+def train(directory: Path, **_: Any) -> dict[str, Any]:
     with (directory / "trainings").open("a") as file:
         file.write(f"{sys.argv[2]}\n")
     while not (Path(sys.argv[1]) / "go").exists():

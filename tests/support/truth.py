@@ -88,7 +88,8 @@ def _said(raw: dict[str, Any], mapping: ProjectMapping, sample: Sample) -> tuple
     reading = read_annotation(raw, mapping, sample.width, sample.height)
     mask = None if reading.mask is None else mask_to_png(reading.mask)
     created = datetime.fromisoformat(raw["created_at"].replace("Z", "+00:00"))
-    return int(raw["id"]), created, sample.key, raw["completed_by"], reading.answer.value, mask
+    annotator = raw["completed_by"]["id"]
+    return int(raw["id"]), created, sample.key, annotator, reading.answer.value, mask
 
 
 def _in_the_store(backend: Backend, project_number: int) -> set[tuple[Any, ...]]:
