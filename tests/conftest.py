@@ -2,7 +2,9 @@
 
 pytest_plugins = [
     "support.label_studio",
+    "support.installation",
     "support.browser",
+    "support.faults",
     "support.order",
     "support.postgres",
     "support.xrays",

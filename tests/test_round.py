@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import requests
 from PIL import Image
 from support.browser import Editor, ImageBox, Stroke
-from support.label_studio import RunningLabelStudio, free_port
+from support.installation import Installation
+from support.label_studio import RunningLabelStudio
 from support.strokes import assert_is_painted
 
 from imil_backend.label_studio.config_map import load_label_config, read_label_config
@@ -27,75 +19,7 @@ from imil_backend.label_studio.simulated_clinician import paint
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(900)]
 
-IMIL = Path(sys.executable).with_name("imil")
 STROKE: Stroke = [(0.55, 0.12), (0.9, 0.12)]
-
-
-@dataclass
-class Installation:
-    """A backend with its own data directory: `imil` runs a command, `start` a process."""
-
-    environment: dict[str, str]
-    stack: ExitStack
-
-    def imil(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [IMIL, *arguments], env=self.environment, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def status(self) -> dict[str, Any]:
-        return json.loads(self.imil("status", "--json"))["datasets"][0]  # type: ignore[no-any-return]
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([IMIL, *arguments], env=self.environment)
-        self.stack.callback(process.wait)
-        self.stack.callback(process.terminate)
-        return process
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that works on this data directory: web, worker, training."""
-        mine = self.environment["IMIL_DATA_DIR"]
-        return [
-            process
-            for process in psutil.process_iter(["environ"])
-            if (process.info["environ"] or {}).get("IMIL_DATA_DIR") == mine
-            and process.status() != psutil.STATUS_ZOMBIE
-        ]
-
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 300) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        while not condition(status := self.status()):
-            assert time.monotonic() < deadline, status
-            assert not (status["round"] or {}).get("error"), status["round"]
-            time.sleep(0.3)
-        return status
-
-
-@pytest.fixture
-def installation(tmp_path: Path, label_studio: RunningLabelStudio) -> Iterator[Installation]:
-    environment = {
-        **os.environ,
-        "IMIL_DATA_DIR": str(tmp_path / "data"),
-        "IMIL_PORT": str(free_port()),
-        "LABEL_STUDIO_URL": label_studio.url,
-        "LABEL_STUDIO_API_KEY": label_studio.api_key,
-    }
-    with ExitStack() as stack:
-        yield Installation(environment, stack)
-
-
-@pytest.fixture
-def trained(installation: Installation, tmp_path: Path) -> Installation:
-    """Phantoms imported, a small baseline trained, both processes running."""
-    installation.imil("phantoms", str(tmp_path / "phantoms"), "--count", "60", "--size", "256")
-    installation.imil("import", str(tmp_path / "phantoms"), "--name", "phantoms")
-    installation.imil("train", "--from-scratch", "--epochs", "4", "--image-size", "32")
-    installation.start("serve")
-    installation.start("worker")
-    installation.wait_for(lambda _: _answers(installation))
-    return installation
 
 
 @pytest.fixture
@@ -113,13 +37,6 @@ def pushed(trained: Installation) -> Installation:
     )
     trained.imil("push", "--budget", "0.07", "--fill-budget", *policy)
     return trained
-
-
-def _answers(installation: Installation) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{installation.environment['IMIL_PORT']}/health", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def test_a_clinician_paints_and_a_new_version_answers(
@@ -162,9 +79,7 @@ def _check_masks(installation: Installation, box: ImageBox) -> None:
 def test_a_round_survives_kill_9_of_all_its_processes(pushed: Installation) -> None:
     pushed.imil("simulate")
     pushed.wait_for(lambda status: status["round"]["number"] == 1 and status["round"]["training"] is not None)
-    for process in pushed.processes():
-        process.kill()
-    psutil.wait_procs(pushed.processes(), timeout=10)
+    pushed.kill()
     assert pushed.processes() == []  # the training died with its worker
 
     pushed.start("serve")
@@ -175,8 +90,7 @@ def test_a_round_survives_kill_9_of_all_its_processes(pushed: Installation) -> N
 
 
 def test_annotations_that_no_webhook_told_of_are_found_at_the_start(pushed: Installation) -> None:
-    for process in pushed.processes():
-        process.kill()
+    pushed.kill()
     pushed.imil("simulate")
     assert pushed.status()["answers"] == {}
 

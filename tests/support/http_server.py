@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
@@ -31,6 +31,9 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+HANG_UP = Answer(0)  # no answer at all
+
+
 class LocalServer:
     """Its address, the requests so far, and what to answer: a function of the request."""
 
@@ -51,12 +54,16 @@ class LocalServer:
             do_GET = do_POST = do_PATCH = do_DELETE = handle_request  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
+                if answer is HANG_UP:
+                    self.close_connection = True
+                    return
                 body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
                 self.send_response(answer.status)
                 for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(BrokenPipeError):  # whoever asked has given up
+                    self.wfile.write(body)
                 self.close_connection = True
 
             def log_message(self, *_: object) -> None:

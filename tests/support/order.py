@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-SLOW_MARKERS = ("training", "label_studio", "browser")  # the slowest last
+SLOW_MARKERS = ("training", "label_studio", "browser", "faults")  # the slowest last
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
