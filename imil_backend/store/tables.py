@@ -57,6 +57,8 @@ class Dataset(Base):
     classes: Mapped[list[str]]
     recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)
     policy: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    source_instance: Mapped[str | None] = mapped_column(String(500))  # the Label Studio it was imported from
+    source_project: Mapped[int | None]  # and the classification project's id there
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -104,7 +106,19 @@ class Sample(Base):
     clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone
     clinician_mask_means: Mapped[str] = mapped_column(String(10), default="relevant")
     agreement: Mapped[float | None]  # mean Dice between its annotators' masks, 0..1; None with one of them
+    address: Mapped[str | None] = mapped_column(String(4000))  # its image's in the source project
+    source_task: Mapped[int | None]  # its task's id in the source project
     imported_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class FetchedImage(Base):
+    """The image of an address, kept under the hash of its content."""
+
+    __tablename__ = "fetched_images"
+
+    address_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    fetched_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class SetAside(Base):
