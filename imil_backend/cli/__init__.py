@@ -6,6 +6,7 @@ from imil_backend.cli import (  # noqa: F401 - they add their commands
     connecting,
     data,
     doctor,
+    importing,
     keeping,
     looking,
     processes,

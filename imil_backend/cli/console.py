@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import imil_backend
@@ -119,8 +119,8 @@ def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that appears with the first progress; gives the function (done, total) that moves it."""
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars that appear with their first progress; gives the function (what, done, total) that moves them."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,18 +128,27 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     bars = Progress(*columns, console=errors)
+    shown: dict[str, TaskID] = {}
 
-    def move(done: int, total: int) -> None:
-        if not bars.tasks:
-            bars.add_task(what)
+    def move(what: str, done: int, total: int) -> None:
+        if not shown:
             bars.start()
-        bars.update(bars.tasks[0].id, completed=done, total=total)
+        if what not in shown:
+            shown[what] = bars.add_task(what)
+        bars.update(shown[what], completed=done, total=total)
 
     try:
         yield move
     finally:
-        if bars.tasks:
+        if shown:
             bars.stop()
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that appears with the first progress; gives the function (done, total) that moves it."""
+    with progress_bars() as move:
+        yield functools.partial(move, what)
 
 
 def say(text: str) -> None:

@@ -1,8 +1,7 @@
-"""Commands around data: import, phantoms, weights, export."""
+"""Commands around data: phantoms, weights, export."""
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,91 +10,12 @@ from rich.markup import escape
 
 from imil_backend.cli.console import (
     DatasetOption,
-    JsonOption,
     command,
-    console,
     errors,
     open_backend,
-    print_json,
     progress_bar,
     say,
-    table,
 )
-
-SHOWN = 20  # reasons; the rest is in `imil status --json`
-
-
-class MaskMeans(str, Enum):
-    """What a mask of the data set marks."""
-
-    RELEVANT = "relevant"
-    IRRELEVANT = "irrelevant"
-
-
-@command("import")
-def import_(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="A folder, a CSV, or a zip of either.")],
-    name: Annotated[str | None, typer.Option(help="The dataset's name; the source's if absent.")] = None,
-    image: Annotated[str, typer.Option(help="CSV: column or template of the image's path.")] = "image",
-    label: Annotated[str, typer.Option(help="CSV: column of the label.")] = "label",
-    split: Annotated[str | None, typer.Option(help="CSV: column of the split.")] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="CSV: column of the group (patient); give several to join them.")
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
-    ] = None,
-    mask_means: Annotated[MaskMeans, typer.Option(help="Which region the masks mark.")] = MaskMeans.RELEVANT,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
-    keep_leaking: Annotated[
-        bool, typer.Option("--keep-leaking", help="Train on groups that are in the given test split too.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Import a data set: class folders, a CSV, or a zip of either. DICOM may be among the images.
-
-    Class folders may lie in folders named train, val and test. Without given splits the groups are split
-    70/15/15; a given test split wins. Originals stay where they are and are never changed; only a zip is
-    unpacked into the data directory. Importing again adds what is new and nothing twice.
-
-    A path may be a template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
-    """
-    from imil_backend.loop.dataset import import_dataset
-    from imil_backend.loop.sources import Columns
-
-    columns = Columns(image, label, split, tuple(group or ()), mask)
-    with open_backend(context) as backend, progress_bar("Looking at the images") as progress:
-        report = import_dataset(
-            backend,
-            source,
-            name=name,
-            columns=columns,
-            mask_means=mask_means.value,
-            limit=limit,
-            seed=seed,
-            keep_leaking=keep_leaking,
-            progress=progress,
-        )
-    if as_json:
-        print_json(vars(report))
-        return
-    classes = sorted({label for counts in report.counts.values() for label in counts})
-    columns_shown = [escape(name) for name in classes]
-    shown = table(f"Dataset {escape(report.dataset)}", "split", *columns_shown, numbers=tuple(columns_shown))
-    for name_, counts in report.counts.items():
-        shown.add_row(name_, *(str(counts.get(each, 0)) for each in classes))
-    console.print(shown)
-    console.print(f"{report.added} samples added, {report.known} were there already.")
-    if report.leaking:
-        what = "They are trained on all the same." if keep_leaking else "They leave training."
-        console.print(f"{len(report.leaking)} samples have a group that is in the test split too. {what}")
-    for reference, reason in report.set_aside[:SHOWN]:
-        say(f"[yellow]Set aside[/] {escape(reference)}: {escape(reason)}")
-    if len(report.set_aside) > SHOWN:
-        console.print(f"... and {len(report.set_aside) - SHOWN} more; `imil status --json` lists all.")
 
 
 @command("phantoms")

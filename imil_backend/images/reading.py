@@ -146,6 +146,11 @@ def png_for_display(source: Path | bytes, *, max_bytes: int, max_pixels: int) ->
     return png.getvalue()
 
 
+def image_format(data: bytes) -> str | None:
+    """JPEG, PNG, TIFF, BMP, WEBP or DICOM by the first bytes of a file, or None for anything else."""
+    return "DICOM" if is_dicom(data) else _format_of(data)
+
+
 def load_bytes(path: Path, max_bytes: int) -> bytes:
     """The bytes of a file, if they are not too many.
 

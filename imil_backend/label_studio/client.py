@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from imil_backend.label_studio.transport import Transport
 Json = dict[str, Any]
 
 PAGE_SIZE = 500
+# With their annotations tasks may be large: a region of a brush has 100,000 numbers.
+WHOLE_PAGE_SIZE = 100
 # An upload of many files is one request; Label Studio takes 100 files and 250 MB at most.
 MAX_FILES_PER_UPLOAD = 100
 # Of type Number, although it is a list: with String, Label Studio answers 500 for a project without tasks.
@@ -163,19 +165,40 @@ class LabelStudio:
             return [int(annotation_id) for annotation_id in listed.split(",") if annotation_id.strip()]
         return [int(annotation["id"]) for annotation in self.task_annotations(int(task["id"])) or []]
 
-    def _pages(self, project_id: int, filters: list[dict[str, Any]]) -> Iterator[Json]:
+    def whole_tasks(
+        self, project_id: int, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Json]:
+        """All tasks of a project with their annotations and predictions, a page at a time.
+
+        Args:
+            project_id: of Label Studio.
+            progress: called with the number of tasks listed, and of all.
+        """
+        return self._pages(project_id, [], WHOLE_PAGE_SIZE, progress, fields="all")
+
+    def _pages(
+        self,
+        project_id: int,
+        filters: list[dict[str, Any]],
+        page_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        **more: str,
+    ) -> Iterator[Json]:
         # Fields that are filtered by are computed; that is how annotations_ids come without the annotations.
         query = json.dumps({"filters": {"conjunction": "and", "items": filters}} if filters else {})
+        wanted: dict[str, str | int] = {
+            "project": project_id,
+            "page_size": page_size or PAGE_SIZE,
+            "query": query,
+        }
         seen, page = 0, 1
         while True:
-            answer = self.request(
-                "GET",
-                "/api/tasks/",
-                params={"project": project_id, "page": page, "page_size": PAGE_SIZE, "query": query},
-            )
+            answer = self.request("GET", "/api/tasks/", params={**wanted, **more, "page": page})
             tasks = answer["tasks"]
             yield from tasks
             seen, page = seen + len(tasks), page + 1
+            if progress:
+                progress(seen, int(answer["total"]))
             if not tasks or seen >= int(answer["total"]):
                 return
 

@@ -1,4 +1,4 @@
-"""Push samples to a project: upload their images, import their tasks, never twice."""
+"""Push samples to a project: upload their images where need be, import their tasks, never twice."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ class PushItem:
         filename: only its suffix is used: a file name may hold a patient's.
         read: gives the image's content, as a browser can show it; called once, when its turn comes.
         data: what the task shows and carries besides (label, predicted, confidence, round, note).
+        address: where Label Studio shows the image already; then nothing is read or uploaded.
     """
 
     sample_key: str
     filename: str
     read: Callable[[], bytes]
     data: Mapping[str, Any]
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def push_tasks(
 
 @dataclass
 class _Batch:
-    """Items whose images were read, and the keys of those that need nothing."""
+    """Items with the images of those that are uploaded, and the keys of those that need nothing."""
 
     items: list[PushItem] = field(default_factory=list)
     images: list[tuple[str, bytes]] = field(default_factory=list)
@@ -106,7 +108,8 @@ def _batches(items: Iterable[PushItem], already: Mapping[str, int]) -> Iterator[
             batch.known.append(item.sample_key)
             continue
         batch.items.append(item)
-        batch.images.append((_upload_name(item), item.read()))
+        if item.address is None:
+            batch.images.append((_upload_name(item), item.read()))
         if batch.full:
             yield batch
             batch = _Batch()
@@ -117,10 +120,10 @@ def _batches(items: Iterable[PushItem], already: Mapping[str, int]) -> Iterator[
 def _push_batch(client: LabelStudio, project_id: int, batch: _Batch, image_key: str) -> Iterator[PushedTask]:
     if not batch.items:
         return
-    paths = client.upload_images(project_id, batch.images)
+    uploaded = iter(client.upload_images(project_id, batch.images) if batch.images else [])
     tasks = [
-        {"data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: path}}
-        for item, path in zip(batch.items, paths, strict=True)
+        {"data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(uploaded)}}
+        for item in batch.items
     ]
     task_ids = client.import_tasks(project_id, tasks)
     for item, task_id in zip(batch.items, task_ids, strict=True):

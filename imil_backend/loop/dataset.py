@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import DatasetError, ImageError, MaskError
-from imil_backend.images.masks import mask_from_png
-from imil_backend.images.reading import ImageInfo, inspect_image
+from imil_backend.errors import DatasetError
+from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
+from imil_backend.loop.inspection import look_at
 from imil_backend.loop.sources import Columns, Row, Source, read_source
 from imil_backend.loop.splits import Grouped, Splits, assign_splits
 from imil_backend.store.tables import Dataset, Sample, Version
 
-READERS = 2  # decoding releases Python's lock; more threads only take memory
-IN_FLIGHT = 64
 SHOWN_REASONS = 3
 
 
@@ -37,6 +33,7 @@ class ImportReport:
     set_aside: tuple[tuple[str, str], ...]  # reference, reason
     leaking: tuple[str, ...]  # names of samples whose group is in the given test split too
     counts: dict[str, dict[str, int]]  # split -> class -> samples, of the whole dataset
+    unlabelled: int = 0  # tasks of Label Studio that nobody has answered
 
 
 def import_dataset(
@@ -68,16 +65,55 @@ def import_dataset(
         DatasetError: there is nothing to import, or it does not fit the dataset.
     """
     found = read_source(source, columns or Columns(), backend.path("datasets", "x").parent)
-    rows = _limited(found.rows, limit, seed)
-    looked_at = list(_look_at(backend, rows, progress))
+    found.rows = limited(found.rows, limit, seed)
+    return import_rows(
+        backend,
+        found,
+        name or _title(source),
+        mask_means=mask_means,
+        seed=seed,
+        keep_leaking=keep_leaking,
+        progress=progress,
+    )
+
+
+def import_rows(
+    backend: Backend,
+    found: Source,
+    name: str,
+    *,
+    mask_means: str = "relevant",
+    seed: int = 0,
+    keep_leaking: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Look at the images of a source's rows and keep those that can be used; see `import_dataset`."""
+    looked_at = list(look_at(backend, found.rows, progress))
     usable = sorted({row.label for row, info in looked_at if isinstance(info, ImageInfo)})
-    reasons = [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)][:SHOWN_REASONS]
-    why = f" The first reasons: {' '.join(reasons)}" if reasons else ""
+    reasons = [f"{reference}: {why}" for _, reference, why in found.set_aside]
+    reasons += [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)]
+    why = f" The first reasons: {' '.join(reasons[:SHOWN_REASONS])}" if reasons else ""
     if not usable:
         raise DatasetError(f"None of the images can be used.{why}")
     with backend.store.begin() as session:
-        dataset = _dataset(session, name or _title(source), usable, why)
+        dataset = _dataset(session, name, usable, why)
+        _note_source(dataset, found)
         return _keep(session, dataset, found, looked_at, mask_means, seed, keep_leaking)
+
+
+def _note_source(dataset: Dataset, found: Source) -> None:
+    if found.project is None:
+        return
+    instance, number = found.project
+    if dataset.source_project is not None and found.project != (
+        dataset.source_instance,
+        dataset.source_project,
+    ):
+        raise DatasetError(
+            f"The dataset {dataset.name!r} comes from project {dataset.source_project} of "
+            f"{dataset.source_instance}. Import under another --name."
+        )
+    dataset.source_instance, dataset.source_project = instance, number
 
 
 def _title(source: Path) -> str:
@@ -86,7 +122,7 @@ def _title(source: Path) -> str:
     return source.name if source.is_dir() else source.stem
 
 
-def _limited(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
+def limited(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
     """A draw that takes the same images each time, and more of them when the limit grows."""
     if limit is None or limit >= len(rows):
         return rows
@@ -115,42 +151,6 @@ def _dataset(session: Session, name: str, labels: list[str], why: str) -> Datase
     return dataset
 
 
-def _look_at(
-    backend: Backend, rows: list[Row], progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Row, ImageInfo | str]]:
-    """Every row with what its image is, or the reason why it cannot be used."""
-    limits = backend.settings
-    group_key = backend.group_key()
-
-    def look(row: Row) -> tuple[Row, ImageInfo | str]:
-        try:
-            if row.mask and not row.mask.is_file():
-                return row, f"Its mask {row.mask.name} is not there."
-            info = inspect_image(
-                row.image,
-                max_bytes=limits.max_image_bytes,
-                max_pixels=limits.max_image_pixels,
-                group_key=group_key,
-            )
-            if row.mask:
-                mask_from_png(row.mask, info.width, info.height)
-            return row, info
-        except ImageError as error:
-            return row, str(error)
-        except MaskError as error:
-            return row, f"Its mask {row.mask and row.mask.name} cannot be used: {error}"
-
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = iter(rows)
-        done = 0
-        while batch := list(islice(waiting, IN_FLIGHT)):
-            for outcome in pool.map(look, batch):
-                done += 1
-                if progress:
-                    progress(done, len(rows))
-                yield outcome
-
-
 def _keep(
     session: Session,
     dataset: Dataset,
@@ -162,7 +162,7 @@ def _keep(
 ) -> ImportReport:
     there = select(
         Sample.id, Sample.name, Sample.sha256, Sample.label, Sample.path,
-        Sample.clinician_mask, Sample.clinician_mask_means,
+        Sample.clinician_mask, Sample.clinician_mask_means, Sample.address, Sample.source_task,
     ).where(Sample.dataset_id == dataset.id)  # fmt: skip
     known = {sample.name: sample for sample in session.execute(there)}
     new: list[tuple[Row, ImageInfo]] = []
@@ -193,6 +193,7 @@ def _keep(
         set_aside=tuple((reference, reason) for _, reference, reason in set_aside),
         leaking=tuple(sorted(leaking)),
         counts=sample_counts(session, dataset.id),
+        unlabelled=found.unlabelled,
     )
 
 
@@ -209,7 +210,9 @@ def _follow_source(session: Session, known: Mapping[str, Any], again: list[Row],
     """Take over where images lie now, and masks that came later."""
     for row in again:
         sample = known[row.name]
-        now = {"path": str(row.image.absolute())}
+        now: dict[str, Any] = {"path": str(row.image.absolute())}
+        if row.task is not None:
+            now |= {"address": row.address, "source_task": row.task}
         if row.mask:
             now |= {"clinician_mask": str(row.mask.absolute()), "clinician_mask_means": mask_means}
         if any(getattr(sample, name) != value for name, value in now.items()):
@@ -275,6 +278,8 @@ def _sample(
         leaking=leaking,
         clinician_mask=str(row.mask.absolute()) if row.mask else None,
         clinician_mask_means=mask_means,
+        address=row.address,
+        source_task=row.task,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
-from imil_backend.images.reading import load_bytes, png_for_display
+from imil_backend.images.reading import image_format, load_bytes, png_for_display
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
@@ -92,17 +92,23 @@ def _push_items(
     backend: Backend, asked: list[Misprediction], round_: Round, already: Mapping[str, int]
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
+    instance = backend.settings.label_studio_url
+    with backend.store.begin() as session:
+        is_there = session.get_one(Dataset, round_.dataset_id).source_instance == instance
     for item in asked:
         sample = item.sample
+        # An image that came from this Label Studio is shown from where it lies there.
+        address = sample.address if is_there and sample.shown_as_is else None
         try:
-            content = b"" if sample.key in already else _shown(backend, sample)
+            content = b"" if address or sample.key in already else _shown(backend, sample)
         except ImageError as error:
             set_aside(backend, sample.dataset_id, "image", sample.name, str(error))
             continue
         yield PushItem(
             sample_key=sample.key,
-            filename=sample.name if sample.shown_as_is else "shown.png",
+            filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
+            address=address,
             data={
                 "label": sample.label,
                 "predicted": item.predicted,

@@ -53,6 +53,8 @@ class Row:
     split: str | None = None  # train, validation or test, as given
     group: str | None = None
     mask: Path | None = None
+    address: str | None = None  # of the image in Label Studio's project, where it comes from one
+    task: int | None = None  # the task's id there
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Source:
 
     rows: list[Row]
     set_aside: list[tuple[str, str, str]] = field(default_factory=list)  # kind, reference, reason
+    project: tuple[str, int] | None = None  # Label Studio's address and the project's id, if it is one
+    unlabelled: int = 0  # tasks that nobody has answered
 
 
 def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:

@@ -1,0 +1,156 @@
+"""The command that imports a data set, from files or from a Label Studio project."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.console import (
+    JsonOption,
+    command,
+    console,
+    open_backend,
+    print_json,
+    progress_bar,
+    progress_bars,
+    say,
+    table,
+)
+
+if TYPE_CHECKING:
+    from imil_backend.loop.dataset import ImportReport
+
+SHOWN = 20  # reasons; the rest is in `imil status --json`
+
+
+class MaskMeans(str, Enum):
+    """What a mask of the data set marks."""
+
+    RELEVANT = "relevant"
+    IRRELEVANT = "irrelevant"
+
+
+class SeveralAnnotators(str, Enum):
+    """Which class counts where annotators differ; see `label_studio.classification`."""
+
+    MAJORITY = "majority"
+    LATEST = "latest"
+    AGREED = "agreed"
+
+
+@command("import")
+def import_(
+    context: typer.Context,
+    source: Annotated[Path | None, typer.Argument(help="A folder, a CSV, or a zip of either.")] = None,
+    label_studio: Annotated[
+        int | None,
+        typer.Option(
+            "--label-studio", metavar="ID", help="A classification project of Label Studio instead."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The dataset's name; the source's if absent.")] = None,
+    image: Annotated[str, typer.Option(help="CSV: column or template of the image's path.")] = "image",
+    label: Annotated[str, typer.Option(help="CSV: column of the label.")] = "label",
+    split: Annotated[str | None, typer.Option(help="Column or task field of the split.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Column or task field of the group (patient); give several to join them."),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
+    ] = None,
+    mask_means: Annotated[MaskMeans, typer.Option(help="Which region the masks mark.")] = MaskMeans.RELEVANT,
+    several: Annotated[
+        SeveralAnnotators, typer.Option(help="Label Studio: which class counts where annotators differ.")
+    ] = SeveralAnnotators.MAJORITY,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
+    keep_leaking: Annotated[
+        bool, typer.Option("--keep-leaking", help="Train on groups that are in the given test split too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
+
+    Class folders may lie in folders named train, val and test. Without given splits the groups are split
+    70/15/15; a given test split wins. Originals stay where they are and are never changed; only a zip is
+    unpacked into the data directory. Importing again adds what is new and nothing twice. DICOM may be among
+    the images. A path may be a template of columns:
+    `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
+
+    `--label-studio ID` takes the class that was chosen in each task of a project: ground truth first, then
+    as `--several` says; skipped annotations and predictions that nobody touched do not count. The images
+    are fetched once into the data directory, and shown to clinicians from where they lie. Interrupted, the
+    same command goes on. Nothing in that project is changed.
+    """
+    from imil_backend.loop.dataset import import_dataset
+    from imil_backend.loop.sources import Columns
+
+    if (source is None) == (label_studio is None):
+        raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
+    common: dict[str, Any] = {"name": name, "limit": limit, "seed": seed, "keep_leaking": keep_leaking}
+    with open_backend(context) as backend:
+        if source is None:
+            number = label_studio or 0
+            report = _from_label_studio(backend, number, tuple(group or ()), split, several, common)
+        else:
+            columns = Columns(image, label, split, tuple(group or ()), mask)
+            with progress_bar("Looking at the images") as progress:
+                report = import_dataset(
+                    backend,
+                    source,
+                    columns=columns,
+                    mask_means=mask_means.value,
+                    progress=progress,
+                    **common,
+                )
+    if as_json:
+        print_json(vars(report))
+    else:
+        _show(report, keep_leaking)
+
+
+def _from_label_studio(
+    backend: Any,
+    number: int,
+    group: tuple[str, ...],
+    split: str | None,
+    several: SeveralAnnotators,
+    common: dict[str, Any],
+) -> ImportReport:
+    from imil_backend.label_studio.classification import SeveralAnnotators as Rule
+    from imil_backend.loop.classification_source import Fields, import_project
+
+    with progress_bars() as progress:
+        return import_project(
+            backend,
+            number,
+            fields=Fields(group, split),
+            rule=Rule(several.value),
+            progress=progress,
+            **common,
+        )
+
+
+def _show(report: ImportReport, keep_leaking: bool) -> None:
+    classes = sorted({label for counts in report.counts.values() for label in counts})
+    columns = [escape(name) for name in classes]
+    shown = table(f"Dataset {escape(report.dataset)}", "split", *columns, numbers=tuple(columns))
+    for split, counts in report.counts.items():
+        shown.add_row(split, *(str(counts.get(each, 0)) for each in classes))
+    console.print(shown)
+    console.print(f"{report.added} samples added, {report.known} were there already.")
+    if report.unlabelled:
+        console.print(f"{report.unlabelled} tasks have no class yet; import again when they have.")
+    if report.leaking:
+        what = "They are trained on all the same." if keep_leaking else "They leave training."
+        console.print(f"{len(report.leaking)} samples have a group that is in the test split too. {what}")
+    for reference, reason in report.set_aside[:SHOWN]:
+        say(f"[yellow]Set aside[/] {escape(reference)}: {escape(reason)}")
+    if len(report.set_aside) > SHOWN:
+        console.print(f"... and {len(report.set_aside) - SHOWN} more; `imil status --json` lists all.")
