@@ -45,6 +45,12 @@ class Settings(BaseSettings):
         description="A personal access token, or a legacy token.",
     )
     label_studio_timeout: float = Field(30.0, gt=0, description="Seconds to wait for one answer.")
+    label_studio_ca: Path | None = Field(
+        None, description="Certificates (PEM) to check Label Studio's against, for a CA of your own."
+    )
+    image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Hosts and networks that images may come from, comma-separated; `public`: all public."
+    )
 
     host: str = Field("127.0.0.1", description="Address that the backend listens on.")
     port: int = Field(9090, ge=1, le=65535)
@@ -67,9 +73,9 @@ class Settings(BaseSettings):
     training_processes: int = Field(1, ge=1, description="Training processes, one per GPU.")
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
 
-    @field_validator("webhook_secrets", mode="before")
+    @field_validator("webhook_secrets", "image_hosts", mode="before")
     @classmethod
-    def _split_secrets(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -82,6 +88,10 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{value!r} is no http or https address")
+        if parts.username or parts.password:
+            raise ValueError(
+                "a user and a password in an address are not supported; see the guide on Basic auth"
+            )
         return value.rstrip("/")
 
     @property

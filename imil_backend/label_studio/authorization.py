@@ -19,6 +19,18 @@ REFRESH_PATH = "/api/token/refresh/"
 SAFETY_SECONDS = 30.0
 PAT_HELP = "Make a new one in Label Studio (Account & Settings > Personal Access Token)"
 
+# Both would be the value of one header, Authorization.
+BASIC_AUTH_HELP = (
+    "A proxy in front of Label Studio asks for Basic auth, which leaves no room for Label Studio's token. "
+    "Let the proxy pass /api/, /data/ and /tasks/ without (Label Studio asks for the token there), or "
+    "connect past the proxy: set LABEL_STUDIO_URL to Label Studio's own address."
+)
+
+
+def asks_for_basic_auth(answer: requests.Response) -> bool:
+    """Whether a 401 comes from a proxy; Label Studio itself asks for a token."""
+    return answer.headers.get("WWW-Authenticate", "").lower().startswith("basic")
+
 
 class TokenAuth(AuthBase):
     """Authorization by a legacy token, or by the access tokens that a personal access token is exchanged for.
@@ -27,15 +39,17 @@ class TokenAuth(AuthBase):
         url: Label Studio's address.
         api_key: legacy token or personal access token.
         timeout: seconds to wait for the exchange.
+        session: to Label Studio; it knows which certificates to trust.
 
     Raises:
         LabelStudioAuthError: `api_key` is an access token, which is of no use after five minutes.
     """
 
-    def __init__(self, url: str, api_key: str, timeout: float) -> None:
+    def __init__(self, url: str, api_key: str, timeout: float, session: requests.Session) -> None:
         self._refresh_url = url + REFRESH_PATH
         self._api_key = api_key.strip()
         self._timeout = timeout
+        self._session = session
         claims = _claims(self._api_key)
         self.is_personal = claims is not None
         if claims is not None and claims.get("token_type") != "refresh":
@@ -73,9 +87,10 @@ class TokenAuth(AuthBase):
 
     def _exchange(self) -> str:
         try:
-            answer = requests.post(
+            answer = self._session.post(
                 self._refresh_url,
                 json={"refresh": self._api_key},
+                auth=_send_as_it_is,
                 timeout=self._timeout,
                 allow_redirects=False,
             )
@@ -83,6 +98,8 @@ class TokenAuth(AuthBase):
             raise LabelStudioUnreachableError(
                 f"Label Studio did not answer when its access token was renewed ({type(error).__name__})."
             ) from None
+        if answer.status_code == 401 and asks_for_basic_auth(answer):
+            raise LabelStudioAuthError(BASIC_AUTH_HELP)
         if answer.status_code in {400, 401, 403}:
             raise LabelStudioAuthError(
                 "Label Studio does not accept the personal access token: it is expired, revoked, of another "
@@ -96,6 +113,11 @@ class TokenAuth(AuthBase):
             raise LabelStudioUnreachableError(
                 f"Label Studio answered {answer.status_code} when its access token was renewed."
             ) from None
+
+
+def _send_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without what a .netrc holds for this host."""
+    return request
 
 
 def _lifetime(access: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from imil_backend.errors import LabelStudioError, NotFoundError
@@ -55,12 +56,23 @@ class LabelStudio:
         api_key: personal access token or legacy token.
         timeout: seconds to wait for an answer.
         max_image_bytes: largest image that is downloaded.
+        image_hosts: other hosts that images may come from, see `addresses.AllowedHosts`.
+        ca: certificates (PEM) that Label Studio's own is checked against.
     """
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float = 30.0, max_image_bytes: int = 200 * 2**20
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 30.0,
+        max_image_bytes: int = 200 * 2**20,
+        image_hosts: Sequence[str] = (),
+        ca: Path | None = None,
     ) -> None:
-        self._transport = Transport(url, api_key, timeout=timeout, max_image_bytes=max_image_bytes)
+        self._transport = Transport(
+            url, api_key, timeout=timeout, max_image_bytes=max_image_bytes, image_hosts=image_hosts, ca=ca
+        )
         self.url = self._transport.url
         self.request = self._transport.request
         self.download = self._transport.download

@@ -14,7 +14,7 @@ from imil_backend.errors import (
     LabelStudioUnreachableError,
     NotFoundError,
 )
-from imil_backend.label_studio.authorization import PAT_HELP
+from imil_backend.label_studio.authorization import BASIC_AUTH_HELP, PAT_HELP, asks_for_basic_auth
 
 LEGACY_TOKENS_ARE_OFF = "legacy token authentication has been disabled"
 ADDRESS_IS_PRIVATE = "reserved network address"
@@ -40,7 +40,8 @@ def refusal(
             f"Label Studio redirects {what} to {target}. Set LABEL_STUDIO_URL to the address behind it."
         )
     if status == 401:
-        return LabelStudioAuthError(_explain_401(detail))
+        proxy = asks_for_basic_auth(answer)
+        return LabelStudioAuthError(BASIC_AUTH_HELP if proxy else _explain_401(detail))
     if status == 403:
         return LabelStudioAuthError(_explain_403(detail, what))
     if status == 404 or UPLOAD_IS_GONE in detail:
@@ -48,6 +49,21 @@ def refusal(
     if status == 429 or status >= 500:
         return LabelStudioUnreachableError(f"Label Studio answered {status} to {what}: {detail}")
     return LabelStudioError(f"Label Studio answered {status} to {what}: {detail}")
+
+
+def unreachable(
+    url: str, what: str, error: requests.RequestException, timeout: float
+) -> LabelStudioUnreachableError:
+    """The error to raise where Label Studio at this address gave no answer within these seconds."""
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = "its certificate is not trusted (IMIL_LABEL_STUDIO_CA names the CA to trust)"
+    elif isinstance(error, requests.Timeout):
+        reason = f"no answer within {timeout:g} s"
+    elif isinstance(error, requests.ConnectionError):
+        reason = "no connection"
+    else:
+        reason = f"a broken answer ({type(error).__name__})"
+    return LabelStudioUnreachableError(f"Label Studio at {url}: {reason} to {what}.")
 
 
 def _explain_401(detail: str) -> str:

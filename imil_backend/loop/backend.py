@@ -47,6 +47,8 @@ class Backend:
             self.settings.require_api_key(),
             timeout=self.settings.label_studio_timeout,
             max_image_bytes=self.settings.max_image_bytes,
+            image_hosts=self.settings.image_hosts,
+            ca=self.settings.label_studio_ca,
         )
 
     def webhook_secrets(self) -> tuple[str, ...]:

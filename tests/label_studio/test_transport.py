@@ -33,7 +33,7 @@ def jwt(**claims: object) -> str:
 PERSONAL = jwt(token_type="refresh", exp=9e9)
 
 
-def client(url: str, token: str = TOKEN, **options: float) -> LabelStudio:
+def client(url: str, token: str = TOKEN, **options: object) -> LabelStudio:
     return LabelStudio(url, token, **options)  # type: ignore[arg-type]
 
 
@@ -189,8 +189,9 @@ def test_the_token_goes_to_label_studio_only() -> None:
     with serve(lambda _: Answer(200, b"image")) as elsewhere:
         moved = Answer(302, b"", {"Location": f"{elsewhere.url}/bucket/image.png?signature=s3cret"})
         with serve(lambda _: moved) as server:
-            assert client(server.url).download("/data/upload/1/image.png") == b"image"
-            assert client(server.url).download(f"{elsewhere.url}/other.png") == b"image"
+            labels = client(server.url, image_hosts=["127.0.0.1"])
+            assert labels.download("/data/upload/1/image.png") == b"image"
+            assert labels.download(f"{elsewhere.url}/other.png") == b"image"
             assert server.requests.get().headers["Authorization"] == f"Token {TOKEN}"
         assert all("Authorization" not in request.headers for request in elsewhere.requests.queue)
 
@@ -242,3 +243,10 @@ def test_a_sub_path_is_respected(address: str) -> None:
         labels = client(server.url + "/labelling/")
         labels.download(address.format(host=server.url))
         assert server.asked == ["GET /labelling/data/upload/1/image.png"]
+
+
+def test_a_proxy_that_asks_for_basic_auth_is_told_apart_from_a_wrong_token() -> None:
+    answer = Answer(401, b"<html>", {"WWW-Authenticate": 'Basic realm="clinic"'})
+    for token in (TOKEN, PERSONAL):
+        with serve(lambda _: answer) as server, pytest.raises(LabelStudioAuthError, match="A proxy in front"):
+            client(server.url, token).project(1)
