@@ -39,17 +39,17 @@ class TokenAuth(AuthBase):
         url: Label Studio's address.
         api_key: legacy token or personal access token.
         timeout: seconds to wait for the exchange.
-        session: to Label Studio; it knows which certificates to trust.
+        verify: certificates to check Label Studio's against, or True for the usual ones.
 
     Raises:
         LabelStudioAuthError: `api_key` is an access token, which is of no use after five minutes.
     """
 
-    def __init__(self, url: str, api_key: str, timeout: float, session: requests.Session) -> None:
+    def __init__(self, url: str, api_key: str, timeout: float, verify: str | bool = True) -> None:
         self._refresh_url = url + REFRESH_PATH
         self._api_key = api_key.strip()
         self._timeout = timeout
-        self._session = session
+        self._verify = verify
         claims = _claims(self._api_key)
         self.is_personal = claims is not None
         if claims is not None and claims.get("token_type") != "refresh":
@@ -87,10 +87,11 @@ class TokenAuth(AuthBase):
 
     def _exchange(self) -> str:
         try:
-            answer = self._session.post(
+            answer = requests.post(
                 self._refresh_url,
                 json={"refresh": self._api_key},
                 auth=_send_as_it_is,
+                verify=self._verify,
                 timeout=self._timeout,
                 allow_redirects=False,
             )

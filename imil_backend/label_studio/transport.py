@@ -70,7 +70,7 @@ class Transport:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRY))
-        self._auth = TokenAuth(self.url, api_key, timeout, self._session)
+        self._auth = TokenAuth(self.url, api_key, timeout, self._session.verify or True)
         self.download = Downloads(
             self.url,
             self._session,

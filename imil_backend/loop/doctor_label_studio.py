@@ -29,7 +29,7 @@ def address(backend: Backend) -> Verdict:
     except LabelStudioUnreachableError as error:
         advice = "Is it running, and is LABEL_STUDIO_URL right, with its sub-path and from this machine?"
         if "certificate" in str(error):
-            advice = "If it has a CA of its own, name the CA's file in REQUESTS_CA_BUNDLE."
+            advice = "If it has a CA of its own, name the CA's file in IMIL_LABEL_STUDIO_CA."
         return State.FAILED, f"{error} {advice}"
     return State.OK, f"{url} answers."
 
