@@ -15,7 +15,9 @@ from imil_backend.learning.augmentation import prepare
 from imil_backend.learning.data import SampleSet
 from imil_backend.learning.epoch import Advance
 from imil_backend.learning.evaluation import softmax
+from imil_backend.learning.folding import dtype_of, for_answers
 from imil_backend.learning.job import MODEL_FILE
+from imil_backend.learning.joining import JoinedCalls
 from imil_backend.learning.network import ModelConfig, load_model
 from imil_backend.learning.runtime import Runtime, choose_device, choose_precision
 
@@ -31,19 +33,19 @@ def predict_split(
     batch_size: int = _BATCH_SIZE,
 ) -> NDArray[np.float32]:
     """Logits (samples, classes) without augmentation, in every process; each computes some batches."""
-    network.eval()
+    network = for_answers(network, runtime)
     logits = torch.zeros(len(samples), len(config.classes), device=runtime.device)
     starts = range(0, len(samples), batch_size)
     with torch.inference_mode():
         for start in starts[runtime.rank :: runtime.processes]:
             images = samples.images(slice(start, start + batch_size), runtime.device)
-            logits[start : start + batch_size] = _logits(network, images, config, runtime)
+            logits[start : start + batch_size] = _logits(network, images, config)
             advance(len(images) * runtime.processes)
         return runtime.sum(logits).cpu().numpy()
 
 
 class Predictor:
-    """A model version that answers; made once, used for many images."""
+    """A model version that answers; made once, used for many images by many threads."""
 
     def __init__(self, model_dir: Path, device: str = "auto") -> None:
         """Load the model of a job directory.
@@ -53,23 +55,19 @@ class Predictor:
             SettingsError: the device is not there.
         """
         target = choose_device(device)
-        self._runtime = Runtime(target, choose_precision("auto", target))
         network, self.config = load_model(model_dir / MODEL_FILE)
-        self._network = network.to(target).to(memory_format=torch.channels_last)
+        self._device = target
+        self._network = for_answers(network, Runtime(target, choose_precision("auto", target)))
+        self._joined = JoinedCalls(self._probabilities)
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Probabilities (images, classes) of uint8 images, (height, width) or (height, width, 3)."""
-        results: list[NDArray[np.float64]] = [np.empty((0, len(self.config.classes)))]
-        for start in range(0, len(images), _BATCH_SIZE):
-            squashed = [self._squash(image) for image in images[start : start + _BATCH_SIZE]]
-            batch = torch.from_numpy(np.stack(squashed)).to(self._runtime.device)
-            with torch.inference_mode():
-                logits = _logits(self._network, batch, self.config, self._runtime)
-            results.append(softmax(logits.cpu().numpy()))
-        return np.concatenate(results)
+        """Probabilities (images, classes) of squashed images; threads that ask at once share a pass."""
+        if not images:
+            return np.empty((0, len(self.config.classes)))
+        return self._joined(np.stack(images))
 
-    def _squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """As the pixel cache does: uint8 (size, size, channels)."""
+    def squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width) or (height, width, 3) to (size, size, channels), as the pixel cache does it."""
         picture = Image.fromarray(image)
         if self.config.channels == 1 and image.ndim == 3:
             picture = picture.convert("L")
@@ -77,8 +75,16 @@ class Predictor:
         resized = np.atleast_3d(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)))
         return np.ascontiguousarray(np.broadcast_to(resized, (size, size, self.config.channels)))
 
+    @torch.inference_mode()
+    def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        logits = [
+            _logits(self._network, batch.to(self._device), self.config).cpu()
+            for batch in torch.split(torch.from_numpy(images), _BATCH_SIZE)
+        ]
+        return softmax(torch.cat(logits).numpy())
 
-def _logits(network: nn.Module, images: torch.Tensor, config: ModelConfig, runtime: Runtime) -> torch.Tensor:
-    with runtime.autocast():
-        logits: torch.Tensor = network(prepare(images, config))
+
+def _logits(network: nn.Module, images: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """float32 logits (n, classes) of a network made by `for_answers`."""
+    logits: torch.Tensor = network(prepare(images, config).to(dtype_of(network)))
     return logits.float()

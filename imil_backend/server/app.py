@@ -27,7 +27,7 @@ from imil_backend.server.ml_api import ml_api
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
-    from imil_backend.loop.champion import Champion
+    from imil_backend.loop.answers import Champion
     from imil_backend.loop.events import Events
 
 STATUS: dict[type[ImilError], int] = {
@@ -65,7 +65,7 @@ def create_app(
     """
     basic_auth = BasicAuth.from_settings(settings)
     if champion is None:
-        from imil_backend.loop.champion import Champion
+        from imil_backend.loop.answers import Champion
 
         champion = Champion(settings)
     if events is None:

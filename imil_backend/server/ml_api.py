@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest, Gone
 from imil_backend.server.body import project_id, read_object
 
 if TYPE_CHECKING:
-    from imil_backend.loop.champion import Champion
+    from imil_backend.loop.answers import Champion
     from imil_backend.loop.events import Events
 
 

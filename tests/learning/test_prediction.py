@@ -11,10 +11,11 @@ from imil_backend.images.cache import CachedItem, PixelCache
 from imil_backend.images.reading import read_image
 from imil_backend.learning.data import SampleSet
 from imil_backend.learning.evaluation import softmax
+from imil_backend.learning.folding import for_answers
 from imil_backend.learning.job import MODEL_FILE
-from imil_backend.learning.network import ModelConfig, build_network, save_model
+from imil_backend.learning.network import ModelConfig, build_network, load_model, save_model
 from imil_backend.learning.prediction import Predictor, predict_split
-from imil_backend.learning.runtime import Runtime
+from imil_backend.learning.runtime import Runtime, choose_precision
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path):
     random = np.random.default_rng(0)
     shapes = [(50, 40), (32, 32), (64, 80, 3)] * 15  # more than one batch
-    images = [random.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
     predictor = Predictor(model_dir, "cpu")
+    images = [predictor.squash(random.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
     probabilities = predictor.predict(images)
     assert probabilities.shape == (45, 3)
     assert np.allclose(probabilities.sum(axis=1), 1)
@@ -47,10 +48,24 @@ def test_it_sees_what_training_saw(model_dir: Path, tmp_path: Path):
     rows = cache.fill([CachedItem(path, hashlib.sha256(path.read_bytes()).hexdigest())])
     predictor = Predictor(model_dir, "cpu")
     samples = SampleSet(cache.pixels, rows, np.array([0]), ("key",), ("group",))
-    runtime = Runtime(torch.device("cpu"), predictor._runtime.precision)
-    logits = predict_split(predictor._network, samples, predictor.config, runtime, lambda _: None)
-    image = read_image(path, max_bytes=10**6, max_pixels=10**6)
+    network, config = load_model(model_dir / MODEL_FILE)
+    runtime = Runtime(torch.device("cpu"), choose_precision("auto", torch.device("cpu")))
+    logits = predict_split(network, samples, config, runtime, lambda _: None)
+    image = predictor.squash(read_image(path, max_bytes=10**6, max_pixels=10**6))
     assert np.allclose(softmax(logits), predictor.predict([image]), atol=1e-6)
+
+
+def test_folding_the_norms_changes_no_prediction_and_not_the_network():
+    torch.manual_seed(0)
+    network = build_network(3, "v1").train()
+    images = torch.rand(4, 3, 64, 64)
+    for _ in range(5):
+        network(images)  # running statistics of its own
+    folded = for_answers(network, Runtime(torch.device("cpu"), "float32"))
+    assert network.training
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        assert torch.allclose(folded(images), network.eval()(images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path):

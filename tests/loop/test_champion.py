@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
 import pytest
-from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
+from loop_fakes import make_version
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import LabelStudioUnreachableError, NotFoundError, RoundError
-from imil_backend.label_studio.config_map import load_label_config
+from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.backend import Backend
-from imil_backend.loop.champion import UNTRAINED, Champion, champion_of, find_version, promote, roll_back
+from imil_backend.loop.champion import champion_of, find_version, promote, roll_back
 from imil_backend.store.tables import Dataset
-
-CLASSES_CONFIG = """<View><Image name="img" value="$image"/>
-<Choices name="finding" toName="img"><Choice value="Lesion"/><Choice value="Normal"/></Choices></View>"""
 
 
 def test_rolling_back_goes_from_champion_to_the_one_before_until_there_is_none(
@@ -41,74 +32,3 @@ def test_promoting_the_champion_again_changes_nothing(
     assert not promote(session, version, "person")
     with pytest.raises(NotFoundError, match="'absent'"):
         find_version(session, "absent")
-
-
-class FakePredictor:
-    """Sees a lesion in dark images. `seen` counts the images of each call."""
-
-    seen: list[int]
-
-    def __init__(self, directory: Path, device: str) -> None:
-        self.config = SimpleNamespace(name=directory.name, classes=("lesion", "normal"))
-        FakePredictor.seen = []
-
-    def predict(self, images: list[Any]) -> Any:
-        FakePredictor.seen.append(len(images))
-        return np.array([[0.8, 0.2] if image.mean() < 52 else [0.3, 0.7] for image in images]).reshape(-1, 2)
-
-
-@pytest.fixture
-def champion(backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> Champion:
-    monkeypatch.setattr("imil_backend.learning.prediction.Predictor", FakePredictor)
-    champion = Champion(backend.settings)
-    champion._backend.__dict__["label_studio"] = label_studio
-    return champion
-
-
-def tasks(*numbers: int) -> list[dict[str, Any]]:
-    return [{"id": number, "data": {"imil_sample": f"key-train-{number}"}} for number in numbers]
-
-
-def test_before_the_baseline_nothing_is_loaded_and_every_task_gets_an_answer(champion: Champion) -> None:
-    assert champion.version_name(PROJECT) == UNTRAINED
-    assert champion.versions(PROJECT) == []
-    assert champion.predict(PROJECT, tasks(0, 1)) == [{"result": [], "model_version": UNTRAINED}] * 2
-
-
-def test_a_promotion_is_answered_from_at_once(champion: Champion, backend: Backend, dataset: Dataset) -> None:
-    make_project(backend, dataset)
-    make_version(backend, dataset, "A")
-    config = load_label_config("blackout")
-    assert champion.predict(PROJECT, tasks(0), config)[0]["model_version"] == "A"
-    make_version(backend, dataset, "B")
-    assert champion.predict(PROJECT, tasks(0), config)[0]["model_version"] == "B"
-    assert champion.version_name(PROJECT) == "B"
-    assert champion.versions(PROJECT) == ["B", "A"]
-    assert champion.version_name(PROJECT + 1) == champion.version_name(None) == UNTRAINED
-
-
-def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
-    champion: Champion, backend: Backend, dataset: Dataset
-) -> None:
-    make_project(backend, dataset)
-    make_version(backend, dataset, "A")
-    (painted,) = champion.predict(PROJECT, tasks(0), load_label_config("blackout"))
-    assert painted == {"result": [], "score": 0.8, "model_version": "A"}
-    first, second = champion.predict(PROJECT, tasks(0, 5), CLASSES_CONFIG)
-    assert first["result"][0]["value"] == {"choices": ["Lesion"]}
-    assert (second["result"][0]["from_name"], second["result"][0]["score"]) == ("finding", 0.7)
-
-
-def test_an_image_that_cannot_be_had_costs_its_own_prediction_only_and_memory_holds_a_few(
-    champion: Champion, backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
-) -> None:
-    def download(path: str) -> bytes:
-        raise LabelStudioUnreachableError("Label Studio does not answer.")
-
-    label_studio.download = download  # type: ignore[attr-defined]
-    make_project(backend, dataset)
-    make_version(backend, dataset, "A")
-    asked = [*tasks(*[0] * 9), {"id": 1, "data": {"image": "/data/absent.png"}}, *tasks(5)]
-    answers = champion.predict(PROJECT, asked, load_label_config("blackout"))
-    assert [answer.get("score") for answer in answers] == [0.8] * 9 + [None, 0.7]
-    assert FakePredictor.seen == [8, 2]

@@ -1,0 +1,169 @@
+"""The champion's answers to Label Studio: its name, and its predictions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.config import Settings
+from imil_backend.errors import ImageError, LabelStudioError
+from imil_backend.loop.backend import Backend, find_project
+from imil_backend.loop.champion import champion_of
+from imil_backend.store.tables import Project, Sample, Version
+
+if TYPE_CHECKING:
+    from imil_backend.label_studio.config_map import ProjectMapping
+    from imil_backend.learning.prediction import Predictor
+
+logger = logging.getLogger(__name__)
+
+UNTRAINED = "imil-untrained"
+
+
+class Champion:
+    """Answers Label Studio's questions about the model. Loads torch and weights on the first prediction.
+
+    The champion's pointer is read on every request, so a promotion needs no restart.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._backend = Backend(settings)
+        self._loading = threading.Lock()
+        self._loaded: dict[str, Predictor] = {}  # by dataset: the version used last
+
+    def version_name(self, project_number: int | None) -> str:
+        """The name of the version that answers in a Label Studio project."""
+        with self._backend.store.begin() as session:
+            version = self._version(session, project_number)
+            return version.name if version else UNTRAINED
+
+    def versions(self, project_number: int | None) -> list[str]:
+        """All versions of a project's dataset, the latest first."""
+        with self._backend.store.begin() as session:
+            champion = self._version(session, project_number)
+            if champion is None:
+                return []
+            found = select(Version.name).where(Version.dataset_id == champion.dataset_id)
+            return list(session.scalars(found.order_by(Version.id.desc())))
+
+    def predict(
+        self,
+        project_number: int | None,
+        tasks: Sequence[Mapping[str, Any]],
+        label_config: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """One prediction per task, in order.
+
+        In a project with a Choices of the classes: the class and its score. In a brush project: the score
+        alone, so that nothing is pre-filled. A task whose image cannot be read gets an empty result and
+        no score.
+        """
+        from imil_backend.loop.sync import read_config
+
+        with self._backend.store.begin() as session:
+            project = self._project(session, project_number)
+            version = champion_of(session, project.dataset_id) if project else None
+        if project is None or version is None:
+            return [{"result": [], "model_version": UNTRAINED} for _ in tasks]
+        xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
+        mapping = read_config(project, xml)
+        predictor = self._predictor(version)
+        images = [self._image(task, mapping, predictor) for task in tasks]
+        probabilities = iter(predictor.predict([image for image in images if image is not None]))
+        return [
+            _answer(
+                None if image is None else next(probabilities),
+                predictor.config.classes,
+                version.name,
+                mapping,
+            )
+            for image in images
+        ]
+
+    def _version(self, session: Session, project_number: int | None) -> Version | None:
+        project = self._project(session, project_number)
+        return champion_of(session, project.dataset_id) if project else None
+
+    def _project(self, session: Session, number: int | None) -> Project | None:
+        if number is None:
+            return None
+        return find_project(session, self._backend.settings.label_studio_url, number)
+
+    def _predictor(self, version: Version) -> Predictor:
+        # Read when torch is loaded: beside a busy neighbour threads that spin make a pass ten times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        from imil_backend.learning.prediction import Predictor
+
+        with self._loading:
+            key = str(version.dataset_id)
+            predictor = self._loaded.get(key)
+            if predictor is None or predictor.config.name != version.name:
+                predictor = Predictor(Path(version.directory), device=self._backend.settings.device)
+                self._loaded[key] = predictor
+            return predictor
+
+    def _image(
+        self, task: Mapping[str, Any], mapping: ProjectMapping, predictor: Predictor
+    ) -> npt.NDArray[np.uint8] | None:
+        """The image of a task as the network sees it, so that memory holds one at its natural size.
+
+        It is the original if it is a sample of ours, else as Label Studio serves it.
+        """
+        from imil_backend.images.reading import read_image
+
+        settings = self._backend.settings
+        try:
+            image = read_image(
+                self._source(task, mapping),
+                max_bytes=settings.max_image_bytes,
+                max_pixels=settings.max_image_pixels,
+                draft_size=2 * predictor.config.image_size,  # as the pixel cache reads it
+            )
+        except (ImageError, LabelStudioError) as error:
+            logger.warning("No prediction for task %s: %s", task.get("id"), error)
+            return None
+        return predictor.squash(image)
+
+    def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
+        data = task.get("data") or {}
+        with self._backend.store.begin() as session:
+            path = session.scalar(select(Sample.path).where(Sample.key == str(data.get("imil_sample", ""))))
+        if path is not None and Path(path).exists():
+            return Path(path)
+        return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
+
+
+def _answer(
+    probabilities: npt.NDArray[np.float64] | None,
+    classes: Sequence[str],
+    version: str,
+    mapping: ProjectMapping,
+) -> dict[str, Any]:
+    """A prediction in Label Studio's form."""
+    if probabilities is None:
+        return {"result": [], "model_version": version}
+    best = int(probabilities.argmax())
+    score = round(float(probabilities[best]), 4)
+    folded = {choice.casefold(): choice for choice in mapping.classes}
+    choice = folded.get(classes[best].casefold())
+    result = []
+    if mapping.class_choices_name is not None and choice is not None:
+        result.append(
+            {
+                "from_name": mapping.class_choices_name,
+                "to_name": mapping.image_name,
+                "type": "choices",
+                "value": {"choices": [choice]},
+                "score": score,
+            }
+        )
+    return {"result": result, "score": score, "model_version": version}
