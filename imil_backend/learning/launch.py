@@ -38,7 +38,7 @@ _RESTARTS_WITHOUT_AN_EPOCH = 2
 _SMALLEST_MICRO_BATCH = 2
 # Freshly mapped pages cost up to a third of a step on the CPU: have malloc keep memory, in huge pages. And
 # OpenMP must wait passively, or one busy neighbour makes it ten times slower.
-_ENVIRONMENT = {
+CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -124,7 +124,7 @@ def _run_child(
     should_stop: Callable[[], bool] | None,
 ) -> int:
     """Run torchrun to its end; its exit status, negative for a signal."""
-    environment = {**_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+    environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
     seen: Progress | None = None
     with (directory / LOG_FILE).open("ab") as log:
         child = subprocess.Popen(
