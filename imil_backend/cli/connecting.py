@@ -63,7 +63,7 @@ def connect(
         )
     _show_mapping(changes.mapping)
     if changes.difference:
-        say("Added to the labeling config:" if write else "The config lacks this; --write adds it:")
+        say("Added to the labeling config:" if write else "It goes without this; --write adds it:")
         say(escape(changes.difference))
     for entry in changes.by_hand:
         say(f"[yellow]To be done by hand:[/] {escape(entry)}")

@@ -37,7 +37,10 @@ def completed_config(xml: str, mapping: ProjectMapping) -> str:
         return xml
     content = xml.encode()
     end = _last_closing_tag(content)
-    return (content[:end] + "".join(f"{line}\n" for line in lacking).encode() + content[end:]).decode()
+    added = "".join(f"{line}\n" for line in lacking)
+    if not content[:end].endswith(b"\n"):
+        added = f"\n{added}"
+    return (content[:end] + added.encode() + content[end:]).decode()
 
 
 def difference(before: str, after: str) -> str:

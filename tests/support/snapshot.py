@@ -18,11 +18,15 @@ def snapshot(label_studio: RunningLabelStudio, project: int) -> dict[str, Any]:
         **{f"import from {kind}": f"/api/storages/{kind}/" for kind in STORAGES},
         **{f"export to {kind}": f"/api/storages/export/{kind}/" for kind in STORAGES},
     }
+    tasks = label_studio.ask(f"/api/tasks/?project={project}&fields=all&page_size=1000")["tasks"]
+    for task in tasks:
+        for annotation in task["annotations"]:
+            del annotation["created_ago"]  # as in "2 minutes"
     return {
         "project": label_studio.ask(f"/api/projects/{project}/"),
         "summary": label_studio.ask(f"/api/projects/{project}/summary/"),
         "members": label_studio.ask("/api/users/"),
-        "tasks": label_studio.ask(f"/api/tasks/?project={project}&fields=all&page_size=1000"),
+        "tasks": tasks,
         **{name: label_studio.ask(f"{path}?project={project}") for name, path in by_project.items()},
     }
 
