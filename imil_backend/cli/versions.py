@@ -18,15 +18,25 @@ from imil_backend.cli.console import (
 
 
 @command("models")
-def models(context: typer.Context, dataset: DatasetOption = None, as_json: JsonOption = False) -> None:
+def models(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    as_json: JsonOption = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="See that every version's weights are those that were trained.")
+    ] = False,
+) -> None:
     """List the versions with their metrics on the validation split. --json has everything, test included."""
     from imil_backend.cli.showing import show_versions
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.status import versions
+    from imil_backend.loop.verification import verify_versions
 
     with open_backend(context) as backend, backend.store.begin() as session:
         found = find_dataset(session, dataset)
         listed = versions(session, found)
+        if verify:
+            verify_versions(session, found)
     if as_json:
         print_json(listed)
     else:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import secrets
+import shutil
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from imil_backend.errors import DatasetError, RoundError
 from imil_backend.learning.job import (
     INTERMEDIATE_FILE,
     JOB_FILE,
+    MODEL_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -28,6 +31,7 @@ from imil_backend.learning.job import (
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.blackouts import SampleState, mask_path, sample_states
+from imil_backend.loop.files import sha256_of
 from imil_backend.loop.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.pretrained import required_weights
 from imil_backend.store.tables import Dataset, Round, Sample, Version
@@ -147,6 +151,16 @@ def _channels(session: Session, dataset_id: int) -> Any:
     return 1 if session.scalar(coloured) is None else 3
 
 
+def code_version() -> str:
+    """The package's version; in a git checkout with its revision too, such as "0.1.0+92cf3b4"."""
+    checkout = Path(imil_backend.__file__).parents[1]
+    if not (checkout / ".git").exists() or shutil.which("git") is None:
+        return imil_backend.__version__
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
+    revision = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{imil_backend.__version__}+{revision}"[:40] if revision else imil_backend.__version__
+
+
 def fingerprint(samples: list[TrainingSample], recipe: Recipe) -> str:
     """The SHA-256 of what a version was trained on: every sample with its mask, and the recipe."""
     described = [
@@ -181,7 +195,8 @@ def record_version(
         choices=result["choices"],
         fingerprint=fingerprint(samples, recipe),
         blacked_out=sum(sample.mask_sha256 is not None for sample in samples),
-        code_version=imil_backend.__version__,
+        code_version=code_version(),
+        model_sha256=sha256_of(directory / MODEL_FILE),
         seconds=result["seconds"],
     )
     session.add(version)

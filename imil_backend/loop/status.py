@@ -53,6 +53,8 @@ def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
             "recipe": version.recipe,
             "choices": version.choices,
             "code_version": version.code_version,
+            "model_sha256": version.model_sha256,
+            "seed": version.recipe.get("seed"),
             "seconds": version.seconds,
             "created_at": version.created_at.isoformat(),
             "directory": version.directory,

@@ -27,6 +27,7 @@ from imil_backend.label_studio.config_map import load_label_config, read_label_c
 from imil_backend.label_studio.simulated_clinician import paint
 from imil_backend.learning.job import (
     MINING_FILE,
+    MODEL_FILE,
     PREDICTIONS_FILE,
     Recipe,
     TrainingJob,
@@ -337,6 +338,7 @@ RESULT = {"metrics": METRICS, "choices": {"device": "cpu"}, "seconds": 1.5, "set
 
 def write_results(directory: Path, samples: Sequence[TrainingSample], wrong: Sequence[str] = ()) -> None:
     """What a training leaves behind: every validation sample is predicted right."""
+    (directory / MODEL_FILE).write_bytes(f"weights of {directory.name}".encode())
     records = [_record(sample, wrong) for sample in samples if sample.split == "train"]
     write_json(directory / MINING_FILE, records)
     predictions = {}

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop_fakes import RESULT, OpenRound, chosen, make_version, mask_of, region, training_samples
+from loop_fakes import (
+    RESULT,
+    OpenRound,
+    chosen,
+    make_version,
+    mask_of,
+    region,
+    training_samples,
+    write_results,
+)
 from sqlalchemy import select, text
 
 from imil_backend.errors import RoundError
@@ -20,7 +29,7 @@ from imil_backend.learning.job import (
 )
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.champion import champion_of
-from imil_backend.loop.jobs import fingerprint, prepare_job, record_version
+from imil_backend.loop.jobs import directory_of, fingerprint, prepare_job, record_version
 from imil_backend.loop.policy import change_policy
 from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.rounds import CLOSED, begin_baseline
@@ -152,6 +161,7 @@ def test_a_version_is_recorded_once_with_what_it_was_trained_on(open_round: Open
     answer(open_round, region(mask_of(1)), region(mask_of(2)))
     set_aside(backend, open_round.dataset.id, "training", "train-6", "damaged once")
     job, samples = laid_down(backend, open_round.id)
+    write_results(directory_of(backend, job.name), list(samples.values()))
     result = {**RESULT, "set_aside": [{"key": "key-train-5", "reason": "It is damaged."}]}
     for _ in range(2):
         with backend.store.begin() as session:
