@@ -29,6 +29,7 @@ class Downloads:
         session: to Label Studio.
         auth: Label Studio's token; it goes to Label Studio's own scheme, host and port only.
         timeout: seconds to wait for a connection, and between two bytes of an answer.
+        verify: certificates to check Label Studio's against, or True for the usual ones.
         max_image_bytes: largest download.
         allowed: other hosts that may be asked.
         retries: for reading.
@@ -41,6 +42,7 @@ class Downloads:
         auth: TokenAuth,
         *,
         timeout: float,
+        verify: str | bool,
         max_image_bytes: int,
         allowed: AllowedHosts,
         retries: Retry,
@@ -51,6 +53,7 @@ class Downloads:
         self._elsewhere = guarded_session(allowed, retries)
         self._auth = auth
         self._timeout = timeout
+        self._verify = verify
         self._max_image_bytes = max_image_bytes
 
     def download(self, url: str) -> bytes:
@@ -92,11 +95,11 @@ class Downloads:
             raise ImageError(f"An image's address must start with http, https or /, not {scheme!r}.")
         how = {"timeout": self._timeout, "allow_redirects": False, "stream": True}
         if self._is_own(url):
-            answer = self._own.get(url, auth=self._auth, **how)  # type: ignore[arg-type]
+            answer = self._own.get(url, auth=self._auth, verify=self._verify, **how)  # type: ignore[arg-type]
             if answer.status_code == 401 and self._auth.is_personal:
                 answer.close()
                 self._auth.forget_access_token()
-                answer = self._own.get(url, auth=self._auth, **how)  # type: ignore[arg-type]
+                answer = self._own.get(url, auth=self._auth, verify=self._verify, **how)  # type: ignore[arg-type]
             return answer
         return self._elsewhere.get(url, **how)  # type: ignore[arg-type]
 

@@ -63,19 +63,20 @@ class Transport:
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
+        # Given with each request: a session's own is overruled by REQUESTS_CA_BUNDLE.
+        self._verify: str | bool = True if ca is None else str(ca)
         self._session = requests.Session()
-        if ca is not None:
-            self._session.verify = str(ca)
         # Label Studio sets a session cookie on every answer; with one, POSTs would need a CSRF token.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRY))
-        self._auth = TokenAuth(self.url, api_key, timeout, self._session.verify or True)
+        self._auth = TokenAuth(self.url, api_key, timeout, self._verify)
         self.download = Downloads(
             self.url,
             self._session,
             self._auth,
             timeout=timeout,
+            verify=self._verify,
             max_image_bytes=max_image_bytes,
             allowed=AllowedHosts(image_hosts),
             retries=RETRY,
@@ -138,6 +139,7 @@ class Transport:
             files=files,
             auth=self._auth,
             timeout=self._timeout,
+            verify=self._verify,
             allow_redirects=False,
         )
 

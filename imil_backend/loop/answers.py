@@ -18,6 +18,7 @@ from imil_backend.config import Settings
 from imil_backend.errors import ImageError, LabelStudioError
 from imil_backend.loop.backend import Backend, find_project
 from imil_backend.loop.champion import champion_of
+from imil_backend.loop.interactive import without_what_is_painted
 from imil_backend.store.tables import Project, Sample, Version
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class Champion:
         project_number: int | None,
         tasks: Sequence[Mapping[str, Any]],
         label_config: str | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """One prediction per task, in order.
+        """One prediction per task, in order; with the regions of an interactive request, without them.
 
         In a project with a Choices of the classes: the class and its score. In a brush project: the score
         alone, so that nothing is pre-filled. A task whose image cannot be read gets an empty result and
@@ -77,7 +79,7 @@ class Champion:
         xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
         mapping = read_config(project, xml)
         predictor = self._predictor(version)
-        images = [self._image(task, mapping, predictor) for task in tasks]
+        images = [self._image(task, mapping, predictor, context) for task in tasks]
         probabilities = iter(predictor.predict([image for image in images if image is not None]))
         return [
             _answer(
@@ -112,7 +114,11 @@ class Champion:
             return predictor
 
     def _image(
-        self, task: Mapping[str, Any], mapping: ProjectMapping, predictor: Predictor
+        self,
+        task: Mapping[str, Any],
+        mapping: ProjectMapping,
+        predictor: Predictor,
+        context: Mapping[str, Any] | None,
     ) -> npt.NDArray[np.uint8] | None:
         """The image of a task as the network sees it, so that memory holds one at its natural size.
 
@@ -126,12 +132,13 @@ class Champion:
                 self._source(task, mapping),
                 max_bytes=settings.max_image_bytes,
                 max_pixels=settings.max_image_pixels,
-                draft_size=2 * predictor.config.image_size,  # as the pixel cache reads it
+                # As the pixel cache reads it; what is painted is laid over the natural size.
+                draft_size=None if context else 2 * predictor.config.image_size,
             )
         except (ImageError, LabelStudioError) as error:
             logger.warning("No prediction for task %s: %s", task.get("id"), error)
             return None
-        return predictor.squash(image)
+        return predictor.squash(without_what_is_painted(image, context, mapping.labels))
 
     def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
         data = task.get("data") or {}

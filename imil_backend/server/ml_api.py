@@ -39,7 +39,7 @@ def ml_api(champion: Champion, events: Events) -> Blueprint:
     def predict() -> dict[str, Any]:
         body = read_object(request)
         project = project_id(body.get("project"))
-        return {"results": champion.predict(project, _tasks(body), _label_config(body))}
+        return {"results": champion.predict(project, _tasks(body), _label_config(body), _context(body))}
 
     @api.get("/versions")
     def versions() -> dict[str, list[str]]:
@@ -69,6 +69,13 @@ def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise BadRequest('tasks must be a list of tasks: {"tasks": [{"id": 1, "data": {...}}]}.')
     return tasks
+
+
+def _context(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The regions drawn so far, where the editor asks interactively."""
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, dict) else None
+    return context if isinstance(context, dict) else None
 
 
 def _label_config(body: dict[str, Any]) -> str | None:

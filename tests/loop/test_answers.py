@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
+from loop_fakes import MAPPING, PROJECT, FakeLabelStudio, make_project, make_version
 
 from imil_backend.errors import LabelStudioUnreachableError
+from imil_backend.images.rle import encode_rle
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.answers import UNTRAINED, Champion
 from imil_backend.loop.backend import Backend
@@ -75,6 +76,24 @@ def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
     first, second = champion.predict(PROJECT, tasks(0, 5), CLASSES_CONFIG)
     assert first["result"][0]["value"] == {"choices": ["Lesion"]}
     assert (second["result"][0]["from_name"], second["result"][0]["score"]) == ("finding", 0.7)
+
+
+def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
+    champion: Champion, backend: Backend, dataset: Dataset
+) -> None:
+    make_project(backend, dataset)
+    make_version(backend, dataset, "A")
+    alpha = np.zeros((6, 8), dtype=np.uint8)
+    alpha[:, :4] = 255
+    region = {
+        "id": "r", "type": "brushlabels", "from_name": MAPPING.brush_name, "to_name": "image",
+        "original_width": 8, "original_height": 6,
+        "value": {"format": "rle", "rle": encode_rle(alpha), "brushlabels": ["Irrelevant"]},
+    }  # fmt: skip
+    config = load_label_config("blackout")
+    (whole,) = champion.predict(PROJECT, tasks(5), config, {"result": []})
+    (rest,) = champion.predict(PROJECT, tasks(5), config, {"result": [region]})
+    assert (whole["score"], rest["score"]) == (0.7, 0.8)  # half of the image is black now
 
 
 def test_an_image_that_cannot_be_had_costs_its_own_prediction_only(

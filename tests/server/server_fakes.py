@@ -65,7 +65,11 @@ class FakeChampion:
         return ["v1", self.version_name(project_id)]
 
     def predict(
-        self, project_id: int | None, tasks: list[dict[str, Any]], label_config: str | None
+        self,
+        project_id: int | None,
+        tasks: list[dict[str, Any]],
+        label_config: str | None,
+        context: dict[str, Any] | None,
     ) -> list[dict[str, Any]]:
         version = self.version_name(project_id)
         self.asked.append((project_id, len(tasks), label_config))
