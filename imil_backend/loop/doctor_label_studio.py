@@ -54,7 +54,11 @@ def clock(backend: Backend) -> Verdict:
     """That Label Studio's clock is ours, as far as its Date header tells."""
     settings = backend.settings
     try:
-        answer = requests.head(f"{settings.label_studio_url}/health", timeout=settings.label_studio_timeout)
+        answer = requests.head(
+            f"{settings.label_studio_url}/health",
+            timeout=settings.label_studio_timeout,
+            verify=str(settings.label_studio_ca) if settings.label_studio_ca else True,
+        )
         there = parsedate_to_datetime(answer.headers["Date"])
     except (requests.RequestException, KeyError, ValueError):
         return State.WARNING, "Label Studio does not tell its time."

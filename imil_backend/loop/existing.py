@@ -14,6 +14,7 @@ from imil_backend.errors import LabelConfigError, LabelStudioAuthError, NotFound
 from imil_backend.label_studio.calls import Call, Calls
 from imil_backend.label_studio.config_change import completed_config, difference
 from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
+from imil_backend.label_studio.storages import missing_storages
 from imil_backend.label_studio.webhooks import (
     ACTIONS,
     Change,
@@ -40,7 +41,7 @@ class Changes:
         difference: what the config lacks, as a unified diff; empty if nothing.
         calls: the requests that change something, in order.
         record: what `disconnect_project` takes back.
-        by_hand: what an administrator must enter because the token may not.
+        by_hand: what somebody must enter in Label Studio: what the token may not, storages with credentials.
     """
 
     mapping: ProjectMapping
@@ -85,7 +86,9 @@ def connect_project(
 
     def change(*, rehearsal: bool) -> Changes:
         calls = Calls(backend.label_studio, rehearsal=rehearsal)
-        return _change(backend, calls, there, meanings, predictions=predictions, write=write)
+        changes = _change(backend, calls, there, meanings, predictions=predictions, write=write)
+        changes.by_hand += _storages_to_add(backend, dataset, number)
+        return changes
 
     planned = change(rehearsal=True)
     if rehearsal:
@@ -102,6 +105,18 @@ def connect_project(
         project.connected = planned.record | (project.connected or {})
         project.disconnected_at = None
     return change(rehearsal=False)
+
+
+def _storages_to_add(backend: Backend, dataset: Dataset, number: int) -> list[str]:
+    """Where the images lie in storages of the project that they were imported from."""
+    url, source = backend.settings.label_studio_url, dataset.source_project
+    if source is None or source == number or dataset.source_instance != url:
+        return []
+    return [
+        f"Images may lie in a storage of project {source} that project {number} lacks. Add it, with its "
+        f"credentials, in Settings > Cloud Storage of project {number}, and do not sync it: {storage}."
+        for storage in missing_storages(backend.label_studio, source, number)
+    ]
 
 
 def _check_free(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project | None:

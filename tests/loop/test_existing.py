@@ -146,6 +146,26 @@ def test_a_config_that_somebody_annotated_with_stays(
     assert "imil_mask" in real.label_studio.project(number)["label_config"]
 
 
+@pytest.mark.label_studio
+def test_a_storage_that_the_images_need_is_named_until_it_is_there(
+    real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
+) -> None:
+    source, number = (project_with(real_label_studio, PAINTED) for _ in range(2))
+    folder = real_label_studio.local_files / "films"
+    folder.mkdir()
+    films.source_instance, films.source_project = real_label_studio.url, source
+
+    def add_storage(project: int) -> None:
+        body = {"project": project, "path": str(folder), "use_blob_urls": True}
+        real_label_studio.request("POST", "/api/storages/localfiles/", json=body).raise_for_status()
+
+    add_storage(source)
+    [named] = connect_project(real, films, number, MEANINGS, rehearsal=True).by_hand
+    assert f"localfiles storage: path {folder}" in named
+    add_storage(number)
+    assert connect_project(real, films, number, MEANINGS, rehearsal=True).by_hand == []
+
+
 def test_labels_that_are_not_there_are_refused(
     backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
 ) -> None:
