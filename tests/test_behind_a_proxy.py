@@ -1,0 +1,106 @@
+"""The real Label Studio behind a real nginx: a sub-path, TLS by a CA of one's own, Basic auth."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.label_studio import RunningLabelStudio, free_port, missing
+from support.push import png
+
+from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
+from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.config_map import load_label_config
+
+pytestmark = pytest.mark.label_studio
+CONFIG = """
+pid {folder}/pid; error_log {folder}/error.log; daemon off;
+events {{}}
+http {{
+  access_log off; client_max_body_size 100m;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
+    location /labelling/ {{ proxy_pass {label_studio}/; }}
+    location /locked/ {{
+      auth_basic "clinic"; auth_basic_user_file {folder}/users; proxy_pass {label_studio}/;
+      location ~ ^/locked/((api|data|tasks)/.*)$ {{
+        auth_basic off; proxy_pass {label_studio}/$1$is_args$args;
+      }}
+    }}
+    location /shut/ {{
+      auth_basic "clinic"; auth_basic_user_file {folder}/users; proxy_pass {label_studio}/;
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    url: str
+    ca: Path
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory, label_studio: RunningLabelStudio) -> Iterator[Proxy]:
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None or shutil.which("openssl") is None:
+        missing("nginx or openssl", "PATH")
+    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "users").write_text("clinic:{PLAIN}secret\n")
+    config = folder / "nginx.conf"
+    config.write_text(CONFIG.format(folder=folder, port=port, label_studio=label_studio.url))
+    with subprocess.Popen([str(nginx), "-p", str(folder), "-c", str(config)]) as process:
+        deadline = time.monotonic() + 30
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+                assert process.poll() is None
+        yield Proxy(f"https://127.0.0.1:{port}", folder / "certificate.pem")
+        process.terminate()
+
+
+def client(proxy: Proxy, path: str, token: str, ca: bool = True) -> LabelStudio:
+    return LabelStudio(proxy.url + path, token, ca=proxy.ca if ca else None)
+
+
+@pytest.mark.parametrize("path", ["/labelling", "/locked"])
+@pytest.mark.parametrize("kind", ["legacy", "personal"])
+def test_both_kinds_of_token_pass(
+    proxy: Proxy, label_studio: RunningLabelStudio, path: str, kind: str
+) -> None:
+    token = label_studio.api_key if kind == "legacy" else label_studio.personal_access_token
+    labels = client(proxy, path, token)
+    project = labels.create_project("proxied", load_label_config("blackout"), "")
+    image = labels.upload_image(project, "a.png", png())
+    assert labels.download(image) == png()
+    assert labels.download(proxy.url + path + image) == png()
+
+
+def test_a_certificate_of_an_unknown_ca_is_refused(proxy: Proxy, label_studio: RunningLabelStudio) -> None:
+    with pytest.raises(LabelStudioUnreachableError, match="IMIL_LABEL_STUDIO_CA"):
+        client(proxy, "/labelling", label_studio.api_key, ca=False).project(1)
+
+
+@pytest.mark.parametrize("kind", ["legacy", "personal"])
+def test_basic_auth_on_the_api_is_refused_with_what_to_change(
+    proxy: Proxy, label_studio: RunningLabelStudio, kind: str
+) -> None:
+    token = label_studio.api_key if kind == "legacy" else label_studio.personal_access_token
+    with pytest.raises(LabelStudioAuthError, match="Let the proxy pass /api/, /data/ and /tasks/"):
+        client(proxy, "/shut", token).project(1)
