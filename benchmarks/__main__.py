@@ -2,8 +2,8 @@
 
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--quick] [--runs N] [--xrays ZIP] [--json FILE]
 
-Without names all run. They need torch, torchvision, numpy, pillow, safetensors and torchmetrics alone, and no
-network. `benchmarks.masks` and `benchmarks.accuracy` have commands of their own.
+Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow, safetensors and
+torchmetrics alone. `benchmarks.masks` and `benchmarks.accuracy` have commands of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import importlib
 
 from benchmarks import report
 
-NAMES = ("training", "mining")
+BARE = ("training", "mining")
+NAMES = (*BARE, "latency")
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     unknown = set(arguments.names) - set(NAMES)
     if unknown:
         parser.error(f"There is no benchmark {', '.join(sorted(unknown))}.")
-    names = arguments.names or NAMES
+    names = arguments.names or (NAMES if arguments.device == "cpu" else BARE)
     modules = [importlib.import_module(f"benchmarks.{name}") for name in names]
     if arguments.list:
         for name, module in zip(names, modules, strict=True):
