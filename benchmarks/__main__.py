@@ -3,7 +3,8 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--quick] [--runs N] [--xrays ZIP] [--json FILE]
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow, safetensors and
-torchmetrics alone. `benchmarks.masks` and `benchmarks.accuracy` have commands of their own.
+torchmetrics alone. `benchmarks.masks`, `benchmarks.accuracy` and `benchmarks.webhook` have commands of their
+own.
 """
 
 from __future__ import annotations
