@@ -123,7 +123,8 @@ def test_a_project_with_the_classes_is_told_the_class_and_its_score(
     )
     config = load_label_config("blackout").rstrip().removesuffix("</View>") + classes + "</View>"
     project = label_studio.client.create_project("With classes", config, "")
-    trained.imil("push", "--project", str(project), "--budget", "0.07", "--fill-budget")
+    trained.imil("connect", "--project", str(project), "--predictions")
+    trained.imil("push", "--budget", "0.07", "--fill-budget")
     task = next(label_studio.client.tasks(project))
 
     (prediction,) = label_studio.request("GET", f"/api/tasks/{task['id']}/").json()["predictions"]

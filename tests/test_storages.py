@@ -86,7 +86,7 @@ def test_s3(backend: Backend, label_studio: RunningLabelStudio, s3: str, presign
 
 
 def test_local_files(backend: Backend, label_studio: RunningLabelStudio) -> None:
-    folder = label_studio.local_files / "films"
+    folder = label_studio.local_files / "imported"
     folder.mkdir()
     for number in range(2):
         (folder / f"{number}.png").write_bytes(png(seed=number))

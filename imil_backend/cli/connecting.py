@@ -23,7 +23,7 @@ def connect(
     context: typer.Context,
     project: Annotated[int, typer.Option(help="Number of the existing Label Studio project.")],
     dataset: DatasetOption = None,
-    image: Annotated[str | None, typer.Option(help="Name of the <Image>, where there are several.")] = None,
+    image: Annotated[str | None, typer.Option(help="Name of the Image tag, where there are several.")] = None,
     irrelevant: Annotated[
         list[str] | None, typer.Option(help="A label that means irrelevant; may be repeated.")
     ] = None,

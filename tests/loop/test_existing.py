@@ -151,7 +151,7 @@ def test_a_storage_that_the_images_need_is_named_until_it_is_there(
     real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
 ) -> None:
     source, number = (project_with(real_label_studio, PAINTED) for _ in range(2))
-    folder = real_label_studio.local_files / "films"
+    folder = real_label_studio.local_files / "connected"
     folder.mkdir()
     films.source_instance, films.source_project = real_label_studio.url, source
 
