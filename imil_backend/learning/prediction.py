@@ -19,7 +19,8 @@ from imil_backend.learning.folding import dtype_of, for_answers
 from imil_backend.learning.job import MODEL_FILE
 from imil_backend.learning.joining import JoinedCalls
 from imil_backend.learning.network import ModelConfig, load_model
-from imil_backend.learning.runtime import Runtime, choose_device, choose_precision
+from imil_backend.learning.precision import faster_precision
+from imil_backend.learning.runtime import Runtime, choose_device
 
 _BATCH_SIZE = 32
 
@@ -47,8 +48,8 @@ def predict_split(
 class Predictor:
     """A model version that answers; made once, used for many images by many threads."""
 
-    def __init__(self, model_dir: Path, device: str = "auto") -> None:
-        """Load the model of a job directory.
+    def __init__(self, model_dir: Path, device: str = "auto", cache_dir: Path | None = None) -> None:
+        """Load the model of a job directory; `cache_dir` remembers which precision is the faster one.
 
         Raises:
             WeightsError: it is missing or damaged.
@@ -57,7 +58,7 @@ class Predictor:
         target = choose_device(device)
         network, self.config = load_model(model_dir / MODEL_FILE)
         self._device = target
-        self._network = for_answers(network, Runtime(target, choose_precision("auto", target)))
+        self._network = for_answers(network, Runtime(target, faster_precision(target, cache_dir)))
         self._joined = JoinedCalls(self._probabilities)
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

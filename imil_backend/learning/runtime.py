@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -14,11 +14,9 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from imil_backend.errors import SettingsError
+from imil_backend.learning.precision import Precision, faster_precision
 
-Precision = Literal["float32", "bfloat16"]
 Shared = TypeVar("Shared")
-# Fast instructions only: a processor without them emulates bf16, and slowly.
-_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # A process may wait for hours while the first one fills the pixel cache; a dead one is torchrun's to notice.
 _PATIENCE = timedelta(days=2)
 
@@ -64,9 +62,15 @@ class Runtime:
 
 
 def start_runtime(
-    device_name: str, precision: Literal["auto", "float32", "bfloat16"], *, deterministic: bool
+    device_name: str,
+    precision: Literal["auto", "float32", "bfloat16"],
+    directory: Path | None = None,
+    *,
+    deterministic: bool,
 ) -> Runtime:
     """Join the processes that torchrun started (or be the only one) and set torch up for training.
+
+    `directory` remembers which precision is the faster one on this device, see `faster_precision`.
 
     Raises:
         SettingsError: the device is not there, or there are fewer GPUs than processes.
@@ -83,7 +87,11 @@ def start_runtime(
     if processes > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=_PATIENCE)
-    return Runtime(device, choose_precision(precision, device), rank, processes)
+    if precision != "auto":
+        return Runtime(device, precision, rank, processes)
+    runtime = Runtime(device, "float32", rank, processes)
+    faster = faster_precision(device, directory) if runtime.is_first else "float32"
+    return replace(runtime, precision=runtime.share(faster))
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -102,24 +110,3 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if local_rank >= torch.cuda.device_count():
         raise SettingsError(f"There are {torch.cuda.device_count()} GPUs, fewer than training processes.")
     return torch.device("cuda", local_rank)
-
-
-def choose_precision(wish: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
-    """What was asked for; for "auto" bfloat16 where the device computes faster in it."""
-    if wish != "auto":
-        return wish
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and bool(_BF16_FLAGS & _processor_flags())
-    return "bfloat16" if fast else "float32"
-
-
-def _processor_flags() -> frozenset[str]:
-    """The processor's features as Linux lists them; none elsewhere."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return frozenset()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    listed = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return frozenset(listed.partition(":")[2].split())

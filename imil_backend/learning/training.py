@@ -126,7 +126,9 @@ def run_job(directory: Path) -> None:
     check_samples(samples, job.classes)
     first = os.environ.get("RANK", "0") == "0"
     with only_training_in(directory / LOCK_FILE) if first else nullcontext():
-        runtime = start_runtime(job.device, job.recipe.precision, deterministic=job.recipe.deterministic)
+        runtime = start_runtime(
+            job.device, job.recipe.precision, Path(job.cache_dir), deterministic=job.recipe.deterministic
+        )
         reporter = Reporter(directory, job.recipe.epochs, enabled=runtime.is_first)
         reporter.begin("caching", len(samples))
         made = runtime.share(fill_cache(job, samples, reporter.set_done) if runtime.is_first else None)

@@ -109,7 +109,9 @@ class Champion:
             key = str(version.dataset_id)
             predictor = self._loaded.get(key)
             if predictor is None or predictor.config.name != version.name:
-                predictor = Predictor(Path(version.directory), device=self._backend.settings.device)
+                predictor = Predictor(
+                    Path(version.directory), self._backend.settings.device, self._backend.cache
+                )
                 self._loaded[key] = predictor
             return predictor
 

@@ -37,6 +37,11 @@ class Backend:
         _make_folder(path.parent)
         return path
 
+    @property
+    def cache(self) -> Path:
+        """Where pixels, features and what was measured of this machine are kept."""
+        return self.path("cache", "x").parent
+
     @cached_property
     def label_studio(self) -> LabelStudio:
         """Label Studio, with the token of the settings."""

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_jobs import JobMaker, lay_down
 
-from imil_backend.learning.job import TrainingSample
+from imil_backend.learning.job import MODEL_FILE, TrainingSample
+from imil_backend.learning.network import ModelConfig, build_network, save_model
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,18 @@ def make_job(tmp_path: Path, samples: list[TrainingSample]) -> JobMaker:
         return lay_down(tmp_path, given or samples, name, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random network for grey images of 32 px and three classes, as a training leaves it."""
+    directory = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_model(directory / MODEL_FILE, build_network(3, "v1"), ModelConfig(("a", "b", "c"), 32, 1, "v1"))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory for the whole session, so that the processor is measured once."""
+    return tmp_path_factory.mktemp("remembered")

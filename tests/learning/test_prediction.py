@@ -13,24 +13,16 @@ from imil_backend.learning.data import SampleSet
 from imil_backend.learning.evaluation import softmax
 from imil_backend.learning.folding import for_answers
 from imil_backend.learning.job import MODEL_FILE
-from imil_backend.learning.network import ModelConfig, build_network, load_model, save_model
+from imil_backend.learning.network import build_network, load_model
+from imil_backend.learning.precision import faster_precision
 from imil_backend.learning.prediction import Predictor, predict_split
-from imil_backend.learning.runtime import Runtime, choose_precision
+from imil_backend.learning.runtime import Runtime
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    network = build_network(3, "v1")
-    save_model(directory / MODEL_FILE, network, ModelConfig(("a", "b", "c"), 32, 1, "v1"))
-    return directory
-
-
-def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path):
+def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path, remembered: Path):
     random = np.random.default_rng(0)
     shapes = [(50, 40), (32, 32), (64, 80, 3)] * 15  # more than one batch
-    predictor = Predictor(model_dir, "cpu")
+    predictor = Predictor(model_dir, "cpu", remembered)
     images = [predictor.squash(random.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
     probabilities = predictor.predict(images)
     assert probabilities.shape == (45, 3)
@@ -39,17 +31,18 @@ def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path):
     assert predictor.predict([]).shape == (0, 3)
 
 
-def test_it_sees_what_training_saw(model_dir: Path, tmp_path: Path):
+def test_it_sees_what_training_saw(model_dir: Path, remembered: Path, tmp_path: Path):
     """The same probabilities from the image itself as from the pixel cache."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 60), dtype=np.uint8)
     path = tmp_path / "image.png"
     Image.fromarray(pixels).save(path)
     cache = PixelCache(tmp_path / "cache", 32, 1, max_bytes=10**6, max_pixels=10**6)
     rows = cache.fill([CachedItem(path, hashlib.sha256(path.read_bytes()).hexdigest())])
-    predictor = Predictor(model_dir, "cpu")
+    predictor = Predictor(model_dir, "cpu", remembered)
     samples = SampleSet(cache.pixels, rows, np.array([0]), ("key",), ("group",))
     network, config = load_model(model_dir / MODEL_FILE)
-    runtime = Runtime(torch.device("cpu"), choose_precision("auto", torch.device("cpu")))
+    cpu = torch.device("cpu")
+    runtime = Runtime(cpu, faster_precision(cpu, remembered))
     logits = predict_split(network, samples, config, runtime, lambda _: None)
     image = predictor.squash(read_image(path, max_bytes=10**6, max_pixels=10**6))
     assert np.allclose(softmax(logits), predictor.predict([image]), atol=1e-6)

@@ -251,7 +251,7 @@ def test_last_layers_alone_are_trained_on_features_that_are_kept(
     assert changed
     assert all(name.startswith(trained) for name in changed)
 
-    predictor = Predictor(job, "cpu")
+    predictor = Predictor(job, "cpu", tmp_path / "cache")
     pictures = [predictor.squash(np.asarray(Image.open(sample.image))) for sample in samples[40:52]]
     expected = read_json(job / PREDICTIONS_FILE)["validation"]["probabilities"]
     assert np.allclose(predictor.predict(pictures), expected, atol=0.02)  # features are bfloat16
