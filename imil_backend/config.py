@@ -80,6 +80,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("label_studio_api_key", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
     @field_validator("label_studio_url", "public_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:

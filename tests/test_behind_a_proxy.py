@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from loop.loop_fakes import make_backend
 from support.label_studio import RunningLabelStudio, free_port, missing
 from support.push import png
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
 from imil_backend.label_studio.client import LabelStudio
 from imil_backend.label_studio.config_map import load_label_config
+from imil_backend.loop.doctor import examine
+from imil_backend.loop.findings import State
 
 pytestmark = pytest.mark.label_studio
 CONFIG = """
@@ -104,3 +107,35 @@ def test_basic_auth_on_the_api_is_refused_with_what_to_change(
     token = label_studio.api_key if kind == "legacy" else label_studio.personal_access_token
     with pytest.raises(LabelStudioAuthError, match="Let the proxy pass /api/, /data/ and /tasks/"):
         client(proxy, "/shut", token).project(1)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "path", "subject", "words"),
+    [
+        ("https", "/labelling", "token", "A legacy token"),
+        ("https", "", "Label Studio's address", "with its sub-path"),
+        ("http", "/labelling", "Label Studio's address", "http:// included"),
+        ("https", "/shut", "token", "Let the proxy pass /api/, /data/ and /tasks/"),
+        ("no CA", "/labelling", "Label Studio's address", "name the CA's file in IMIL_LABEL_STUDIO_CA"),
+    ],
+)
+def test_the_doctor_says_what_to_change(
+    tmp_path: Path,
+    proxy: Proxy,
+    label_studio: RunningLabelStudio,
+    scheme: str,
+    path: str,
+    subject: str,
+    words: str,
+) -> None:
+    url = proxy.url.replace("https", "http") if scheme == "http" else proxy.url
+    backend = make_backend(
+        tmp_path,
+        label_studio_url=url + path,
+        label_studio_api_key=label_studio.api_key,
+        label_studio_ca=None if scheme == "no CA" else proxy.ca,
+    )
+    found = {finding.subject: finding for finding in examine(backend, probe=False)}
+    backend.close()
+    assert words in found[subject].text
+    assert found[subject].state is (State.OK if path == "/labelling" and scheme == "https" else State.FAILED)

@@ -73,6 +73,8 @@ def _common(
         handlers=[RichHandler(console=errors, show_path=False)],
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if not verbose:  # that it tries again; what comes of it is said by the error
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
     context.obj = {"data_dir": data_dir} if data_dir else {}
 
 

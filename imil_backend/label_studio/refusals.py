@@ -18,6 +18,7 @@ from imil_backend.label_studio.authorization import BASIC_AUTH_HELP, PAT_HELP, a
 
 LEGACY_TOKENS_ARE_OFF = "legacy token authentication has been disabled"
 ADDRESS_IS_PRIVATE = "reserved network address"
+LOCAL_FILES_ARE_OFF = "LOCAL_FILES_SERVING_ENABLED"
 # How Label Studio 1.23 says, with a 500, that an upload is gone.
 UPLOAD_IS_GONE = "'NoneType' object has no attribute 'has_permission'"
 DETAIL_CHARACTERS = 300
@@ -35,9 +36,10 @@ def refusal(
     """
     status, detail = answer.status_code, scrub(_detail(answer))
     if answer.is_redirect:
-        target = urlsplit(urljoin(answer.url, answer.headers["Location"])).hostname
+        target = urlsplit(urljoin(answer.url, answer.headers["Location"]))
         return LabelStudioError(
-            f"Label Studio redirects {what} to {target}. Set LABEL_STUDIO_URL to the address behind it."
+            f"Label Studio redirects {what} to {target.scheme}://{target.netloc}. Set LABEL_STUDIO_URL to "
+            "the address behind it."
         )
     if status == 401:
         proxy = asks_for_basic_auth(answer)
@@ -45,7 +47,7 @@ def refusal(
     if status == 403:
         return LabelStudioAuthError(_explain_403(detail, what))
     if status == 404 or UPLOAD_IS_GONE in detail:
-        return NotFoundError(f"Label Studio has nothing at {what}: {detail}")
+        return NotFoundError(f"Label Studio has nothing at {what}: {detail}{_explain_404(answer.url)}")
     if status == 429 or status >= 500:
         return LabelStudioUnreachableError(f"Label Studio answered {status} to {what}: {detail}")
     return LabelStudioError(f"Label Studio answered {status} to {what}: {detail}")
@@ -82,7 +84,26 @@ def _explain_403(detail: str, what: str) -> str:
             "environment SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false, or "
             "USE_DEFAULT_BANNED_SUBNETS=false alone, and start it again."
         )
+    if LOCAL_FILES_ARE_OFF in detail:
+        return (
+            "Label Studio does not serve local files. Set in its environment "
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT to a "
+            "folder above them, and start it again."
+        )
     return f"The token's user may not do this in Label Studio ({what}): {detail}"
+
+
+def _explain_404(url: str) -> str:
+    """What is missing where Label Studio serves an image, which it does not say."""
+    path = urlsplit(url).path
+    if path.endswith("/data/local-files/"):
+        return (
+            ". Either the file is gone, or no project that the token's user may see has its folder as a "
+            "storage of the kind Local Files (Settings > Cloud Storage)"
+        )
+    if path.endswith("/resolve/"):
+        return ". Its task is gone, or the task's project has the cloud storage no longer"
+    return ""
 
 
 def _detail(answer: requests.Response) -> str:
@@ -90,7 +111,8 @@ def _detail(answer: requests.Response) -> str:
     try:
         body = answer.json()
     except (ValueError, requests.RequestException):
-        return answer.reason or "no reason given"
+        page = LOCAL_FILES_ARE_OFF if LOCAL_FILES_ARE_OFF in answer.text else ""
+        return page or answer.reason or "no reason given"
     reasons = (
         (body.get("validation_errors") or body.get("detail") or body) if isinstance(body, dict) else body
     )

@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from imil_backend.errors import LabelStudioUnreachableError
 from imil_backend.label_studio.addresses import AllowedHosts
-from imil_backend.label_studio.authorization import TokenAuth
+from imil_backend.label_studio.authorization import TokenAuth, asks_for_basic_auth
 from imil_backend.label_studio.downloads import Downloads
 from imil_backend.label_studio.refusals import refusal, unreachable
 
@@ -107,10 +107,11 @@ class Transport:
                 answer = self._send(method, path, params, body, files)
         except requests.RequestException as error:
             raise unreachable(self.url, what, error, self._timeout) from None
-        if answer.status_code == 404 and not _is_json(answer):
-            # A proxy's page, or another site's. Nothing may be taken for deleted by it.
+        if answer.status_code in {401, 403, 404} and not (_is_json(answer) or asks_for_basic_auth(answer)):
+            # A proxy's page, or another site's. Nothing may be taken for deleted or forbidden by it.
             raise LabelStudioUnreachableError(
-                f"The answer to {what} is a page, not Label Studio's. Is {self.url} its address?"
+                f"The answer to {what} ({answer.status_code}) is a page, not Label Studio's. Is {self.url} "
+                "its address?"
             )
         if not answer.ok or answer.is_redirect:
             raise refusal(answer, what, scrub=self._auth.scrub)

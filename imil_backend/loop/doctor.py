@@ -7,6 +7,7 @@ from functools import partial
 
 from imil_backend.loop import doctor_label_studio, doctor_machine
 from imil_backend.loop.backend import Backend
+from imil_backend.loop.doctor_images import look_at_images
 from imil_backend.loop.doctor_probe import probe_label_studio
 from imil_backend.loop.findings import Finding, State, Verdict, look
 
@@ -17,7 +18,6 @@ LABEL_STUDIO: Mapping[str, Callable[[Backend], Verdict]] = {
     "clock": doctor_label_studio.clock,
 }
 MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
-    "the backend's address": doctor_label_studio.own_address,
     "disk": doctor_machine.disk,
     "database": doctor_machine.database,
     "torch": doctor_machine.torch_build,
@@ -33,13 +33,19 @@ def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
         backend: with the settings to look at.
         probe: try both directions in a project of its own, which is deleted at the end.
     """
+    label_studio = {}
     for subject, check in LABEL_STUDIO.items():
-        finding = look(subject, partial(check, backend))
-        yield finding
-        if finding.state is State.FAILED:
+        label_studio[subject] = look(subject, partial(check, backend))
+        yield label_studio[subject]
+        if label_studio[subject].state is State.FAILED:
             break
-    else:
-        if probe:
-            yield from probe_label_studio(backend)
+    reached = all(finding.state is not State.FAILED for finding in label_studio.values())
+    yield look("the backend's address", partial(doctor_label_studio.own_address, backend))
+    if reached and probe:
+        yield from probe_label_studio(backend)
+    machine = {}
     for subject, check in MACHINE.items():
-        yield look(subject, partial(check, backend))
+        machine[subject] = look(subject, partial(check, backend))
+        yield machine[subject]
+    if reached and machine["database"].state is not State.FAILED:
+        yield from look_at_images(backend)

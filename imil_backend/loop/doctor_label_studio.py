@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 
 from imil_backend.config import LOOPBACK_HOSTS
-from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
+from imil_backend.errors import LabelStudioAuthError, LabelStudioError, LabelStudioUnreachableError
 from imil_backend.label_studio.authorization import TokenAuth
 from imil_backend.label_studio.webhooks import check_backend_url
 from imil_backend.loop.backend import Backend
@@ -31,6 +31,9 @@ def address(backend: Backend) -> Verdict:
         if "certificate" in str(error):
             advice = "If it has a CA of its own, name the CA's file in IMIL_LABEL_STUDIO_CA."
         return State.FAILED, f"{error} {advice}"
+    except LabelStudioError as error:
+        # A proxy's, such as for http at a port of https.
+        return State.FAILED, f"{error} Is LABEL_STUDIO_URL right, {urlsplit(url).scheme}:// included?"
     return State.OK, f"{url} answers."
 
 

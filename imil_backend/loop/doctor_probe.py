@@ -38,7 +38,18 @@ def probe_label_studio(backend: Backend) -> Iterator[Finding]:
                 yield look("callback", lambda: _callback(backend, number, received))
                 yield look("ML backend", lambda: _ml_backend(backend, number))
     finally:
+        left = _delete(backend, number)
+    if left:
+        yield Finding("project", State.WARNING, left)
+
+
+def _delete(backend: Backend, number: int) -> str:
+    """Delete the project; what is to be said if it is still there."""
+    try:
         backend.label_studio.request("DELETE", f"/api/projects/{number}/")
+    except ImilError as error:
+        return f"Project {number}, {TITLE!r}, could not be deleted ({error}) Delete it there."
+    return ""
 
 
 def _images(backend: Backend, number: int) -> Verdict:
@@ -61,7 +72,10 @@ def _webhook(backend: Backend, number: int) -> Verdict:
 def _callback(backend: Backend, number: int, received: threading.Event | None) -> Verdict:
     """An annotation is made, and its webhook received."""
     if received is None:
-        return State.OK, "Not listened for: something, `imil serve` likely, listens there already."
+        return State.OK, (
+            f"Not listened for: something, `imil serve` likely, has port {backend.settings.port}. Whether "
+            "Label Studio reaches it is seen next."
+        )
     task = next(backend.label_studio.tasks(number), None)
     if task is None:
         return State.FAILED, "There is no task to annotate, since no image could be uploaded."

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from loop_fakes import make_backend
-from support.http_server import Answer, serve
+from loop_fakes import make_backend, make_dataset
+from sqlalchemy import select, text
+from support.http_server import Answer, Request, serve
 from support.label_studio import RunningLabelStudio, free_port
+from support.people import join
+from support.push import png
+from typer.testing import CliRunner
 
+from imil_backend.cli import app
+from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.doctor import examine
 from imil_backend.loop.doctor_probe import TITLE
 from imil_backend.loop.findings import Finding, State
+from imil_backend.store.tables import Dataset, Sample
 
 OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
 
@@ -27,8 +36,11 @@ def look_at(tmp_path: Path) -> Iterator[Any]:
     """Examine a backend with these settings; gives the findings by subject."""
     backends: list[Backend] = []
 
-    def examined(*, probe: bool = False, **settings: object) -> dict[str, Finding]:
+    def examined(
+        *, probe: bool = False, prepare: Callable[[Backend], None] = lambda _: None, **settings: object
+    ) -> dict[str, Finding]:
         backends.append(make_backend(tmp_path / str(len(backends)), **settings))
+        prepare(backends[-1])
         return {finding.subject: finding for finding in examine(backends[-1], probe=probe)}
 
     yield examined
@@ -86,6 +98,130 @@ def test_a_token_that_label_studio_does_not_know(look_at: Any, real_label_studio
     assert found["token"].state is FAILED
     assert "Personal Access Token" in found["token"].text
     assert "webhook" not in found
+
+
+@pytest.mark.label_studio
+def test_legacy_tokens_that_are_switched_off(look_at: Any, real_label_studio: RunningLabelStudio) -> None:
+    key = real_label_studio.personal_access_token
+    person = join(real_label_studio)
+
+    def allow(legacy: bool) -> None:
+        settings = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": legacy}
+        person.request("POST", "/api/jwt/settings", json=settings).raise_for_status()
+
+    allow(False)
+    try:
+        found = look_at(**real(real_label_studio))
+        assert found["token"].state is FAILED
+        assert "Organization > Access Token Settings" in found["token"].text
+        assert look_at(**real(real_label_studio, label_studio_api_key=key))["token"].state is OK
+    finally:
+        allow(True)
+
+
+@pytest.mark.label_studio
+def test_a_personal_access_token_that_was_revoked(
+    look_at: Any, real_label_studio: RunningLabelStudio
+) -> None:
+    person = join(real_label_studio)
+    settings = real(real_label_studio, label_studio_api_key=person.personal_access_token)
+    assert look_at(**settings)["token"].state is OK
+    revoked = person.request("POST", "/api/token/blacklist/", json={"refresh": person.personal_access_token})
+    revoked.raise_for_status()
+    found = look_at(**settings)
+    assert found["token"].state is FAILED
+    assert "expired, revoked" in found["token"].text
+
+
+@pytest.mark.label_studio
+def test_images_of_a_data_set_that_can_be_fetched_no_longer(
+    look_at: Any, real_label_studio: RunningLabelStudio
+) -> None:
+    client = real_label_studio.client
+    project = client.create_project("doctor's films", load_label_config("blackout"), "")
+    addresses = [
+        client.upload_image(project, "a.png", png()),
+        f"{real_label_studio.url}/data/local-files/?d=gone/a.png",
+        "/tasks/999999/resolve/?fileuri=czM6Ly9maWxtcy9hLnBuZw==",
+        "http://10.1.2.3/a.png",
+    ]
+
+    def imported(backend: Backend) -> None:
+        dataset = make_dataset(backend)
+        with backend.store.begin() as session:
+            session.get_one(Dataset, dataset.id).source_instance = real_label_studio.url
+            for sample, address in zip(session.scalars(select(Sample)), addresses, strict=False):
+                sample.address = address
+
+    found = look_at(prepare=imported, **real(real_label_studio))
+    places = ("uploads", "local files", "cloud storage", "10.1.2.3")
+    uploads, local_files, cloud, elsewhere = (found[f"images of films, {place}"] for place in places)
+    assert (uploads.state, local_files.state, cloud.state, elsewhere.state) == (OK, FAILED, FAILED, FAILED)
+    assert "storage of the kind Local Files" in local_files.text
+    assert "the cloud storage no longer" in cloud.text
+    assert "IMIL_IMAGE_HOSTS" in elsewhere.text
+
+
+@pytest.mark.label_studio
+def test_something_listens_at_our_port_already(look_at: Any, real_label_studio: RunningLabelStudio) -> None:
+    with serve(lambda _: Answer(200, {"status": "UP", "model_version": "v1"})) as server:
+        port = urlsplit(server.url).port
+        found = look_at(probe=True, **real(real_label_studio, port=port))
+    assert "Not listened for" in found["callback"].text
+    assert found["ML backend"].state is OK
+
+
+# As a Label Studio of the defaults answers, which the tests' own is not.
+PRIVATE = {"validation_errors": {"non_field_errors": ["URL resolves to a reserved network address"]}}
+NO_LOCAL_FILES = b"You can enable it with LOCAL_FILES_SERVING_ENABLED environment variable, please check docs"
+
+
+def test_what_a_label_studio_of_the_defaults_refuses(look_at: Any) -> None:
+    def answer(request: Request) -> Answer:
+        if (request.method, request.path) == ("POST", "/api/webhooks/"):
+            return Answer(403, PRIVATE)
+        if request.path.startswith("/data/"):
+            return Answer(403, NO_LOCAL_FILES)
+        if "file-uploads" in request.path:
+            return Answer(200, [{"id": 1, "file": "upload/1/doctor.png"}])
+        if request.method == "DELETE":
+            return Answer(403, {"detail": "Only its owner may."})
+        listed = request.method == "GET" and "webhooks" in request.path
+        return Answer(200, [] if listed else {"release": "1.23.2", "id": 1, "file_upload_ids": [1]})
+
+    with serve(answer) as label_studio:
+        found = look_at(probe=True, label_studio_url=label_studio.url, port=free_port())
+    assert (found["images"].state, "SERVING_ENABLED=true" in found["images"].text) == (FAILED, True)
+    assert (found["webhook"].state, "SSRF_PROTECTION_ENABLED" in found["webhook"].text) == (FAILED, True)
+    assert (found["project"].state, "Delete it there" in found["project"].text) == (WARNING, True)
+
+
+def test_a_token_that_is_not_set(look_at: Any) -> None:
+    found = look_at(label_studio_api_key=" ")
+    assert "Personal Access Token" in found["Label Studio's address"].text
+
+
+def test_a_database_of_a_newer_version(look_at: Any) -> None:
+    def newer(backend: Backend) -> None:
+        with backend.store.begin() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    found = look_at(prepare=newer, label_studio_url=f"http://127.0.0.1:{free_port()}")
+    assert found["database"].state is FAILED
+    assert "newer version" in found["database"].text
+
+
+def test_the_status_and_json_are_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert [(each["subject"], each["state"]) for each in found[:2]] == [
+        ("Label Studio's address", "failed"),
+        ("the backend's address", "ok"),
+    ]
 
 
 def test_nobody_listens_at_the_address(look_at: Any) -> None:
