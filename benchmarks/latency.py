@@ -1,89 +1,121 @@
-"""How long /predict takes beyond the forward pass: one task, and several clients at once.
+"""How long /predict takes beyond the forward pass: one task, several clients at once, beside a training.
 
-    python -m benchmarks.latency [--quick] [--runs N] [--xrays ZIP] [--json FILE]
+    python -m benchmarks.latency [--quick] [--runs N] ... (see --help)
 
-The whole application in this process, its store and JSON included, on files of its own: nothing is fetched.
-The network has random weights. On the CPU.
+The whole application in a process of its own, its store and JSON included, on files of its own: nothing is
+fetched. The network has random weights. The training beside it is a real child on all cores. On the CPU.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.pictures import samples_of, write_pictures
+from benchmarks.answering import PROJECT, settings_of
+from benchmarks.arms import Arm, in_turns
+from benchmarks.loops import recipe_of
+from benchmarks.pictures import job_of, samples_of, write_pictures
 from benchmarks.report import Options, Report, main, spread
-from imil_backend.config import Settings
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.learning.job import MODEL_FILE
+from imil_backend.errors import TrainingStoppedError
+from imil_backend.learning.job import MODEL_FILE, read_progress, write_job
+from imil_backend.learning.launch import run_training
 from imil_backend.learning.network import ModelConfig, build_network, save_model
-from imil_backend.loop.answers import Champion
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.champion import LOOP, promote
-from imil_backend.server.app import create_app
 from imil_backend.store.tables import Dataset, Project, Sample, Version
 
-PROJECT = 1
 CLIENTS = 8
-SIZES = {"224 px": None, "2000 x 2500": (2000, 2500)}
+SOURCES = (None, (2000, 2500))  # width and height of the files; None: 224 px
+PATIENCE = 300  # seconds until the training beside has begun
 
 
 def measure(options: Options) -> Report:
-    """Measure files of two sizes."""
-    report = Report("latency", "milliseconds of a warm /predict; the forward pass is timed between requests")
-    for size in SIZES.values():
-        with tempfile.TemporaryDirectory() as scratch:
-            kind = write_pictures(Path(scratch) / "pictures", options.xrays, CLIENTS, size)
-            report.rows.append({"images": kind, **_measure(options, Path(scratch))})
+    """Measure files of two sizes, alone and beside a training."""
+    report = Report(
+        "latency", "milliseconds of a warm /predict; the forward pass is timed between the requests"
+    )
+    for size in options.px(224):
+        for source in [None] if options.quick else SOURCES:
+            with tempfile.TemporaryDirectory() as scratch:
+                report.rows += _measure(options, size, source, Path(scratch))
     return report
 
 
-def _measure(options: Options, directory: Path) -> dict[str, Any]:
-    settings = Settings(
-        _env_file=None, data_dir=directory / "data", label_studio_api_key="none", device="cpu"
+def _measure(
+    options: Options, size: int, source: tuple[int, int] | None, scratch: Path
+) -> list[dict[str, Any]]:
+    kind = write_pictures(scratch / "pictures", options.xrays, CLIENTS, source)
+    keys = _lay_down(scratch, size)
+    arm = Arm(
+        "answering", "benchmarks.answering:ask", {"directory": str(scratch), "keys": keys}, as_child=False
     )
-    keys = _lay_down(settings, directory, 32 if options.quick else 224)
-    champion = Champion(settings)
-    client = create_app(settings, champion=champion, events=None).test_client()
-
-    def ask(key: str) -> None:
-        body = {
-            "project": f"{PROJECT}.1",
-            "tasks": [{"id": 1, "data": {"imil_sample": key}}],
-            "label_config": load_label_config("blackout"),
+    alone = in_turns([arm], options.runs)[arm.name]
+    with _training(scratch / "training", size):
+        beside = in_turns([arm], options.runs)[arm.name]
+    return [
+        {
+            "px": size,
+            "images": kind,
+            "machine": machine,
+            "one task": spread([each["one"] for each in figures]),
+            "slowest of five": spread([each["slowest"] for each in figures]),
+            "forward pass": spread([each["forward"] for each in figures]),
+            "beyond it": spread([each["beyond"] for each in figures]),
+            f"{CLIENTS} clients at once, all answered": spread([each["together"] for each in figures]),
         }
-        answer = client.post("/predict", json=body).get_json()
-        assert "score" in answer["results"][0], answer
-
-    def ask_all() -> None:
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            list(pool.map(ask, keys))
-
-    ask(keys[0])
-    (predictor,) = champion._loaded.values()
-    blank = np.zeros((1, predictor.config.image_size, predictor.config.image_size, 1), np.uint8)
-    whole, forward, joined = [], [], []
-    for _ in range(options.runs * (1 if options.quick else 5)):
-        forward.append(_milliseconds(lambda: predictor._probabilities(blank)))
-        whole.append(_milliseconds(lambda: ask(keys[0])))
-        joined.append(_milliseconds(ask_all))
-    beyond = [one - other for one, other in zip(whole, forward, strict=True)]
-    return {
-        "one task, ms": spread(whole),
-        "forward pass, ms": spread(forward),
-        "beyond it, ms": spread(beyond),
-        f"{CLIENTS} clients at once, all answered, ms": spread(joined),
-    }
+        for machine, figures in (("idle", alone), ("training", beside))
+    ]
 
 
-def _lay_down(settings: Settings, directory: Path, size: int) -> list[str]:
+@contextmanager
+def _training(directory: Path, size: int) -> Iterator[None]:
+    """A training on all cores, under way while the context lasts."""
+    write_pictures(directory / "pictures", None, 64, None)
+    recipe = replace(recipe_of(size, "cpu"), epochs=1000)
+    write_job(
+        directory / "job",
+        job_of(directory / "cache", recipe, "cpu"),
+        samples_of(directory / "pictures", held_out=8),
+    )
+    over, stop = [], threading.Event()
+
+    def run() -> None:
+        try:
+            run_training(directory / "job", should_stop=stop.is_set)
+        except TrainingStoppedError:
+            return
+        finally:
+            over.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        _await_training(directory / "job", over)
+        yield
+        if over:
+            raise RuntimeError("The training has ended; the figures are not those of a busy machine.")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _await_training(job: Path, over: list[bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while (progress := read_progress(job)) is None or progress.phase != "training":
+        if over or time.monotonic() > deadline:
+            raise RuntimeError("The training did not begin.")
+        time.sleep(0.5)
+
+
+def _lay_down(directory: Path, size: int) -> list[str]:
     """A data set with a champion and a project in the store; the keys of its samples."""
+    settings = settings_of(directory)
     backend = Backend(settings)
     backend.store.migrate()
     model = backend.path("versions", "benchmark", "x").parent
@@ -122,12 +154,6 @@ def _lay_down(settings: Settings, directory: Path, size: int) -> list[str]:
             )
     backend.store.close()
     return [sample.key for sample in samples]
-
-
-def _milliseconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.arms import Figures
 from benchmarks.pictures import cached
+from imil_backend.learning.data import SampleSet
 from imil_backend.learning.epoch import train_epoch
 from imil_backend.learning.folding import dtype_of, for_answers
 from imil_backend.learning.job import Recipe
@@ -25,17 +28,20 @@ from imil_backend.learning.runtime import Runtime, start_runtime
 from imil_backend.learning.statistics import freeze_statistics
 
 FLOP_PER_IMAGE = 24.5e9  # of a training step of ResNet-50 at 224 px, forward and backward
-BATCH, MICRO_BATCH = 32, 16
+BATCH, MICRO_BATCH = {"cpu": 32, "cuda": 256}, {"cpu": 16, "cuda": 256}  # images
+STATISTICS_BATCHES = 16  # micro-batches after each epoch; see imil_backend.learning.statistics
 
 
 def plain_training(directory: str, size: int, device: str, workers: int) -> Figures:
     """What a user would write, in the style of torchvision's references: one epoch, after a first batch."""
-    loader = _loader(directory, size, workers, shuffle=True)
+    torch.backends.cudnn.benchmark = True
+    loader = _loader(directory, size, device, workers, shuffle=True)
     network = build_network(2, "v1.5").to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), 1e-3, 0.9, weight_decay=1e-4)
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        loss = functional.cross_entropy(network(images.to(device)), labels.to(device))
+        images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
+        loss = functional.cross_entropy(network(images), labels)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -52,51 +58,65 @@ def plain_prediction(directory: str, size: int, device: str) -> Figures:
         network(images.to(device)).argmax(1).cpu()
 
     with torch.no_grad():
-        return _time_loader(_loader(directory, size, 0, shuffle=False), step, device)
+        return _time_loader(_loader(directory, size, device, 0, shuffle=False), step, device)
 
 
 def our_training(directory: str, cache: str, size: int, device: str) -> Figures:
     """Our epoch from the cache, after a small one; what measuring the statistics adds is told apart."""
-    recipe = _recipe(size)
+    recipe = recipe_of(size, device)
     samples = cached(Path(directory), Path(cache), recipe)
     runtime = start_runtime(device, "auto", deterministic=False)
-    learner = _learner(recipe, runtime)
-    train_epoch(learner, samples.select(np.arange(BATCH)), recipe, runtime, 1, lambda _: None)
-    ticks = []
+    learner = learner_of(recipe, runtime)
+    few = samples.select(np.arange(_warm_up(device)))
+    train_epoch(learner, few, recipe, runtime, 1, lambda _: None)
+    seconds, statistics = _time_epoch(learner, samples, recipe, runtime, 2)
+    return {"rate": len(samples) / seconds, "statistics_s": statistics}
 
-    def advance(images: int) -> None:
-        _wait(device)
-        ticks.append((time.perf_counter(), images))
 
-    began = time.perf_counter()
-    train_epoch(learner, samples, recipe, runtime, 2, advance if device == "cpu" else lambda _: None)
-    _wait(device)
-    ended = time.perf_counter()
-    if not ticks:  # on a GPU nothing waits for the device in between
-        return {"rate": len(samples) / (ended - began), "statistics_s": 0.0}
-    return {"rate": len(samples) / (ticks[-1][0] - began), "statistics_s": ended - ticks[-1][0]}
+def our_progressive(directory: str, cache: str, size: int, device: str) -> Figures:
+    """The rate over a progressive training: an epoch of each of its three sizes, after a small one each."""
+    recipe = replace(recipe_of(size, device), epochs=3, progressive=True)
+    samples = cached(Path(directory), Path(cache), recipe)
+    runtime = start_runtime(device, "auto", deterministic=False)
+    learner = learner_of(recipe, runtime)
+    total = 0.0
+    few = samples.select(np.arange(_warm_up(device)))
+    for epoch in range(1, recipe.epochs + 1):
+        train_epoch(learner, few, recipe, runtime, epoch, lambda _: None)
+        seconds, _ = _time_epoch(learner, samples, recipe, runtime, epoch)
+        total += seconds
+    return {"rate": recipe.epochs * len(samples) / total}
+
+
+def decoding(directory: str, size: int, device: str) -> Figures:
+    """Filling an empty cache: every file read, checked, decoded, resized and kept."""
+    with tempfile.TemporaryDirectory() as cache:
+        began = time.perf_counter()
+        samples = cached(Path(directory), Path(cache), recipe_of(size, device))
+        return {"rate": len(samples) / (time.perf_counter() - began)}
 
 
 def bare_step(size: int, device: str, seconds: float) -> Figures:
     """The step alone on one resident batch: forward, backward, SGD, in the precision that ours takes."""
-    recipe = _recipe(size)
+    recipe = recipe_of(size, device)
     runtime = start_runtime(device, "auto", deterministic=False)
-    learner = _learner(recipe, runtime)
+    learner = learner_of(recipe, runtime)
     learner.network.train()
     freeze_statistics(learner.network)
-    images = torch.randn(MICRO_BATCH, 3, size, size, device=device)
+    count = recipe.micro_batch_size
+    images = torch.randn(count, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(MICRO_BATCH, device=device) % 2
+    labels = torch.arange(count, device=device) % 2
 
     def step() -> None:
-        for _ in range(BATCH // MICRO_BATCH):
+        for _ in range(learner.micro_batches):
             with runtime.autocast():
                 logits = learner.network(images)
             torch.autograd.backward(functional.cross_entropy(logits.float(), labels))
         learner.optimizer.step()
         learner.optimizer.zero_grad(set_to_none=True)
 
-    rate = BATCH / _seconds_of(step, device, seconds)
+    rate = recipe.batch_size / _seconds_of(step, device, seconds)
     return {"rate": rate, "tflops": rate * FLOP_PER_IMAGE * (size / 224) ** 2 / 1e12}
 
 
@@ -110,11 +130,13 @@ def product(device: str, side: int, seconds: float) -> Figures:
 
 def our_prediction(directory: str, cache: str, size: int, device: str) -> Figures:
     """Mining: every sample from the cache."""
-    recipe = _recipe(size)
+    recipe = recipe_of(size, device)
     samples = cached(Path(directory), Path(cache), recipe)
     runtime = start_runtime(device, "auto", deterministic=False)
     network = build_network(2, "v1.5").to(runtime.device)
-    predict_split(network, samples.select(np.arange(BATCH)), _config(size), runtime, lambda _: None)
+    predict_split(
+        network, samples.select(np.arange(_warm_up(device))), _config(size), runtime, lambda _: None
+    )
     began = time.perf_counter()
     predict_split(network, samples, _config(size), runtime, lambda _: None)
     return {"rate": len(samples) / (time.perf_counter() - began)}
@@ -125,37 +147,72 @@ def bare_forward(size: int, device: str, seconds: float) -> Figures:
     """The forward pass alone on one resident batch, of the network that answers."""
     runtime = start_runtime(device, "auto", deterministic=False)
     network = for_answers(build_network(2, "v1.5"), runtime)
-    images = torch.randn(BATCH, 3, size, size, device=device, dtype=dtype_of(network))
+    count = BATCH[device]
+    images = torch.randn(count, 3, size, size, device=device, dtype=dtype_of(network))
     images = images.contiguous(memory_format=torch.channels_last)
-    return {"rate": BATCH / _seconds_of(lambda: network(images), device, seconds)}
+    return {"rate": count / _seconds_of(lambda: network(images), device, seconds)}
 
 
-def _recipe(size: int) -> Recipe:
-    return Recipe(image_size=size, batch_size=BATCH, micro_batch_size=MICRO_BATCH, pretrained=False)
+def recipe_of(size: int, device: str) -> Recipe:
+    """The recipe that is measured: random weights, batches as the device likes them."""
+    return Recipe(
+        image_size=size,
+        batch_size=BATCH[device],
+        micro_batch_size=MICRO_BATCH[device],
+        pretrained=False,
+    )
 
 
 def _config(size: int) -> ModelConfig:
     return ModelConfig(("a", "b"), size, 1, "v1.5")
 
 
-def _learner(recipe: Recipe, runtime: Runtime) -> Learner:
+def learner_of(recipe: Recipe, runtime: Runtime) -> Learner:
+    """The network that is measured, ready to be trained."""
     torch.manual_seed(0)
     network = build_network(2, "v1.5")
-    return new_learner(network, _config(recipe.image_size), recipe, runtime, BATCH // MICRO_BATCH)
+    pieces = recipe.batch_size // recipe.micro_batch_size
+    return new_learner(network, _config(recipe.image_size), recipe, runtime, pieces)
 
 
-def _loader(directory: str, size: int, workers: int, *, shuffle: bool) -> DataLoader:
+def _time_epoch(
+    learner: Learner, samples: SampleSet, recipe: Recipe, runtime: Runtime, epoch: int
+) -> tuple[float, float]:
+    """Seconds of an epoch's steps, and of measuring the statistics after them."""
+    device, done, steps_ended = runtime.device.type, 0, 0.0
+
+    def advance(images: int) -> None:
+        nonlocal done, steps_ended
+        done += images
+        if done == len(samples):
+            _wait(device)
+            steps_ended = time.perf_counter()
+
+    began = time.perf_counter()
+    train_epoch(learner, samples, recipe, runtime, epoch, advance)
+    _wait(device)
+    return steps_ended - began, time.perf_counter() - steps_ended
+
+
+def _warm_up(device: str) -> int:
+    """Images of the first, untimed step: a GPU tunes itself to the size of a batch, a CPU has nothing to."""
+    return BATCH[device] if device == "cuda" else 4
+
+
+def _loader(directory: str, size: int, device: str, workers: int, *, shuffle: bool) -> DataLoader:
     steps = [transforms.Resize((size, size)), transforms.ToTensor()]
     steps.append(transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD))
     pictures = ImageFolder(directory, transforms.Compose(steps))
-    return DataLoader(pictures, BATCH, shuffle=shuffle, num_workers=workers)
+    pin = device == "cuda"
+    return DataLoader(pictures, BATCH[device], shuffle=shuffle, num_workers=workers, pin_memory=pin)
 
 
 def _time_loader(
     loader: DataLoader, step: Callable[[torch.Tensor, torch.Tensor], None], device: str
 ) -> Figures:
     size = loader.dataset[0][0].shape
-    step(torch.zeros(BATCH, *size), torch.zeros(BATCH, dtype=torch.long))
+    count = _warm_up(device)
+    step(torch.zeros(count, *size), torch.zeros(count, dtype=torch.long))
     _wait(device)
     began = time.perf_counter()
     for images, labels in loader:

@@ -1,6 +1,6 @@
 """3: prediction of a whole split from the cache against the bare forward pass and a plain float32 loop.
 
-python -m benchmarks.mining [--device cuda] [--quick] [--runs N] [--xrays ZIP] [--json FILE]
+python -m benchmarks.mining [--quick] [--runs N] ... (see --help)
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from benchmarks.report import Options, Report, main, ratios, spread
 
 
 def measure(options: Options) -> Report:
-    """Measure at 224 px."""
-    size = 32 if options.quick else 224
-    count = 32 if options.quick else 8192 if options.device == "cuda" else 256
+    """Measure at 224 px, or at what is asked for."""
+    rows = [_measure(options, size) for size in options.px(224)]
+    return Report("mining", "images/s of a whole split; ratios run by run", rows)
+
+
+def _measure(options: Options, size: int) -> dict[str, object]:
+    count = 32 if options.quick else 8192 if options.device == "cuda" else 128
     common = {"size": size, "device": options.device}
     with tempfile.TemporaryDirectory() as scratch:
         pictures = Path(scratch) / "pictures"
@@ -34,7 +38,7 @@ def measure(options: Options) -> Report:
     row.update({name: spread([each["rate"] for each in runs]) for name, runs in measured.items()})
     row["ours / plain"] = ratios(measured, "ours", "plain")
     row["ours / forward"] = ratios(measured, "ours", "forward")
-    return Report("mining", "images/s of a whole split; ratios run by run", [row])
+    return row
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import torchvision
 
 from benchmarks.arms import Figures
 
+QUICK_SIZE = 32
+
 
 @dataclass(frozen=True)
 class Options:
@@ -27,6 +29,11 @@ class Options:
     quick: bool  # see that it runs; the figures mean nothing
     runs: int
     xrays: Path | None
+    sizes: tuple[int, ...] = ()
+
+    def px(self, *own: int) -> tuple[int, ...]:
+        """The image sizes to measure at: those asked for, or a benchmark's own."""
+        return (QUICK_SIZE,) if self.quick else self.sizes or own
 
 
 @dataclass
@@ -91,6 +98,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="only see that it runs: the figures mean nothing"
     )
     parser.add_argument("--runs", type=int, help="turns of each comparison (3; quick: 1)")
+    parser.add_argument(
+        "--px", type=int, nargs="+", default=[], help="image sizes, in the place of each benchmark's own"
+    )
     parser.add_argument("--xrays", type=Path, help="zip of chest X-rays (IMIL_TEST_XRAYS); else phantoms")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
 
@@ -99,7 +109,8 @@ def run(benchmarks: Sequence[Callable[[Options], Report]], arguments: argparse.N
     """Run benchmarks, print a table of each and write the JSON file."""
     place = arguments.xrays or os.environ.get("IMIL_TEST_XRAYS")
     runs = arguments.runs or (1 if arguments.quick else 3)
-    options = Options(arguments.device, arguments.quick, runs, _archive(Path(place)) if place else None)
+    archive = _archive(Path(place)) if place else None
+    options = Options(arguments.device, arguments.quick, runs, archive, tuple(arguments.px))
     written: dict[str, Any] = {"quick": arguments.quick, "benchmarks": []}
     for measure in benchmarks:
         before = machine()

@@ -1,70 +1,115 @@
 """1 and 2: training throughput against the plain loop, the bare step, and the large matrix product.
 
-    python -m benchmarks.training [--device cuda] [--quick] [--runs N] [--xrays ZIP] [--json FILE]
+    python -m benchmarks.training [--quick] [--runs N] ... (see --help)
 
 Plain: ImageFolder, PIL, DataLoader with and without workers, float32, SGD, started as users start it. Ours:
-an epoch from the filled cache, in the environment of a training child, like the floor.
+an epoch from the filled cache (the same for all files of one content), in the environment of a training
+child, like the floor. Progressive: the mean rate of a training whose thirds have three image sizes.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.arms import Arm, in_turns
+from benchmarks.arms import Arm, Figures, in_turns
+from benchmarks.loops import MICRO_BATCH, STATISTICS_BATCHES
 from benchmarks.pictures import write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
 
-SOURCES = {"224": None, "1024": (1024, 1024), "2000x2500": (2000, 2500)}
-CASES = ((96, "224"), (128, "224"), (224, "224"), (224, "1024"), (224, "2000x2500"))
+SOURCES = {"224": None, "1024": (1024, 1024), "2000x2500": (2000, 2500)}  # width and height of the files
+EPOCHS, IMAGES = 10, 5000  # of the whole training that is computed from the rates
+
+Measured = Mapping[str, Sequence[Figures]]
 
 
 def measure(options: Options) -> Report:
-    """Measure every case."""
-    report = Report("training", "images/s of whole epochs; ratios run by run")
-    count = 32 if options.quick else 4096 if options.device == "cuda" else 96
-    for size, source in CASES[-1:] if options.quick else CASES:
-        with tempfile.TemporaryDirectory() as scratch:
-            pictures = Path(scratch) / "pictures"
-            kind = write_pictures(pictures, options.xrays, count, SOURCES[source])
-            report.rows.append(_case(options, 32 if options.quick else size, pictures, kind))
+    """Measure every size; a row for each kind of files."""
+    report = Report(
+        "training",
+        "images/s of an epoch's steps; ratios run by run; the last two columns are computed from the rates: "
+        f"{EPOCHS} epochs of {IMAGES} images, decoding and statistics counted in",
+    )
+    for size in options.px(224, 128, 96):
+        names = ["2000x2500"] if options.quick else list(SOURCES) if size == 224 else ["224"]
+        report.rows += _measure(options, size, names)
     return report
 
 
-def _case(options: Options, size: int, pictures: Path, kind: str) -> dict[str, object]:
+def _measure(options: Options, size: int, names: Sequence[str]) -> list[dict[str, object]]:
+    """One size: the plain loops on each kind of files, and what does not depend on them once."""
+    count = 32 if options.quick else 4096 if options.device == "cuda" else 64 if size > 128 else 96
     seconds = 0.1 if options.quick else 5
-    common = {"size": size, "device": options.device}
-    plain = {"directory": str(pictures), **common}
-    ours = {**plain, "cache": str(pictures.parent / "cache")}
     workers = max(2, min(8, (os.cpu_count() or 2)))
-    arms = [
-        Arm("plain", "benchmarks.loops:plain_training", {**plain, "workers": 0}, as_child=False),
-        Arm("workers", "benchmarks.loops:plain_training", {**plain, "workers": workers}, as_child=False),
-        Arm("ours", "benchmarks.loops:our_training", ours),
-        Arm("step", "benchmarks.loops:bare_step", {**common, "seconds": seconds}),
-        Arm("product", "benchmarks.loops:product", _product(options, seconds)),
+    common = {"size": size, "device": options.device}
+    kinds, arms = {}, []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            directory = Path(scratch) / name / "pictures"
+            kinds[name] = write_pictures(directory, options.xrays, count, SOURCES[name])
+            files = {"directory": str(directory), **common}
+            arms += [
+                _plain(f"{name}, plain", files, 0),
+                _plain(f"{name}, workers", files, workers),
+                Arm(f"{name}, decoding", "benchmarks.loops:decoding", files),
+            ]
+        ours = {**files, "cache": f"{scratch}/cache"}
+        arms += [
+            Arm("ours", "benchmarks.loops:our_training", ours),
+            Arm("progressive", "benchmarks.loops:our_progressive", ours),
+            Arm("step", "benchmarks.loops:bare_step", {**common, "seconds": seconds}),
+            Arm("product", "benchmarks.loops:product", _product(options, seconds)),
+        ]
+        measured = in_turns(arms, options.runs)
+    images = STATISTICS_BATCHES * MICRO_BATCH[options.device]
+    statistics = [each["statistics_s"] * images / min(count, images) for each in measured["ours"]]
+    return [
+        {"px": size, "images": kind, **_row(measured, name, workers, statistics)}
+        for name, kind in kinds.items()
     ]
-    measured = in_turns(arms, options.runs)
-    better = max(
-        ("plain", "workers"), key=lambda name: spread([each["rate"] for each in measured[name]])["median"]
-    )
-    rates = {
-        name: spread([each["rate"] for each in measured[name]])
-        for name in ("plain", "workers", "ours", "step")
-    }
+
+
+def _plain(name: str, files: Mapping[str, object], workers: int) -> Arm:
+    return Arm(name, "benchmarks.loops:plain_training", {**files, "workers": workers}, as_child=False)
+
+
+def _row(measured: Measured, name: str, workers: int, statistics: Sequence[float]) -> dict[str, object]:
+    plain = f"{name}, plain"
+    better = max((plain, f"{name}, workers"), key=lambda arm: _rates(measured, arm)["median"])
     return {
-        "px": size,
-        "images": kind,
-        "plain": rates["plain"],
-        f"plain, {workers} workers": rates["workers"],
-        "ours": rates["ours"],
-        "bare step": rates["step"],
+        "plain": _rates(measured, plain),
+        f"plain, {workers} workers": _rates(measured, f"{name}, workers"),
+        "ours": _rates(measured, "ours"),
+        "progressive": _rates(measured, "progressive"),
+        "bare step": _rates(measured, "step"),
         "ours / better plain": ratios(measured, "ours", better),
         "ours / bare step": ratios(measured, "ours", "step"),
         "step / product": ratios(measured, "step", "product", "tflops"),
-        "statistics, s an epoch": spread([each["statistics_s"] for each in measured["ours"]]),
+        "decoding once": _rates(measured, f"{name}, decoding"),
+        "statistics, s an epoch": spread(statistics),
+        "whole training, ours / plain": _whole(measured, name, better, "ours", statistics),
+        "whole training, progressive / plain": _whole(measured, name, better, "progressive", statistics),
     }
+
+
+def _rates(measured: Measured, arm: str) -> dict[str, float]:
+    return spread([each["rate"] for each in measured[arm]])
+
+
+def _whole(
+    measured: Measured, name: str, better: str, arm: str, statistics: Sequence[float]
+) -> dict[str, float]:
+    """How many times as fast a whole training is, from each run's rates."""
+    rates = zip(measured[better], measured[f"{name}, decoding"], measured[arm], statistics, strict=True)
+    return spread(
+        [
+            (EPOCHS * IMAGES / plain["rate"])
+            / (IMAGES / decoded["rate"] + EPOCHS * (IMAGES / own["rate"] + seconds))
+            for plain, decoded, own, seconds in rates
+        ]
+    )
 
 
 def _product(options: Options, seconds: float) -> dict[str, object]:
