@@ -117,7 +117,6 @@ def test_mispredictions_are_pushed_without_uploading_them_again(
         ]
     assert 0 < count == len(tasks)
     for number, address, path in tasks:
-        shown = client.task(number)
-        assert shown is not None
+        shown = client.request("GET", f"/api/tasks/{number}/")
         assert shown["data"]["image"] == address
         assert client.download(address) == Path(path).read_bytes()

@@ -84,7 +84,8 @@ def test_it_answers_health_setup_and_predict_and_label_studio_takes_it(
     assert requests.get(f"{served}/health", timeout=10).json()["status"] == "UP"
     setup = {"project": f"{project}.1", "schema": config, "hostname": client.url, "access_token": "x"}
     assert requests.post(f"{served}/setup", json=setup, timeout=30).json()["model_version"]
-    body = {"tasks": [client.task(task)], "project": f"{project}.1", "label_config": config, "params": {}}
+    tasks = list(client.named_tasks(project, [task]))
+    body = {"tasks": tasks, "project": f"{project}.1", "label_config": config, "params": {}}
     answer = requests.post(f"{served}/predict", json=body, timeout=60)
     assert answer.json()["results"] == [{"result": [], "model_version": "imil-untrained"}]
     registered = {"project": project, "url": served, "title": "ml"}

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 PAGE_SIZE = 500
 # With their annotations tasks may be large: a region of a brush has 100,000 numbers.
 WHOLE_PAGE_SIZE = 100
+# Each task that is named adds 80 characters to an address, which proxies cut off at some thousands.
+NAMED_TASKS = 25
 # An upload of many files is one request; Label Studio takes 100 files and 250 MB at most.
 MAX_FILES_PER_UPLOAD = 100
 # Of type Number, although it is a list: with String, Label Studio answers 500 for a project without tasks.
@@ -168,14 +170,15 @@ class LabelStudio:
         annotation itself before taking it for deleted.
         """
         for task in self._pages(project_id, [IS_ANNOTATED]):
-            for annotation_id in self._annotation_ids(task):
+            for annotation_id in self._annotation_ids(project_id, task):
                 yield AnnotationSummary(annotation_id, int(task["id"]), str(task["updated_at"]))
 
-    def _annotation_ids(self, task: Json) -> list[int]:
+    def _annotation_ids(self, project_id: int, task: Json) -> list[int]:
         listed = str(task["annotations_ids"])
         if len(listed) < IDS_CHARACTERS:
             return [int(annotation_id) for annotation_id in listed.split(",") if annotation_id.strip()]
-        return [int(annotation["id"]) for annotation in self.task_annotations(int(task["id"])) or []]
+        whole = self.named_tasks(project_id, [int(task["id"])], whole=True)
+        return [int(annotation["id"]) for task in whole for annotation in task["annotations"]]
 
     def whole_tasks(
         self, project_id: int, progress: Callable[[int, int], None] | None = None
@@ -188,16 +191,36 @@ class LabelStudio:
         """
         return self._pages(project_id, [], WHOLE_PAGE_SIZE, progress, fields="all")
 
+    def named_tasks(self, project_id: int, task_ids: Sequence[int], *, whole: bool = False) -> Iterator[Json]:
+        """The tasks of these ids that the project has, a few at a time.
+
+        Asked for by its own address a task would make Label Studio ask the ML backend for a prediction.
+
+        Args:
+            project_id: of Label Studio.
+            task_ids: of the tasks.
+            whole: with their annotations, skipped ones too.
+        """
+        for first in range(0, len(task_ids), NAMED_TASKS):
+            named = [
+                {"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": number}
+                for number in task_ids[first : first + NAMED_TASKS]
+            ]
+            yield from self._pages(
+                project_id, named, conjunction="or", fields="all" if whole else "task_only"
+            )
+
     def _pages(
         self,
         project_id: int,
         filters: list[dict[str, Any]],
         page_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        conjunction: str = "and",
         **more: str,
     ) -> Iterator[Json]:
         # Fields that are filtered by are computed; that is how annotations_ids come without the annotations.
-        query = json.dumps({"filters": {"conjunction": "and", "items": filters}} if filters else {})
+        query = json.dumps({"filters": {"conjunction": conjunction, "items": filters}} if filters else {})
         wanted: dict[str, str | int] = {
             "project": project_id,
             "page_size": page_size or PAGE_SIZE,
@@ -214,21 +237,10 @@ class LabelStudio:
             if not tasks or seen >= int(answer["total"]):
                 return
 
-    def task(self, task_id: int) -> Json | None:
-        """The task with its data, or None where it is gone."""
-        task: Json | None = self._or_none(f"/api/tasks/{task_id}/")
-        return task
-
     def annotation(self, annotation_id: int) -> Json | None:
         """The annotation with its regions, or None where it is gone."""
         annotation: Json | None = self._or_none(f"/api/annotations/{annotation_id}/")
         return annotation
-
-    def task_annotations(self, task_id: int) -> list[Json] | None:
-        """The annotations of a task with their regions, or None where the task is gone."""
-        # The listing of a task's annotations leaves out skipped ones; the task itself does not.
-        task = self.task(task_id)
-        return None if task is None else list(task["annotations"])
 
     def create_annotation(self, task_id: int, result: Sequence[Mapping[str, Any]], lead_time: float) -> int:
         """Submit an annotation as the token's user and return its id; `lead_time` in seconds."""

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import (
-    LabelStudioAuthError,
     LabelStudioError,
-    LabelStudioUnreachableError,
     NotFoundError,
     SettingsError,
     StoreError,
 )
-from imil_backend.label_studio.client import AnnotationSummary
 from imil_backend.label_studio.config_map import ProjectMapping
 from imil_backend.label_studio.webhooks import Change, ensure_webhook
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.blackouts import note_agreement
-from imil_backend.loop.sync import mapping_of, reference_of, standing, sync_annotation, withdraw
+from imil_backend.loop.sync import (
+    keep_annotation,
+    mapping_of,
+    reference_of,
+    standing,
+    sync_annotation,
+    withdraw,
+)
 from imil_backend.store.database import hold
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -75,15 +79,16 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
     listed = backend.label_studio.tasks(project.number)
     ours = {task["id"]: task["data"]["imil_sample"] for task in listed if "imil_sample" in task["data"]}
-    there = set()
-    for seen in backend.label_studio.annotation_summaries(project.number):
-        if seen.task_id not in ours:
-            continue
-        differences.seen += 1
-        there.add(seen.annotation_id)
-        if full or known.get(seen.annotation_id) != seen.task_updated_at:
-            _sync(backend, project, seen, mapping, differences)
-    for number in known.keys() - there:
+    summaries = backend.label_studio.annotation_summaries(project.number)
+    there = {seen.annotation_id: seen for seen in summaries if seen.task_id in ours}
+    differences.seen = len(there)
+    changed = {
+        seen.task_id
+        for seen in there.values()
+        if full or known.get(seen.annotation_id) != seen.task_updated_at
+    }
+    _keep(backend, project, sorted(changed), mapping, differences)
+    for number in known.keys() - there.keys():
         sync_annotation(backend, project, number, mapping=mapping)
         differences.deleted += 1
     differences.tasks_deleted = _mark_tasks(backend, project, pushed, ours)
@@ -92,25 +97,31 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
     return differences
 
 
-def _sync(
+def _keep(
     backend: Backend,
     project: Project,
-    seen: AnnotationSummary,
+    tasks: Sequence[int],
     mapping: ProjectMapping,
     differences: Differences,
 ) -> None:
-    """Sync one annotation; what is wrong with it alone sets it aside until the next reconciliation."""
-    number, updated_at = seen.annotation_id, seen.task_updated_at
-    try:
-        sync_annotation(backend, project, number, mapping=mapping, task_updated_at=updated_at)
-        differences.synced += 1
-    except (LabelStudioUnreachableError, LabelStudioAuthError, StoreError):
-        raise  # not the annotation's fault
-    except Exception as error:  # whatever Label Studio let somebody write into it
-        logger.warning("Annotation %d cannot be read", number, exc_info=error)
-        reason = f"It cannot be read ({type(error).__name__}: {error})."
-        set_aside(backend, project.dataset_id, "annotation", reference_of(number), reason)
-        differences.set_aside += 1
+    """Keep every annotation of these tasks, several tasks in a request."""
+    for task in backend.label_studio.named_tasks(project.number, tasks, whole=True):
+        for raw in task["annotations"]:
+            try:
+                keep_annotation(backend, project, raw, task, mapping, task_updated_at=str(task["updated_at"]))
+                differences.synced += 1
+            except StoreError:
+                raise  # not the annotation's fault
+            except Exception as error:  # noqa: BLE001 - whatever Label Studio let somebody write into it
+                _set_aside(backend, project, int(raw["id"]), error)
+                differences.set_aside += 1
+
+
+def _set_aside(backend: Backend, project: Project, number: int, error: Exception) -> None:
+    """What is wrong with one annotation alone sets it aside until the next reconciliation."""
+    logger.warning("Annotation %d cannot be read", number, exc_info=error)
+    reason = f"It cannot be read ({type(error).__name__}: {error})."
+    set_aside(backend, project.dataset_id, "annotation", reference_of(number), reason)
 
 
 def _mark_tasks(backend: Backend, project: Project, pushed: Collection[int], there: Mapping[int, str]) -> int:

@@ -57,12 +57,7 @@ def check_instance(backend: Backend, project: Project) -> None:
 
 
 def sync_annotation(
-    backend: Backend,
-    project: Project,
-    number: int,
-    *,
-    mapping: ProjectMapping | None = None,
-    task_updated_at: str | None = None,
+    backend: Backend, project: Project, number: int, *, mapping: ProjectMapping | None = None
 ) -> str:
     """Make the store say of one annotation what Label Studio says now.
 
@@ -74,26 +69,52 @@ def sync_annotation(
         project: which project.
         number: the annotation's id in Label Studio.
         mapping: the project's, if it has been read already.
-        task_updated_at: from a listing that was read before; without it the next reconciliation looks again.
 
     Returns:
         What came of it, in a word: an answer, "deleted", or "not ours".
     """
-    raw = backend.label_studio.annotation(number)
-    label_studio_task = backend.label_studio.task(int(raw["task"])) if raw else None
-    if raw is None or label_studio_task is None or raw.get("project", project.number) != project.number:
-        # Deleted, a draft again or moved away; another project may have been given its id since.
+    labels = backend.label_studio
+    raw = labels.annotation(number)
+    # None where the annotation was deleted, is a draft again, or was moved away with its task.
+    task = next(labels.named_tasks(project.number, [int(raw["task"])]), None) if raw else None
+    if raw is None or task is None:
         with _changing(backend, project, number) as session:
-            _forget(session, project, number)
+            _forget(session, project, number)  # another project may have been given its id since
         return "deleted"
-    task_data = label_studio_task["data"]
+    return keep_annotation(backend, project, raw, task, mapping or mapping_of(backend, project))
+
+
+def keep_annotation(
+    backend: Backend,
+    project: Project,
+    raw: Mapping[str, Any],
+    label_studio_task: Mapping[str, Any],
+    mapping: ProjectMapping,
+    *,
+    task_updated_at: str | None = None,
+) -> str:
+    """Make the store say of an annotation what was just read of it.
+
+    Args:
+        backend: the store and the masks.
+        project: which project.
+        raw: the annotation as Label Studio's API gives it.
+        label_studio_task: its task, with `id` and `data`.
+        mapping: what the project's labels and choices mean.
+        task_updated_at: the task's, read before the annotation was; without it the next reconciliation looks
+            again.
+
+    Returns:
+        An answer, "set_aside" or "not ours".
+    """
+    number, data = int(raw["id"]), label_studio_task["data"]
     with backend.store.begin() as session:
-        task = _task(session, project, label_studio_task["id"], str(task_data.get("imil_sample", "")))
+        task = _task(session, project, label_studio_task["id"], str(data.get("imil_sample", "")))
     if task is None:
         with _changing(backend, project, number) as session:
-            return _not_ours(session, project, number, task_data)
+            return _not_ours(session, project, number, data)
     sample = task.sample
-    reading = read_annotation(raw, mapping or mapping_of(backend, project), sample.width, sample.height)
+    reading = read_annotation(raw, mapping, sample.width, sample.height)
     mask = save_mask(backend, reading.mask) if reading.mask is not None else None
     with _changing(backend, project, number) as session:
         _store(session, project, task, raw, reading, mask, task_updated_at)

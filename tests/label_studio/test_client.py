@@ -71,9 +71,33 @@ def test_tasks_are_paged_and_filtered_by_label_studios_clock(
     assert [task["id"] for task in client.tasks(project)] == ids
     assert "annotations" not in next(client.tasks(project))
     client.create_annotation(ids[3], [NOTHING], 1.0)
-    touched = client.task(ids[3])
-    assert touched is not None
+    [touched] = client.named_tasks(project, [ids[3]])
     assert [task["id"] for task in client.tasks(project, since=touched["updated_at"])] == [ids[3]]
+
+
+def test_tasks_are_named_and_come_with_or_without_their_annotations(
+    client: LabelStudio, project: int, label_studio: RunningLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "NAMED_TASKS", 2)
+    first, second, third, _ = import_tasks(client, project, 4)
+    elsewhere = client.create_project("Elsewhere", load_label_config("blackout"), "")
+    skipped = label_studio.request(
+        "POST", f"/api/tasks/{first}/annotations/", json={"result": [], "was_cancelled": True}
+    ).json()["id"]
+    painted = client.create_annotation(third, [NOTHING], 1.0)
+    named = [third, second, first, 10**6]
+    assert {task["id"] for task in client.named_tasks(project, named)} == {first, second, third}
+    assert "annotations" not in next(client.named_tasks(project, [third]))
+    assert list(client.named_tasks(elsewhere, named)) == []
+    assert list(client.named_tasks(project, [])) == []
+    whole = {task["id"]: task["annotations"] for task in client.named_tasks(project, named, whole=True)}
+    for number, annotation in ((first, skipped), (third, painted)):
+        [listed] = whole[number]
+        alone = client.annotation(annotation)
+        assert alone is not None
+        used = ("id", "task", "result", "was_cancelled", "completed_by", "created_at", "updated_at")
+        assert {name: listed[name] for name in used} == {name: alone[name] for name in used}
+    assert whole[second] == []
 
 
 def test_annotations_are_listed_without_regions_as_they_come_change_and_go(
@@ -114,10 +138,6 @@ def test_no_annotation_is_missed_where_label_studio_cuts_the_list_off(
 
 def test_what_is_gone_is_none(client: LabelStudio, project: int) -> None:
     assert client.annotation(10**6) is None
-    assert client.task(10**6) is None
-    assert client.task_annotations(10**6) is None
-    [task] = import_tasks(client, project, 1)
-    assert client.task_annotations(task) == []
     with pytest.raises(NotFoundError, match="No Project matches"):
         client.project(10**6)
 

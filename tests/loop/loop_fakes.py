@@ -139,9 +139,15 @@ class FakeLabelStudio:
         found = self.annotations.get(number)
         return dict(found) if found else None
 
-    def task(self, number: int) -> dict[str, Any] | None:
-        self._ask(f"task {number}")
-        return self.tasks_there.get(number)
+    def named_tasks(
+        self, project: int, numbers: Sequence[int], *, whole: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            self._ask(f"task {number}")
+            task = self.tasks_there.get(number)
+            if task and task["project"] == project:
+                own = [dict(item) for item in self.annotations.values() if item["task"] == number]
+                yield {**task, "annotations": own} if whole else task
 
     def upload_images(self, project: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
         self._ask("upload")

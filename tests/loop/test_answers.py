@@ -24,7 +24,7 @@ class FakePredictor:
 
     seen: list[int]
 
-    def __init__(self, directory: Path, device: str) -> None:
+    def __init__(self, directory: Path, device: str, cache: Path) -> None:
         self.config = SimpleNamespace(name=directory.name, classes=("lesion", "normal"), image_size=8)
         FakePredictor.seen = []
 
