@@ -14,6 +14,7 @@ from imil_backend.learning.batches import count_micro_batches
 from imil_backend.learning.checkpoint import load_state
 from imil_backend.learning.context import Context
 from imil_backend.learning.job import CHECKPOINT_FILE
+from imil_backend.learning.kept import forget_kept
 from imil_backend.learning.learner import Learner, last_layers, new_learner
 from imil_backend.learning.network import ModelConfig, Variant, build_network, load_backbone, read_config
 from imil_backend.learning.state import TrainingState, digest_keys, restore_learner, state_from_dict
@@ -33,6 +34,8 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     checkpoint = context.directory / CHECKPOINT_FILE
     saved = context.runtime.share(_read_checkpoint(checkpoint, state) if context.runtime.is_first else None)
     if saved is None:
+        if context.runtime.is_first:
+            forget_kept(context.directory)
         return learner, state
     restore_learner(learner, saved, checkpoint)
     return learner, state_from_dict(saved)
@@ -77,6 +80,9 @@ def _read_checkpoint(path: Path, fresh: TrainingState) -> dict[str, Any] | None:
         saved = load_state(path)
     except WeightsError as error:
         logger.warning("Starting over: %s", error)
+        return None
+    if saved["training"].keys() != vars(fresh).keys():
+        logger.warning("Starting over: the checkpoint is of another version of this program.")
         return None
     if saved["training"]["samples"] != fresh.samples:
         logger.warning("Starting over: other samples can be read now than when the checkpoint was written.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from imil_backend.learning.context import Context
 from imil_backend.learning.data import SampleSet
 from imil_backend.learning.epoch import train_epoch
 from imil_backend.learning.evaluation import margins, softmax
-from imil_backend.learning.files import replacing
+from imil_backend.learning.kept import kept_logits
 from imil_backend.learning.learner import Learner
 from imil_backend.learning.mispredictions import likely_label_errors
 from imil_backend.learning.prediction import predict_split
@@ -70,21 +70,11 @@ def out_of_fold_logits(context: Context, make_learner: Callable[[], Learner]) ->
     folds = assign_folds(samples.labels, samples.groups, recipe.folds, recipe.seed)
     logits = np.zeros((len(samples), len(context.job.classes)), np.float32)
     for fold in range(recipe.folds):
-        file, held_out = fold_file(context.directory, fold), np.flatnonzero(folds == fold)
-        kept = context.runtime.share(_read(file) if context.runtime.is_first else None)
-        if kept is None:
-            rest = samples.select(np.flatnonzero(folds != fold))
-            context.reporter.begin("mining", len(rest) * recipe.mining_epoch + len(held_out), epoch=fold + 1)
-            kept = _ask_stranger(context, make_learner(), rest, samples.select(held_out))
-            if context.runtime.is_first:
-                _write(file, kept)
-        logits[held_out] = kept
+        rest, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        context.reporter.begin("mining", len(rest) * recipe.mining_epoch + len(held_out), epoch=fold + 1)
+        ask = partial(_ask_stranger, context, make_learner, samples.select(rest), samples.select(held_out))
+        logits[held_out] = kept_logits(context, f"fold-{fold}", ask)
     return logits
-
-
-def fold_file(directory: Path, fold: int) -> Path:
-    """Where the logits of a fold that is done are kept while the job runs."""
-    return directory / f"fold-{fold}.npy"
 
 
 def assign_folds(
@@ -118,19 +108,11 @@ def assign_folds(
 
 
 def _ask_stranger(
-    context: Context, learner: Learner, rest: SampleSet, held_out: SampleSet
+    context: Context, make_learner: Callable[[], Learner], rest: SampleSet, held_out: SampleSet
 ) -> NDArray[np.float32]:
     """Train a fresh model on the rest and ask it about the samples held out."""
+    learner = make_learner()
     recipe = replace(context.recipe, epochs=context.recipe.mining_epoch)
     for epoch in range(1, recipe.epochs + 1):
         train_epoch(learner, rest, recipe, context.runtime, epoch, context.reporter.advance)
     return predict_split(learner.network, held_out, learner.config, context.runtime, context.reporter.advance)
-
-
-def _read(path: Path) -> NDArray[np.float32] | None:
-    return np.load(path, allow_pickle=False) if path.exists() else None
-
-
-def _write(path: Path, logits: NDArray[np.float32]) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, logits, allow_pickle=False)

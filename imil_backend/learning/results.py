@@ -23,13 +23,14 @@ from imil_backend.learning.job import (
     Split,
     write_json,
 )
+from imil_backend.learning.kept import forget_kept, kept_logits
 from imil_backend.learning.learner import Learner
-from imil_backend.learning.mining import fold_file, mining_records, out_of_fold_logits
+from imil_backend.learning.mining import mining_records, out_of_fold_logits
 from imil_backend.learning.network import load_tensors, read_tensors, save_model
 from imil_backend.learning.prediction import predict_split
 from imil_backend.learning.state import TrainingState
 
-_REPORTED: tuple[Split, ...] = ("validation", "test")
+Logits = NDArray[np.float32]
 
 
 def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]:
@@ -59,8 +60,7 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     best = state.best_epoch(after=context.recipe.mining_epoch)
     assert best is not None  # noqa: S101  # check_recipe leaves epochs after the mining epoch
     _load_best(context, learner, best)
-    context.reporter.begin("evaluating", sum(len(context.split(split)) for split in _REPORTED))
-    probabilities = {split: softmax(ask(context, learner, split)) for split in _REPORTED}
+    probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
     records = _mine(context, learner, state)
     state.seconds += time.monotonic() - began
     if context.runtime.is_first:
@@ -76,6 +76,14 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
         _clear(context)
 
 
+def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[Split, Logits]:
+    """The best epoch's logits of the splits that are reported; validation's are known since that epoch."""
+    assert state.validated is not None  # noqa: S101  # kept with the best epoch
+    context.reporter.begin("evaluating", len(context.split("test")))
+    tested = kept_logits(context, "test", lambda: ask(context, learner, "test"))
+    return {"validation": state.validated, "test": tested}
+
+
 def _load_best(context: Context, learner: Learner, epoch: int) -> None:
     path = context.best_file(epoch)
     tensors = context.runtime.share(read_tensors(path) if context.runtime.is_first else {})
@@ -89,7 +97,7 @@ def _mine(context: Context, learner: Learner, state: TrainingState) -> list[dict
         logits = out_of_fold_logits(context, lambda: fresh_learner(context))
     elif context.recipe.mining == "final":
         context.reporter.begin("mining", len(samples))
-        logits = ask(context, learner, "train")
+        logits = kept_logits(context, "final", lambda: ask(context, learner, "train"))
     else:
         assert state.mined is not None  # noqa: S101  # kept at the mining epoch
         logits = state.mined
@@ -142,6 +150,6 @@ def _choices(context: Context, learner: Learner) -> dict[str, Any]:
 
 def _clear(context: Context) -> None:
     paths = [context.directory / CHECKPOINT_FILE, *context.directory.glob("best-*.safetensors")]
-    paths += [fold_file(context.directory, fold) for fold in range(context.recipe.folds)]
     for path in paths:
         path.unlink(missing_ok=True)
+    forget_kept(context.directory)

@@ -29,6 +29,7 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch of this training
     margins: list[NDArray[np.float32]] = field(default_factory=list)  # (samples,) for each of them
     mined: NDArray[np.float32] | None = None  # logits (samples, classes) at the mining epoch
+    validated: NDArray[np.float32] | None = None  # logits of the validation split at the best epoch
 
     def best_epoch(self, after: int) -> int | None:
         """The epoch of highest balanced accuracy on the validation split, of those after epoch `after`.
@@ -52,6 +53,7 @@ class TrainingState:
                 **vars(self),
                 "margins": [torch.from_numpy(values) for values in self.margins],
                 "mined": None if self.mined is None else torch.from_numpy(self.mined),
+                "validated": None if self.validated is None else torch.from_numpy(self.validated),
             },
         }
 
@@ -65,7 +67,8 @@ def state_from_dict(raw: dict[str, Any]) -> TrainingState:
     """The inverse of `to_dict`, without network and optimizer."""
     training = dict(raw["training"])
     training["margins"] = [values.numpy() for values in training["margins"]]
-    training["mined"] = None if training["mined"] is None else training["mined"].numpy()
+    for name in ("mined", "validated"):
+        training[name] = None if training[name] is None else training[name].numpy()
     return TrainingState(**training)
 
 

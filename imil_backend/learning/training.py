@@ -85,7 +85,8 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
     """Measure on the validation split and add the epoch to the state."""
     validation = context.split("validation")
     context.reporter.begin("evaluating", len(validation))
-    metrics = compute_metrics(softmax(ask(context, learner, "validation")), validation.labels)
+    logits = ask(context, learner, "validation")
+    metrics = compute_metrics(softmax(logits), validation.labels)
     context.reporter.set_metrics(metrics)
     state.epoch += 1
     state.margins.append(record.margins)
@@ -97,6 +98,8 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
             "images_per_second": record.images / record.seconds,
         }
     )
+    if state.best_epoch(after=context.recipe.mining_epoch) == state.epoch:
+        state.validated = logits
     if context.runtime.is_first:
         logger.info("epoch %d: loss %.4f, validation %s", state.epoch, record.loss, metrics)
 

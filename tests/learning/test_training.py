@@ -199,7 +199,7 @@ def test_out_of_fold_mining_with_balanced_sampling(make_job: JobMaker, samples: 
     job = make_job(recipe=recipe, given=uneven)
     run_training(job)
     assert len(read_json(job / MINING_FILE)) == 35
-    assert not list(job.glob("fold-*"))
+    assert not list(job.glob("kept-*"))
 
 
 def test_it_learns_and_sets_aside_what_it_cannot_read(

@@ -1,0 +1,73 @@
+"""What the end of a training asks the network: nothing twice. In this process, to count forward passes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_jobs import JobMaker
+
+from imil_backend.learning import mining, results, training
+from imil_backend.learning.job import MINING_FILE, RESULT_FILE, read_json
+from imil_backend.learning.prediction import predict_split
+
+pytestmark = pytest.mark.training
+
+TRAIN, VALIDATION, TEST = 40, 12, 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of samples of each prediction of a split."""
+    counts: list[int] = []
+
+    def predict(network, samples, *rest, **settings):
+        counts.append(len(samples))
+        return predict_split(network, samples, *rest, **settings)
+
+    monkeypatch.setattr(results, "predict_split", predict)
+    monkeypatch.setattr(mining, "predict_split", predict)
+    return counts
+
+
+def test_every_epoch_validates_once_and_the_end_asks_for_the_test_split_alone(
+    make_job: JobMaker, asked: list[int]
+):
+    training.run_job(make_job())
+    assert asked == [VALIDATION, TRAIN, VALIDATION, VALIDATION, TEST]
+
+
+@pytest.mark.parametrize(("mode", "predictions"), [("final", [TEST, TRAIN]), ("out-of-fold", [TEST, 20, 20])])
+def test_mining_again_makes_no_forward_pass(
+    make_job: JobMaker, asked: list[int], monkeypatch: pytest.MonkeyPatch, mode: str, predictions: list[int]
+):
+    """An end that was interrupted when all but the result was written goes on without the network."""
+    job: Path = make_job(recipe={"mining": mode, "epochs": 2, "folds": 2})
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(results, "save_model", lambda *_: (_ for _ in ()).throw(InterruptedError))
+        training.run_job(job)
+    assert asked[2:] == predictions
+    mined = read_json(job / MINING_FILE)
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", None)
+    asked.clear()
+    training.run_job(job)
+    assert asked == []
+    assert read_json(job / MINING_FILE) == mined
+    assert read_json(job / RESULT_FILE)["metrics"]["test"]["accuracy"] is not None
+    assert not list(job.glob("kept-*"))
+
+
+def test_a_training_that_starts_over_forgets_what_was_kept(make_job: JobMaker, asked: list[int]):
+    job: Path = make_job(recipe={"epochs": 2})
+    (job / "kept-test.npy").write_bytes(b"of another network")
+    training.run_job(job)
+    assert asked[-1] == TEST
