@@ -3,6 +3,8 @@
 A message says what happened, to which sample, task or file, and what to do about it.
 """
 
+from collections.abc import Iterable
+
 
 class ImilError(Exception):
     """The root of all of them."""
@@ -122,6 +124,22 @@ class LabelStudioAuthError(LabelStudioError):
 
 class LabelConfigError(LabelStudioError):
     """A project's labeling config does not hold what is needed."""
+
+
+class AmbiguousConfigError(LabelConfigError):
+    """A labeling config leaves open what is meant.
+
+    Attributes:
+        option: of the command, that says what is meant, without its dashes.
+        choices: what it may name.
+        several: whether it may name more than one.
+    """
+
+    def __init__(self, message: str, option: str, choices: Iterable[str], *, several: bool = False) -> None:
+        super().__init__(message)
+        self.option = option
+        self.choices = tuple(choices)
+        self.several = several
 
 
 class AnnotationError(LabelStudioError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from imil_backend.cli.asking import settle
 from imil_backend.cli.console import DatasetOption, command, open_backend, say
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def connect(
     relevant: Annotated[
         list[str] | None, typer.Option(help="A label that means relevant; may be repeated.")
     ] = None,
+    class_choices: Annotated[
+        str | None, typer.Option(help="Name of the Choices that carries the class, where there are several.")
+    ] = None,
     predictions: Annotated[
         bool,
         typer.Option(
@@ -43,23 +47,21 @@ def connect(
 ) -> None:
     """Connect a dataset with a project that you have already, and change nothing else in it.
 
-    Reads what its labeling config means and registers the webhook. `imil disconnect` takes it back.
+    Reads what its labeling config means and registers the webhook. What is ambiguous in it is asked for,
+    at a terminal. `imil disconnect` takes everything back.
     """
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.existing import connect_project
 
-    chosen = {"image": image, "irrelevant": irrelevant, "relevant": relevant}
+    chosen = {"image": image, "irrelevant": irrelevant, "relevant": relevant, "class_choices": class_choices}
     with open_backend(context) as backend:
         with backend.store.begin() as session:
             found = find_dataset(session, dataset)
-        changes = connect_project(
-            backend,
-            found,
-            project,
+        changes = settle(
+            lambda meanings: connect_project(
+                backend, found, project, meanings, predictions=predictions, write=write, rehearsal=dry_run
+            ),
             {name: value for name, value in chosen.items() if value},
-            predictions=predictions,
-            write=write,
-            rehearsal=dry_run,
         )
     _show_mapping(changes.mapping)
     if changes.difference:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from imil_backend.cli.asking import settle
 from imil_backend.cli.console import (
     JsonOption,
     command,
@@ -53,7 +54,13 @@ def import_(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name; the source's if absent.")] = None,
-    image: Annotated[str, typer.Option(help="CSV: column or template of the image's path.")] = "image",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV: column or template of the image's path ('image' if absent). Label Studio: name of the "
+            "Image tag, where there are several."
+        ),
+    ] = None,
     label: Annotated[str, typer.Option(help="CSV: column of the label.")] = "label",
     split: Annotated[str | None, typer.Option(help="Column or task field of the split.")] = None,
     group: Annotated[
@@ -65,6 +72,10 @@ def import_(
         typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
     ] = None,
     mask_means: Annotated[MaskMeans, typer.Option(help="Which region the masks mark.")] = MaskMeans.RELEVANT,
+    class_choices: Annotated[
+        str | None,
+        typer.Option(help="Label Studio: name of the Choices with the class, where there are several."),
+    ] = None,
     several: Annotated[
         SeveralAnnotators, typer.Option(help="Label Studio: which class counts where annotators differ.")
     ] = SeveralAnnotators.MAJORITY,
@@ -97,9 +108,15 @@ def import_(
     with open_backend(context) as backend:
         if source is None:
             number = label_studio or 0
-            report = _from_label_studio(backend, number, tuple(group or ()), split, several, common)
+            report = _from_label_studio(
+                backend,
+                number,
+                {"group": tuple(group or ()), "split": split, "image": image, "class_choices": class_choices},
+                several,
+                common,
+            )
         else:
-            columns = Columns(image, label, split, tuple(group or ()), mask)
+            columns = Columns(image or "image", label, split, tuple(group or ()), mask)
             with progress_bar("Looking at the images") as progress:
                 report = import_dataset(
                     backend,
@@ -118,23 +135,19 @@ def import_(
 def _from_label_studio(
     backend: Any,
     number: int,
-    group: tuple[str, ...],
-    split: str | None,
+    fields: dict[str, Any],
     several: SeveralAnnotators,
     common: dict[str, Any],
 ) -> ImportReport:
     from imil_backend.label_studio.classification import SeveralAnnotators as Rule
     from imil_backend.loop.classification_source import Fields, import_project
 
+    def work(said: dict[str, Any]) -> ImportReport:
+        rule = Rule(several.value)
+        return import_project(backend, number, fields=Fields(**said), rule=rule, progress=progress, **common)
+
     with progress_bars() as progress:
-        return import_project(
-            backend,
-            number,
-            fields=Fields(group, split),
-            rule=Rule(several.value),
-            progress=progress,
-            **common,
-        )
+        return settle(work, fields)
 
 
 def _show(report: ImportReport, keep_leaking: bool) -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import quoteattr
 
-from imil_backend.errors import LabelConfigError
+from imil_backend.errors import AmbiguousConfigError, LabelConfigError
 from imil_backend.images.masks import LabelMapping
 
 IRRELEVANT = ("Irrelevant",)
@@ -42,6 +42,7 @@ class ProjectMapping:
         review: NOTHING_TO_BLACK_OUT, LABEL_WRONG or UNREADABLE, by the choice as it stands in a result.
         class_choices_name: name of the Choices that carries the class, or None.
         classes: its choices as they stand in a result, in the config's order.
+        class_candidates: names of all Choices that could carry the class.
     """
 
     image_name: str
@@ -53,6 +54,7 @@ class ProjectMapping:
     review: Mapping[str, str] = field(default_factory=dict)
     class_choices_name: str | None = None
     classes: tuple[str, ...] = ()
+    class_candidates: tuple[str, ...] = ()
 
     @property
     def paints(self) -> bool:
@@ -67,6 +69,7 @@ def read_label_config(
     relevant: Collection[str] = RELEVANT,
     classes: Collection[str] | None = None,
     image: str | None = None,
+    class_choices: str | None = None,
     complete: bool = True,
 ) -> ProjectMapping:
     """Read a labeling config.
@@ -77,13 +80,14 @@ def read_label_config(
             case are the same.
         relevant: the same for what matters.
         classes: the dataset's classes; a Choices must hold all of them to count as the class. Without, any
-            Choices that is not for the review counts.
+            Choices that is not for the review or for single regions counts.
         image: name of the Image to use where there are several.
+        class_choices: name of the Choices that carries the class where there are several; else the first.
         complete: refuse a config with neither labels to paint nor classes.
 
     Raises:
-        LabelConfigError: no valid XML, not exactly one image and none was named, or neither labels to paint
-            nor classes.
+        LabelConfigError: no valid XML, no image, or neither labels to paint nor classes.
+        AmbiguousConfigError: several images, and none of them was named.
     """
     root = _parse(xml)
     image_name, image_key = _image(root, image)
@@ -91,7 +95,8 @@ def read_label_config(
     brush_name, brush_label = _brush(root, labels)
     choices = [tag for tag in root.iter("Choices") if image_name in _targets(tag)]
     review_tag = next((tag for tag in choices if _review(tag)), None)
-    class_tag = next((tag for tag in choices if tag is not review_tag and _holds(tag, classes)), None)
+    class_tags = {_name(tag): tag for tag in choices if tag is not review_tag and _holds(tag, classes)}
+    class_tag = class_tags.get(class_choices or next(iter(class_tags), ""))
     if complete and not labels.from_names and class_tag is None:
         raise LabelConfigError(
             "The labeling config has no labels to paint with and no classes to choose from: add "
@@ -108,6 +113,7 @@ def read_label_config(
         review={} if review_tag is None else _review(review_tag),
         class_choices_name=None if class_tag is None else _name(class_tag),
         classes=() if class_tag is None else tuple(_results(class_tag)),
+        class_candidates=tuple(class_tags),
     )
 
 
@@ -142,12 +148,15 @@ def _parse(xml: str) -> Element:
 def _image(root: Element, wanted: str | None) -> tuple[str, str]:
     images = [tag for tag in root.iter("Image") if wanted is None or tag.get("name") == wanted]
     if len(images) != 1:
-        names = ", ".join(tag.get("name", "?") for tag in root.iter("Image"))
-        raise LabelConfigError(
-            f"The labeling config must show exactly one <Image>; it has {len(images)}"
-            + (f" of the name {wanted!r}" if wanted else "")
-            + (f" (`imil connect --image` chooses one of {names})." if names else ".")
+        names = [tag.get("name", "?") for tag in root.iter("Image")]
+        message = f"The labeling config must show exactly one <Image>; it has {len(images)}" + (
+            f" of the name {wanted!r}" if wanted else ""
         )
+        if names:
+            raise AmbiguousConfigError(
+                f"{message}. --image chooses one of {', '.join(names)}.", "image", names
+            )
+        raise LabelConfigError(f"{message}.")
     value = images[0].get("value", "")
     if not value.startswith("$") or len(value) < 2:
         raise LabelConfigError(
@@ -211,8 +220,10 @@ def _review(choices: Element) -> dict[str, str]:
 
 
 def _holds(choices: Element, classes: Collection[str] | None) -> bool:
-    results = set(_results(choices))
-    return bool(results) if classes is None else results >= set(classes)
+    if choices.get("perRegion", "").lower() == "true":
+        return False
+    results = _folded(tuple(_results(choices)))
+    return bool(results) if classes is None else results >= _folded(classes)
 
 
 def _results(choices: Element) -> Iterator[str]:

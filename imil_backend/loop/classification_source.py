@@ -8,7 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imil_backend.errors import AnnotationError, DatasetError, ImageError, LabelConfigError
+from imil_backend.errors import (
+    AmbiguousConfigError,
+    AnnotationError,
+    DatasetError,
+    ImageError,
+    LabelConfigError,
+)
 from imil_backend.label_studio.classification import SeveralAnnotators, class_of
 from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
 from imil_backend.loop.backend import Backend
@@ -22,10 +28,19 @@ UNFETCHED = Path()
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a task's data say what."""
+    """Which fields of a task's data, and which tags of the labeling config, say what.
+
+    Attributes:
+        group: fields that make the group together.
+        split: the field of the split.
+        image: the Image, where there are several.
+        class_choices: the Choices that carries the class, where there are several.
+    """
 
     group: tuple[str, ...] = ()
     split: str | None = None
+    image: str | None = None
+    class_choices: str | None = None
 
 
 def import_project(
@@ -48,7 +63,7 @@ def import_project(
         backend: the store, the files and Label Studio.
         number: the project's id.
         name: the dataset's; the project's title if absent.
-        fields: of a task's data.
+        fields: of a task's data, and tags of the labeling config.
         rule: for several annotators of a task.
         limit: take only so many images, drawn by the seed.
         seed: of the limit's draw and of the splits.
@@ -57,11 +72,12 @@ def import_project(
 
     Raises:
         LabelConfigError: the project has no Choices for its image.
+        AmbiguousConfigError: it has several images or Choices, and `fields` names none.
         DatasetError: nothing in it can be used, or it does not fit the dataset.
         LabelStudioError: Label Studio cannot be reached or refuses; give the command again.
     """
     project = backend.label_studio.project(number)
-    mapping = _mapping(project)
+    mapping = _mapping(project, fields or Fields())
     found = Source([], project=(backend.settings.label_studio_url, number))
     for task in backend.label_studio.whole_tasks(number, _of("Listing the tasks", progress)):
         _list(backend, task, mapping, fields or Fields(), rule, found)
@@ -82,8 +98,25 @@ def _of(what: str, progress: Progress | None) -> Callable[[int, int], None] | No
     return partial(progress, what) if progress else None
 
 
-def _mapping(project: Mapping[str, Any]) -> ProjectMapping:
-    mapping = read_label_config(project["label_config"])
+def _mapping(project: Mapping[str, Any], fields: Fields) -> ProjectMapping:
+    mapping = read_label_config(
+        project["label_config"], image=fields.image, class_choices=fields.class_choices, complete=False
+    )
+    several = mapping.class_candidates
+    if mapping.class_choices_name is None and several:
+        raise AmbiguousConfigError(
+            f"Project {project['id']} has no Choices {fields.class_choices!r} for its image, but "
+            f"{', '.join(several)}.",
+            "class_choices",
+            several,
+        )
+    if len(several) > 1 and fields.class_choices is None:
+        raise AmbiguousConfigError(
+            f"Project {project['id']} has several Choices for its image. --class-choices names the one that "
+            f"carries the class: {', '.join(several)}.",
+            "class_choices",
+            several,
+        )
     if mapping.class_choices_name is None:
         raise LabelConfigError(
             f"Project {project['id']} has no <Choices> for its image, so it says nothing of classes."

@@ -10,7 +10,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import SECRET_HEADER
-from imil_backend.errors import LabelConfigError, LabelStudioAuthError, NotFoundError, RoundError
+from imil_backend.errors import (
+    AmbiguousConfigError,
+    LabelConfigError,
+    LabelStudioAuthError,
+    NotFoundError,
+    RoundError,
+)
 from imil_backend.label_studio.calls import Call, Calls
 from imil_backend.label_studio.config_change import completed_config, difference
 from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
@@ -67,7 +73,8 @@ def connect_project(
         backend: the store and Label Studio.
         dataset: whose tasks are to be answered there.
         number: the project's id.
-        meanings: `image`, `irrelevant` and `relevant` of `read_label_config`; kept with the project.
+        meanings: `image`, `irrelevant`, `relevant` and `class_choices` of `read_label_config`; kept with the
+            project.
         predictions: register the ML backend too. Label Studio then pre-fills tasks, writes predictions and
             sets the project's model_version.
         write: add to the labeling config what it lacks.
@@ -75,6 +82,7 @@ def connect_project(
 
     Raises:
         LabelConfigError: the config cannot be used as it is; the message has the smallest change.
+        AmbiguousConfigError: `meanings` must say more.
         RoundError: the project or the dataset is taken.
         LabelStudioError: Label Studio cannot be reached or refuses.
     """
@@ -83,6 +91,8 @@ def connect_project(
         kept = _check_free(backend, session, dataset, number)
     if kept is not None:
         meanings = {**(kept.meanings or {}), **meanings}
+    if predictions or "class_choices" in meanings:
+        meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
 
     def change(*, rehearsal: bool) -> Changes:
         calls = Calls(backend.label_studio, rehearsal=rehearsal)
@@ -105,6 +115,23 @@ def connect_project(
         project.connected = planned.record | (project.connected or {})
         project.disconnected_at = None
     return change(rehearsal=False)
+
+
+def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[str, Any]:
+    """The meanings, with the Choices that predictions are to fill in where there is one."""
+    mapping = read_label_config(xml, **meanings, classes=classes, complete=False)
+    named, there_are = meanings.get("class_choices"), mapping.class_candidates
+    if named in there_are or (named is None and not there_are):
+        return meanings
+    if named is None and len(there_are) == 1:
+        return {**meanings, "class_choices": there_are[0]}
+    found = f"No Choices {named!r} holds" if named else "Several Choices hold"
+    raise AmbiguousConfigError(
+        f"{found} the classes {', '.join(classes)}. --class-choices names the one that predictions fill in: "
+        f"{', '.join(there_are) or 'there is none'}.",
+        "class_choices",
+        there_are,
+    )
 
 
 def _storages_to_add(backend: Backend, dataset: Dataset, number: int) -> list[str]:
@@ -155,10 +182,14 @@ def _change(
         changes.mapping = read_label_config(wanted, **meanings)
         changes.record["label_config"] = {"before": xml, "after": wanted}
     elif not mapping.paints:
-        raise LabelConfigError(
-            f"The labeling config of project {number} has no label that means irrelevant or relevant. Name "
-            "its labels with --irrelevant or --relevant, or let --write make this change:\n"
-            + changes.difference
+        labels = sorted(mapping.labels.other)
+        naming = f"Name {', '.join(labels)} with --irrelevant or --relevant, or let" if labels else "Let"
+        raise AmbiguousConfigError(
+            f"The labeling config of project {number} has no label that means irrelevant or relevant. "
+            f"{naming} --write make this change:\n{changes.difference}",
+            "irrelevant",
+            labels,
+            several=True,
         )
     _register(backend, calls, there, changes, predictions=predictions)
     return changes

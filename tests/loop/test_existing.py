@@ -12,7 +12,7 @@ from support.http_server import Answer, LocalServer, Request, serve
 from support.label_studio import RunningLabelStudio
 from support.snapshot import differing, snapshot
 
-from imil_backend.errors import LabelConfigError, RoundError
+from imil_backend.errors import AmbiguousConfigError, LabelConfigError, RoundError
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.connection import connect
@@ -172,8 +172,35 @@ def test_labels_that_are_not_there_are_refused(
     label_studio.project = lambda number: {"id": number, "label_config": PAINTED}  # type: ignore[method-assign]
     with pytest.raises(LabelConfigError, match=r"no label Draht .* Its labels: Lunge, Tubus"):
         connect_project(backend, dataset, 7, {"image": "film", "irrelevant": ["Draht"]})
-    with pytest.raises(LabelConfigError, match="--image` chooses one of film, earlier"):
+    with pytest.raises(LabelConfigError, match="--image chooses one of film, earlier"):
         connect_project(backend, dataset, 7, {})
+
+
+def test_which_choices_carries_the_class_is_found_asked_for_and_kept(
+    backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
+) -> None:
+    def project_with(**choices: str) -> None:
+        """With Choices of these names, each with these choices."""
+        tags = [
+            f'<Choices name="{name}" toName="film">'
+            + "".join(f'<Choice value="{value}"/>' for value in values.split())
+            + "</Choices>"
+            for name, values in choices.items()
+        ]
+        config = "".join([*PAINTED.rpartition("</View>")[:1], *tags, "</View>"])
+        label_studio.project = lambda number: {"id": number, "label_config": config}  # type: ignore[method-assign]
+
+    several = {"quality": "good bad", "first": "Lesion normal other"}
+    project_with(**several)
+    connect_project(backend, dataset, 7, MEANINGS, predictions=True, rehearsal=True)
+    project_with(**several, second="lesion normal")
+    with pytest.raises(AmbiguousConfigError, match=r"--class-choices .*: first, second") as refused:
+        connect_project(backend, dataset, 7, MEANINGS, predictions=True)
+    assert refused.value.choices == ("first", "second")
+    with pytest.raises(AmbiguousConfigError, match="No Choices 'quality' holds the classes"):
+        connect_project(backend, dataset, 7, {**MEANINGS, "class_choices": "quality"})
+    connect_project(backend, dataset, 7, {**MEANINGS, "class_choices": "second"})
+    assert mapping_of(backend, kept_project(backend, dataset)).class_choices_name == "second"
 
 
 def test_a_project_with_answers_is_kept_and_not_taken_up_again_by_a_push(
