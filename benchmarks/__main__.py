@@ -1,6 +1,7 @@
 """Run benchmarks, or list them.
 
-    python -m benchmarks [--list] [NAME ...] [--device cuda] [--quick] [--runs N] [--xrays ZIP] [--json FILE]
+    python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
+        [--json FILE]
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow, safetensors and
 torchmetrics alone. `benchmarks.masks`, `benchmarks.accuracy` and `benchmarks.webhook` have commands of their
@@ -14,7 +15,7 @@ import importlib
 
 from benchmarks import report
 
-BARE = ("training", "mining")
+BARE = ("training", "mining", "cache", "scaling", "round")
 NAMES = (*BARE, "latency")
 
 

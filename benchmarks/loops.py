@@ -27,6 +27,8 @@ from imil_backend.learning.prediction import predict_split
 from imil_backend.learning.runtime import Runtime, start_runtime
 from imil_backend.learning.statistics import freeze_statistics
 
+Step = Callable[[torch.Tensor, torch.Tensor], None]
+
 FLOP_PER_IMAGE = 24.5e9  # of a training step of ResNet-50 at 224 px, forward and backward
 BATCH, MICRO_BATCH = {"cpu": 32, "cuda": 256}, {"cpu": 16, "cuda": 256}  # images
 STATISTICS_BATCHES = 16  # micro-batches after each epoch; see imil_backend.learning.statistics
@@ -34,8 +36,13 @@ STATISTICS_BATCHES = 16  # micro-batches after each epoch; see imil_backend.lear
 
 def plain_training(directory: str, size: int, device: str, workers: int) -> Figures:
     """What a user would write, in the style of torchvision's references: one epoch, after a first batch."""
+    loader = loader_of(directory, size, device, workers, shuffle=True)
+    return _time_loader(loader, plain_step(device), device)
+
+
+def plain_step(device: str) -> Step:
+    """The plain loop's step, of a network and an optimizer of its own."""
     torch.backends.cudnn.benchmark = True
-    loader = _loader(directory, size, device, workers, shuffle=True)
     network = build_network(2, "v1.5").to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), 1e-3, 0.9, weight_decay=1e-4)
 
@@ -47,7 +54,7 @@ def plain_training(directory: str, size: int, device: str, workers: int) -> Figu
         optimizer.step()
         loss.item()  # for the log
 
-    return _time_loader(loader, step, device)
+    return step
 
 
 def plain_prediction(directory: str, size: int, device: str) -> Figures:
@@ -58,7 +65,7 @@ def plain_prediction(directory: str, size: int, device: str) -> Figures:
         network(images.to(device)).argmax(1).cpu()
 
     with torch.no_grad():
-        return _time_loader(_loader(directory, size, device, 0, shuffle=False), step, device)
+        return _time_loader(loader_of(directory, size, device, 0, shuffle=False), step, device)
 
 
 def our_training(directory: str, cache: str, size: int, device: str) -> Figures:
@@ -142,7 +149,6 @@ def our_prediction(directory: str, cache: str, size: int, device: str) -> Figure
     return {"rate": len(samples) / (time.perf_counter() - began)}
 
 
-@torch.inference_mode()
 def bare_forward(size: int, device: str, seconds: float) -> Figures:
     """The forward pass alone on one resident batch, of the network that answers."""
     runtime = start_runtime(device, "auto", deterministic=False)
@@ -150,7 +156,8 @@ def bare_forward(size: int, device: str, seconds: float) -> Figures:
     count = BATCH[device]
     images = torch.randn(count, 3, size, size, device=device, dtype=dtype_of(network))
     images = images.contiguous(memory_format=torch.channels_last)
-    return {"rate": count / _seconds_of(lambda: network(images), device, seconds)}
+    with torch.inference_mode():
+        return {"rate": count / _seconds_of(lambda: network(images), device, seconds)}
 
 
 def recipe_of(size: int, device: str) -> Recipe:
@@ -185,12 +192,12 @@ def _time_epoch(
         nonlocal done, steps_ended
         done += images
         if done == len(samples):
-            _wait(device)
+            wait(device)
             steps_ended = time.perf_counter()
 
     began = time.perf_counter()
     train_epoch(learner, samples, recipe, runtime, epoch, advance)
-    _wait(device)
+    wait(device)
     return steps_ended - began, time.perf_counter() - steps_ended
 
 
@@ -199,7 +206,8 @@ def _warm_up(device: str) -> int:
     return BATCH[device] if device == "cuda" else 4
 
 
-def _loader(directory: str, size: int, device: str, workers: int, *, shuffle: bool) -> DataLoader:
+def loader_of(directory: str, size: int, device: str, workers: int, *, shuffle: bool) -> DataLoader:
+    """Batches of files as a user would load them."""
     steps = [transforms.Resize((size, size)), transforms.ToTensor()]
     steps.append(transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD))
     pictures = ImageFolder(directory, transforms.Compose(steps))
@@ -207,34 +215,33 @@ def _loader(directory: str, size: int, device: str, workers: int, *, shuffle: bo
     return DataLoader(pictures, BATCH[device], shuffle=shuffle, num_workers=workers, pin_memory=pin)
 
 
-def _time_loader(
-    loader: DataLoader, step: Callable[[torch.Tensor, torch.Tensor], None], device: str
-) -> Figures:
+def _time_loader(loader: DataLoader, step: Step, device: str) -> Figures:
     size = loader.dataset[0][0].shape
     count = _warm_up(device)
     step(torch.zeros(count, *size), torch.zeros(count, dtype=torch.long))
-    _wait(device)
+    wait(device)
     began = time.perf_counter()
     for images, labels in loader:
         step(images, labels)
-    _wait(device)
+    wait(device)
     return {"rate": len(loader.dataset) / (time.perf_counter() - began)}
 
 
 def _seconds_of(call: Callable[[], object], device: str, seconds: float) -> float:
     """Mean seconds of a call, repeated for so long, after a first one."""
     call()
-    _wait(device)
+    wait(device)
     calls, began = 0, time.perf_counter()
     while calls == 0 or time.perf_counter() - began < seconds:
         call()
         if device == "cpu" or calls % 10 == 9:
-            _wait(device)
+            wait(device)
         calls += 1
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - began) / calls
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()

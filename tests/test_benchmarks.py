@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,12 +85,41 @@ def test_they_need_what_a_bare_gpu_machine_has_and_no_more(bare: Path) -> None:
     run("-c", f"import {modules}", path=bare)
 
 
+Measured = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def measured(tmp_path: Path, bare: Path) -> Measured:
+    """Runs a benchmark as on a bare GPU machine, but for the GPU; its rows."""
+
+    def measure(name: str) -> list[dict[str, Any]]:
+        figures = tmp_path / "figures.json"
+        shown = run("-m", "benchmarks", name, "--quick", "--json", str(figures), path=bare)
+        (report,) = json.loads(figures.read_text())["benchmarks"]
+        assert report["machine"]["torch"] in shown
+        assert all("phantoms (drawn)" in row["images"] for row in report["rows"])
+        return list(report["rows"])
+
+    return measure
+
+
 @pytest.mark.training
-def test_mining_is_measured_against_the_forward_pass_and_the_plain_loop(tmp_path: Path, bare: Path) -> None:
-    figures = tmp_path / "figures.json"
-    shown = run("-m", "benchmarks", "mining", "--quick", "--json", str(figures), path=bare)
-    (report,) = json.loads(figures.read_text())["benchmarks"]
-    (row,) = report["rows"]
-    assert "phantoms (drawn)" in row["images"]
-    assert row["ours / forward"]["runs"] == 1
-    assert report["machine"]["torch"] in shown
+def test_mining_is_measured_against_the_forward_pass_and_the_plain_loop(measured: Measured) -> None:
+    (row,) = measured("mining")
+    assert row["ours / forward"]["runs"] == row["ours / plain"]["runs"] == 1
+
+
+@pytest.mark.training
+def test_the_first_epoch_and_memory_are_measured_beside_the_plain_loop(measured: Measured) -> None:
+    (row,) = measured("cache")
+    assert row["ours, first"]["median"] > row["ours, decoding"]["median"]
+    assert row["ours, peak RSS, MB"]["median"] > 100
+
+
+@pytest.mark.training
+def test_a_round_is_measured_by_part_for_each_choice_of_what_is_trained(measured: Measured) -> None:
+    rows = {row["trained"]: row for row in measured("round")}
+    assert list(rows) == ["all", "layer4", "classifier"]
+    assert rows["all"]["features"]["median"] == 0 < rows["layer4"]["features"]["median"]
+    for part in ("start", "decoding", "training", "validation", "mining", "comparison"):
+        assert rows["all"][part]["median"] > 0

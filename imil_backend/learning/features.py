@@ -38,7 +38,7 @@ def with_features(context: Context, learner: Learner) -> Context:
     """
     trunk = Trunk(learner.whole, context.recipe.trainable).eval()
     store = _store(context, trunk)
-    context.reporter.begin("caching", sum(len(samples) for samples in context.dataset.splits.values()))
+    context.reporter.begin("features", sum(len(samples) for samples in context.dataset.splits.values()))
     made = {
         name: _fill(store, trunk, samples, context, learner)
         for name, samples in context.dataset.splits.items()

@@ -99,7 +99,7 @@ class TrainingJob:
 class Progress:
     """Where a training is; written about once a second."""
 
-    phase: Literal["starting", "caching", "training", "mining", "evaluating", "done"]
+    phase: Literal["starting", "caching", "features", "training", "mining", "evaluating", "done"]
     epoch: int = 0  # 1-based; 0 before training
     epochs: int = 0
     done: int = 0  # images of this phase or epoch

@@ -1,0 +1,182 @@
+"""6: a round's fine-tuning by part: the whole network, its last stage, its classifier.
+
+    python -m benchmarks.round [--quick] [--runs N] ... (see --help)
+
+From 'enough annotations' to 'candidate evaluated', as a round runs it: a child process goes on from a
+baseline's intermediate state for ten epochs, 4 % of its training images newly blacked out (drawn masks), and
+the candidate is compared with the baseline on the validation split. Features are computed anew in each run.
+Without Label Studio and the queue: what they add is the time to read the answers again.
+
+Parts are the phases that the training reports: 'decoding' also loads the network, 'validation' also writes
+the checkpoint, 'training' also measures the statistics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.arms import Arm, Figures, in_turns
+from benchmarks.loops import recipe_of
+from benchmarks.pictures import job_of, samples_of, write_pictures
+from benchmarks.report import Options, Report, main, ratios, spread
+from imil_backend.images.masks import mask_to_png
+from imil_backend.learning.comparison import compare
+from imil_backend.learning.job import (
+    INTERMEDIATE_FILE,
+    PREDICTIONS_FILE,
+    Progress,
+    Recipe,
+    TrainingSample,
+    read_json,
+    write_job,
+)
+from imil_backend.learning.launch import run_training
+
+EPOCHS = 10
+SOURCE = (1024, 1024)  # width and height of the files
+BLACKED_OUT = 0.04  # of the training images
+PARTS = {  # by phase
+    "starting": "start",
+    "caching": "decoding",
+    "features": "features",
+    "training": "training",
+    "evaluating": "validation",
+    "mining": "mining",
+    "done": "end",
+}
+ARMS = ("all", "layer4", "classifier")
+
+
+def measure(options: Options) -> Report:
+    """Measure at one size."""
+    epochs = 2 if options.quick else EPOCHS
+    report = Report("round", f"seconds of a round of {epochs} epochs, by part; ratios run by run")
+    for size in options.px(224 if options.device == "cuda" else 96):
+        report.rows += _measure(options, size, epochs)
+    return report
+
+
+def _measure(options: Options, size: int, epochs: int) -> list[dict[str, object]]:
+    train, held_out = (32, 8) if options.quick else (4096, 512) if options.device == "cuda" else (160, 40)
+    with tempfile.TemporaryDirectory() as scratch:
+        kind = write_pictures(Path(scratch) / "pictures", options.xrays, train + 2 * held_out, SOURCE)
+        _train_baseline(Path(scratch), size, options.device, held_out)
+        given = {
+            "scratch": scratch,
+            "size": size,
+            "device": options.device,
+            "held_out": held_out,
+            "epochs": epochs,
+        }
+        arms = [
+            Arm(trainable, "benchmarks.round:fine_tune", {**given, "trainable": trainable}, as_child=False)
+            for trainable in ARMS
+        ]
+        measured = in_turns(arms, options.runs)
+    parts = [*dict.fromkeys(PARTS.values()), "comparison", "whole"]
+    return [
+        {
+            "px": size,
+            "images": f"{train} {kind}",
+            "trained": trainable,
+            **{part: spread([each.get(part, 0.0) for each in measured[trainable]]) for part in parts},
+            "all / this": ratios(measured, "all", trainable, "whole"),
+            "training, all / this": ratios(measured, "all", trainable, "training and features"),
+        }
+        for trainable in ARMS
+    ]
+
+
+def _train_baseline(scratch: Path, size: int, device: str, held_out: int) -> None:
+    """Two epochs: the rounds go on from the state after the first, and are compared with the end."""
+    job = job_of(scratch / "cache", replace(recipe_of(size, device), epochs=2), device, "baseline")
+    write_job(scratch / "baseline", job, samples_of(scratch / "pictures", held_out))
+    run_training(scratch / "baseline")
+
+
+def fine_tune(scratch: str, size: int, device: str, held_out: int, epochs: int, trainable: str) -> Figures:
+    """Seconds of a round's parts, and of all of it."""
+    root = Path(scratch)
+    _forget_features_and_blackouts(root)
+    recipe: Recipe = replace(
+        recipe_of(size, device),
+        epochs=epochs + 1,
+        trainable=trainable,  # type: ignore[arg-type]
+        augmentation="light" if trainable == "all" else "none",
+    )
+    job = replace(
+        job_of(root / "cache-of-this-run", recipe, device, trainable),
+        resume_from=str(root / "baseline" / INTERMEDIATE_FILE),
+    )
+    samples = _black_out(samples_of(root / "pictures", held_out), root / "masks")
+    with tempfile.TemporaryDirectory(dir=root) as directory:
+        clock = _Clock()
+        write_job(Path(directory), job, samples)
+        run_training(Path(directory), on_progress=clock.see)
+        clock.enter("comparison")
+        predictions = [
+            read_json(Path(place) / PREDICTIONS_FILE)["validation"]
+            for place in (root / "baseline", directory)
+        ]
+        compare(*predictions)
+        clock.enter("")
+    parts = clock.parts
+    return {
+        **parts,
+        "training and features": parts["training"] + parts.get("features", 0.0),
+        "whole": sum(parts.values()),
+    }
+
+
+class _Clock:
+    """Adds up the seconds of the phases that a training reports."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = defaultdict(float)
+        self._part, self._since = PARTS["starting"], time.time()
+
+    def see(self, progress: Progress) -> None:
+        """A new phase began when it was first written down."""
+        if PARTS[progress.phase] != self._part:
+            self.enter(PARTS[progress.phase], progress.updated_at)
+
+    def enter(self, part: str, now: float | None = None) -> None:
+        """Another part begins."""
+        now = now or time.time()
+        self.parts[self._part] += now - self._since
+        self._part, self._since = part, now
+
+
+def _forget_features_and_blackouts(root: Path) -> None:
+    """A cache as the baseline left it: whole but for what is newly blacked out."""
+    shutil.rmtree(root / "cache-of-this-run", ignore_errors=True)
+    shutil.copytree(root / "cache", root / "cache-of-this-run")
+
+
+def _black_out(samples: list[TrainingSample], masks: Path) -> list[TrainingSample]:
+    """Some training samples with a mask: a drawn rectangle in a corner."""
+    masks.mkdir(exist_ok=True)
+    marker = np.zeros(SOURCE[::-1], bool)
+    marker[:200, :200] = True
+    png = mask_to_png(marker)
+    path = masks / "marker.png"
+    path.write_bytes(png)
+    train = [index for index, sample in enumerate(samples) if sample.split == "train"]
+    chosen = set(train[: max(1, round(BLACKED_OUT * len(train)))])
+    digest = hashlib.sha256(png).hexdigest()
+    return [
+        replace(sample, mask=str(path), mask_sha256=digest) if index in chosen else sample
+        for index, sample in enumerate(samples)
+    ]
+
+
+if __name__ == "__main__":
+    main(__doc__, measure)
