@@ -7,6 +7,7 @@ is not its own mirror image (the heart is on the left), and many other medical i
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -44,9 +45,15 @@ def prepare(
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
     if parameters is not None:
         pixels = augment(pixels, parameters)
-    mean = pixels.new_tensor(config.mean).view(1, 3, 1, 1) * 255
-    std = pixels.new_tensor(config.std).view(1, 3, 1, 1) * 255
+    mean, std = _on_device(config.mean, images.device), _on_device(config.std, images.device)
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@cache
+@torch.inference_mode(False)  # or training could not use what a prediction put there first
+def _on_device(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """One value a channel, of 255, copied once: a copy out of the step would wait for the device."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1) * 255
 
 
 def augment(pixels: Tensor, parameters: Tensor) -> Tensor:

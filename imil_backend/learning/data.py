@@ -18,8 +18,9 @@ from imil_backend.learning.job import Split, TrainingJob, TrainingSample
 class SampleSet:
     """Samples whose pixels or features are cached; all sequences run in the same order."""
 
-    # (rows, height, width, channels), a memory map: uint8 pixels, or features as the bits of bfloat16
-    cached: NDArray[np.uint8] | NDArray[np.uint16]
+    # (rows, height, width, channels): uint8 pixels, or features as the bits of bfloat16, in a memory map;
+    # or either on the device already
+    cached: NDArray[np.uint8] | NDArray[np.uint16] | torch.Tensor
     rows: NDArray[np.int64]  # of the samples
     labels: NDArray[np.int64]
     keys: tuple[str, ...]
@@ -28,17 +29,21 @@ class SampleSet:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def bytes(self) -> int:
+        """What the samples take in memory."""
+        return len(self) * int(np.prod(self.cached.shape[1:])) * self.cached.itemsize
+
     def images(self, indices: NDArray[np.int64] | slice, device: torch.device) -> torch.Tensor:
-        """(n, height, width, channels) on the device; on a GPU the copy runs beside the computing.
+        """(n, height, width, channels) on the device; to a GPU the copy runs beside the computing.
 
         uint8 pixels, or bfloat16 features.
         """
-        batch = torch.from_numpy(self.cached[self.rows[indices]])
-        if batch.dtype == torch.uint16:
-            batch = batch.view(torch.bfloat16)
-        if device.type == "cuda":
-            batch = batch.pin_memory()
-        return batch.to(device, non_blocking=True)
+        rows = self.rows[indices]
+        if isinstance(self.cached, torch.Tensor):
+            return self.cached[_copied(torch.from_numpy(rows), device)]
+        batch = torch.from_numpy(self.cached[rows])
+        return _copied(batch.view(torch.bfloat16) if batch.dtype == torch.uint16 else batch, device)
 
     def select(self, indices: NDArray[np.int64]) -> SampleSet:
         """Some of the samples, in the order of `indices`."""
@@ -113,6 +118,13 @@ def load_dataset(
             tuple(sample.group for sample, _ in chosen),
         )
     return Dataset(splits, set_aside)
+
+
+def _copied(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, without waiting for it: CUDA copies from pinned memory by itself."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _cache(job: TrainingJob) -> PixelCache:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from imil_backend.learning.augmentation import prepare
 from imil_backend.learning.batches import EpochPlan, check_processes, class_weights, plan_epoch
 from imil_backend.learning.checks import SMALLEST_IMAGE_SIZE
 from imil_backend.learning.data import SampleSet
+from imil_backend.learning.feeding import feed
 from imil_backend.learning.job import Recipe
 from imil_backend.learning.learner import Learner
 from imil_backend.learning.network import ModelConfig
@@ -81,13 +82,15 @@ def train_epoch(
     plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches)
     check_processes(plan, runtime.processes)
     visits = _Visits(plan, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
+    own = [batch[runtime.rank :: runtime.processes] for batch in plan.batches]
+    images = feed(samples, [plan.order[positions] for batch in own for positions in batch], runtime.device)
     learner.network.train()
     freeze_statistics(learner.network)
     for step, batch in enumerate(plan.batches):
         progress = epoch - 1 + (step + 1) / len(plan.batches)
         for group in learner.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, progress)
-        _accumulate(learner, batch[runtime.rank :: runtime.processes], visits, _size(batch))
+        _accumulate(learner, own[step], images, visits, _size(batch))
         learner.optimizer.step()
         learner.optimizer.zero_grad(set_to_none=True)
         advance(_size(batch))
@@ -95,12 +98,14 @@ def train_epoch(
     return visits.record(time.monotonic() - began)
 
 
-def _accumulate(learner: Learner, own: Sequence[slice], visits: _Visits, batch_size: int) -> None:
+def _accumulate(
+    learner: Learner, own: Sequence[slice], images: Iterator[Tensor], visits: _Visits, batch_size: int
+) -> None:
     """Add up a batch's gradients over this process's micro-batches; with the last one over processes."""
     for positions in own:
         waits = isinstance(learner.replica, DistributedDataParallel) and positions is not own[-1]
         with learner.replica.no_sync() if waits else nullcontext():  # type: ignore[operator]
-            loss = visits.loss(learner.replica, positions)
+            loss = visits.loss(learner.replica, positions, next(images))
             # Wrapped networks take the mean over processes, where the sum is meant.
             torch.autograd.backward(loss * (visits.runtime.processes / batch_size))
 
@@ -136,9 +141,8 @@ class _Visits:
         self._losses = torch.zeros(len(plan.order), device=device)
         self._margins = torch.zeros(len(plan.order), device=device)
 
-    def loss(self, network: nn.Module, positions: slice) -> Tensor:
-        """The summed loss of the samples at these positions; their losses and margins are put down."""
-        images = self._samples.images(self._plan.order[positions], self.runtime.device)
+    def loss(self, network: nn.Module, positions: slice, images: Tensor) -> Tensor:
+        """The summed loss of the images at these positions; their losses and margins are put down."""
         parameters = None if self._parameters is None else self._parameters[positions]
         labels = self._labels[positions]
         inputs = prepare(images, self._config, parameters, self._size)

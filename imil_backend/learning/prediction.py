@@ -15,6 +15,7 @@ from imil_backend.learning.augmentation import prepare
 from imil_backend.learning.data import SampleSet
 from imil_backend.learning.epoch import Advance
 from imil_backend.learning.evaluation import softmax
+from imil_backend.learning.feeding import feed
 from imil_backend.learning.folding import dtype_of, for_answers
 from imil_backend.learning.job import MODEL_FILE
 from imil_backend.learning.joining import JoinedCalls
@@ -36,11 +37,11 @@ def predict_split(
     """Logits (samples, classes) without augmentation, in every process; each computes some batches."""
     network = for_answers(network, runtime)
     logits = torch.zeros(len(samples), len(config.classes), device=runtime.device)
-    starts = range(0, len(samples), batch_size)
+    starts = range(0, len(samples), batch_size)[runtime.rank :: runtime.processes]
+    pieces = [slice(start, start + batch_size) for start in starts]
     with torch.inference_mode():
-        for start in starts[runtime.rank :: runtime.processes]:
-            images = samples.images(slice(start, start + batch_size), runtime.device)
-            logits[start : start + batch_size] = _logits(network, images, config)
+        for piece, images in zip(pieces, feed(samples, pieces, runtime.device), strict=True):
+            logits[piece] = _logits(network, images, config)
             advance(len(images) * runtime.processes)
         return runtime.sum(logits).cpu().numpy()
 

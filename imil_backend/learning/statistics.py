@@ -13,6 +13,7 @@ from torch import nn
 from imil_backend.learning.augmentation import prepare
 from imil_backend.learning.batches import draw_micro_batches
 from imil_backend.learning.data import SampleSet
+from imil_backend.learning.feeding import feed
 from imil_backend.learning.job import Recipe
 from imil_backend.learning.learner import Learner
 from imil_backend.learning.runtime import Runtime
@@ -41,10 +42,10 @@ def measure_statistics(
         return
     learner.network.train()
     with torch.no_grad(), runtime.autocast():
-        for number, indices in enumerate(own, start=1):
+        for number, images in enumerate(feed(samples, own, runtime.device), start=1):
             for norm in norms:
                 norm.momentum = 1 / number  # of a mean that so many have gone into
-            learner.network(prepare(samples.images(indices, runtime.device), learner.config))
+            learner.network(prepare(images, learner.config))
     _merge(norms, len(own) / len(drawn), runtime)
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from imil_backend.learning.data import fill_cache, load_dataset
 from imil_backend.learning.epoch import EpochRecord, train_epoch
 from imil_backend.learning.evaluation import compute_metrics, softmax
 from imil_backend.learning.features import with_features
+from imil_backend.learning.feeding import keep_on_device
 from imil_backend.learning.job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
@@ -58,6 +60,7 @@ def train(context: Context) -> None:
     learner, state = begin(context)
     if context.recipe.trainable != "all":
         context = with_features(context, learner)
+    context = replace(context, dataset=keep_on_device(context.dataset, context.runtime.device))
     if not context.recipe.deterministic:
         keep_faster_threads(learner, context.split("train"), context.runtime)
     for epoch in range(state.epoch + 1, context.recipe.epochs + 1):

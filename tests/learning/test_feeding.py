@@ -1,0 +1,90 @@
+"""Batches on their way to a device. Streams are CUDA's and not run here; what they carry, and when, is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imil_backend.learning import feeding
+from imil_backend.learning.augmentation import prepare
+from imil_backend.learning.data import Dataset, SampleSet
+from imil_backend.learning.feeding import feed, keep_on_device
+from imil_backend.learning.network import ModelConfig
+
+CPU = torch.device("cpu")
+PIECES = [np.array([4, 0, 0]), slice(1, 3), np.array([2])]
+
+
+@pytest.fixture(params=["pixels", "features"])
+def samples(request: pytest.FixtureRequest, tmp_path: Path) -> SampleSet:
+    """Five samples, in rows 7 down to 3 of a mapped file of ten."""
+    dtype = np.uint8 if request.param == "pixels" else np.uint16
+    rows = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1)).astype(dtype)
+    rows.tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", dtype, "r", shape=rows.shape)
+    keys = tuple("abcde")
+    return SampleSet(mapped, np.arange(7, 2, -1), np.array([0, 1, 0, 1, 0]), keys, keys)
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A device with 1,000 bytes of its own; samples are moved two at a time."""
+    monkeypatch.setattr(feeding, "_free_bytes", lambda _device: 1000)
+    monkeypatch.setattr(feeding, "_ROWS_AT_ONCE", 2)
+
+
+def dataset(samples: SampleSet) -> Dataset:
+    return Dataset({"train": samples, "test": samples.select(np.array([], np.int64))}, ())
+
+
+def test_batches_come_in_order_and_the_next_is_sent_before_one_is_worked_on(samples: SampleSet):
+    sent = []
+
+    class Watched(SampleSet):
+        def images(self, indices, device):
+            sent.append(indices)
+            return samples.images(indices, device)
+
+    watched = Watched(samples.cached, samples.rows, samples.labels, samples.keys, samples.groups)
+    for number, images in enumerate(feed(watched, PIECES, CPU), start=1):
+        assert torch.equal(images, samples.images(PIECES[number - 1], CPU))
+        assert len(sent) == min(number + 1, len(PIECES))
+    assert list(feed(watched, [], CPU)) == []
+
+
+@pytest.mark.usefixtures("roomy")
+def test_a_small_dataset_is_kept_on_the_device_and_gives_the_same_batches(samples: SampleSet):
+    kept = keep_on_device(dataset(samples), CPU).splits["train"]
+    assert isinstance(kept.cached, torch.Tensor)
+    assert len(kept.cached) == 5  # its own rows alone
+    for piece, images in zip(PIECES, feed(kept, PIECES, CPU), strict=True):
+        assert torch.equal(images, samples.images(piece, CPU))
+    chosen = np.array([3, 1])
+    everything = slice(None)
+    assert torch.equal(kept.select(chosen).images(everything, CPU), samples.images(chosen, CPU))
+
+
+@pytest.mark.usefixtures("roomy")
+def test_a_dataset_of_more_than_a_quarter_of_the_free_memory_is_streamed(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(feeding, "_free_bytes", lambda _device: 4 * samples.bytes - 1)
+    assert keep_on_device(dataset(samples), CPU).splits["train"] is samples
+
+
+def test_the_processor_reads_the_mapped_file(samples: SampleSet):
+    assert keep_on_device(dataset(samples), CPU).splits["train"] is samples
+
+
+def test_a_step_copies_nothing_but_images(monkeypatch: pytest.MonkeyPatch):
+    """A copy of values that are not pinned waits for the GPU: mean and deviation are copied once."""
+    config = ModelConfig(("a", "b"), 8, 1, "v1.5")
+    images = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    with torch.inference_mode():
+        first = prepare(images, config)
+    monkeypatch.setattr(torch, "tensor", None)
+    again = prepare(images, config, torch.zeros(2, 6))
+    assert torch.equal(again, first)
+    torch.nn.Conv2d(3, 1, 3)(again).sum().backward()
