@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Collection, Iterator
@@ -34,7 +35,7 @@ class RowStore:
     def __init__(self, directory: Path, file_name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
         self.rows_file = directory / file_name
         self.index_file = directory / "index.bin"
-        self._directory = directory
+        self.directory = directory
         self._dtype = np.dtype(dtype)
         self._shape = shape
         self._row_bytes = int(np.prod(shape)) * self._dtype.itemsize
@@ -55,8 +56,8 @@ class RowStore:
             CacheError: the directory cannot be written.
         """
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            lock = (self._directory / "lock").open("w")
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / "lock").open("w")
         except OSError as error:
             raise self._cannot_write(error) from error
         with lock:
@@ -80,7 +81,7 @@ class RowStore:
         }
         damaged += len(found) - len(sound)
         if damaged:
-            logger.warning("%d damaged rows or entries in %s; made again if needed", damaged, self._directory)
+            logger.warning("%d damaged rows or entries in %s; made again if needed", damaged, self.directory)
         return sound
 
     def append(self, key: bytes, row: NDArray[Any]) -> int:
@@ -117,9 +118,35 @@ class RowStore:
 
     def _cannot_write(self, error: OSError) -> CacheError:
         return CacheError(
-            f"The cache in {self._directory} cannot be written: {error.strerror}. "
+            f"The cache in {self.directory} cannot be written: {error.strerror}. "
             "Free space (the cache itself may be deleted) or set another data directory."
         )
+
+
+def remove_rows(directory: Path, keys: Collection[bytes]) -> bool:
+    """Remove a store's directory if it has a row of one of these keys and no process is writing to it.
+
+    Whoever has mapped its rows keeps them.
+
+    Returns:
+        Whether it was removed.
+
+    Raises:
+        CacheError: it cannot be read or removed.
+    """
+    try:
+        with (directory / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            index = (directory / "index.bin").read_bytes()
+            entries = _ENTRY.iter_unpack(index[: len(index) - len(index) % _ENTRY.size])
+            if not any(key in keys for key, *_ in entries):
+                return False
+            shutil.rmtree(directory)
+            return True
+    except (BlockingIOError, FileNotFoundError):  # being written; no store, or gone
+        return False
+    except OSError as error:
+        raise CacheError(f"{directory} is not needed any more and cannot be removed: {error}.") from error
 
 
 def _entry_crc(key: bytes, row: int, row_crc: int) -> int:

@@ -7,6 +7,7 @@ round computes anew what was blacked out since, and nothing else. 401 kB a sampl
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from imil_backend.images.rows import RowStore
+from imil_backend.images.rows import RowStore, remove_rows
 from imil_backend.learning.augmentation import prepare
 from imil_backend.learning.context import Context
 from imil_backend.learning.data import Dataset, SampleSet
+from imil_backend.learning.feeding import feed
+from imil_backend.learning.job import Split
 from imil_backend.learning.learner import Learner
 from imil_backend.learning.network import Trunk
 
 CODE_VERSION = 1  # raise it when the same weights give other features than before
 _BATCH_SIZE = 32
+
+logger = logging.getLogger(__name__)
 
 
 def with_features(context: Context, learner: Learner) -> Context:
@@ -38,12 +43,7 @@ def with_features(context: Context, learner: Learner) -> Context:
     """
     trunk = Trunk(learner.whole, context.recipe.trainable).eval()
     store = _store(context, trunk)
-    context.reporter.begin("features", sum(len(samples) for samples in context.dataset.splits.values()))
-    made = {
-        name: _fill(store, trunk, samples, context, learner)
-        for name, samples in context.dataset.splits.items()
-        if context.runtime.is_first
-    }
+    made = _make(store, trunk, context, learner) if context.runtime.is_first else {}
     shared = context.runtime.share(made)
     cached = store.rows
     splits = {
@@ -66,11 +66,40 @@ def _store(context: Context, trunk: nn.Module) -> RowStore:
     return RowStore(Path(context.job.cache_dir) / name, "features.bf16", np.uint16, (height, width, channels))
 
 
+def _make(
+    store: RowStore, trunk: nn.Module, context: Context, learner: Learner
+) -> dict[Split, NDArray[np.int64]]:
+    """The row of each sample of each split."""
+    splits = context.dataset.splits
+    keys = {name: _digests(samples) for name, samples in splits.items()}
+    _remove_superseded(store.directory, {key for digests in keys.values() for key in digests})
+    context.reporter.begin("features", sum(len(samples) for samples in splits.values()))
+    return {
+        name: _fill(store, trunk, samples, keys[name], context, learner) for name, samples in splits.items()
+    }
+
+
+def _digests(samples: SampleSet) -> list[bytes]:
+    return [hashlib.sha256(np.asarray(samples.cached[row]).data).digest() for row in samples.rows]
+
+
+def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
+    """Remove what other weights made of the same pixels: of 5,000 samples at 224 px that is 2 GB a time."""
+    kind = directory.name.rpartition("_")[0]
+    for other in directory.parent.glob(f"{kind}_*"):
+        if other != directory and remove_rows(other, keys):
+            logger.info("Removed %s: these samples' features are those of other weights now", other)
+
+
 def _fill(
-    store: RowStore, trunk: nn.Module, samples: SampleSet, context: Context, learner: Learner
+    store: RowStore,
+    trunk: nn.Module,
+    samples: SampleSet,
+    keys: list[bytes],
+    context: Context,
+    learner: Learner,
 ) -> NDArray[np.int64]:
     """The row of each sample; those that are missing are computed."""
-    keys = [hashlib.sha256(samples.cached[row].data).digest() for row in samples.rows]
     with store.writing():
         rows = store.sound_rows(set(keys))
         missing = list({key: index for index, key in enumerate(keys) if key not in rows}.values())
@@ -86,9 +115,8 @@ def _compute(
     trunk: nn.Module, samples: SampleSet, wanted: list[int], context: Context, learner: Learner
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Index and features of the samples, as bits of bfloat16 (height, width, channels)."""
-    for start in range(0, len(wanted), _BATCH_SIZE):
-        chosen = wanted[start : start + _BATCH_SIZE]
-        images = samples.images(np.array(chosen), context.runtime.device)
+    pieces = [np.array(wanted[start : start + _BATCH_SIZE]) for start in range(0, len(wanted), _BATCH_SIZE)]
+    for chosen, images in zip(pieces, feed(samples, pieces, context.runtime.device), strict=True):
         with context.runtime.autocast():
             features = trunk(prepare(images, learner.config))
         bits = features.to(torch.bfloat16).permute(0, 2, 3, 1).contiguous().view(torch.int16).cpu().numpy()
