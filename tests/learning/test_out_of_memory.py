@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+from tiny_jobs import RECIPE, JobMaker
+
+from imil_backend.learning import launch
+from imil_backend.learning.job import LAUNCH_FILE, LOG_FILE, read_json
+from imil_backend.learning.training import OUT_OF_MEMORY_EXIT
+
+pytestmark = pytest.mark.training
+
+
+def test_out_of_memory_ends_the_child_which_goes_on_with_half_the_micro_batch(
+    make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+):
+    """The batch stays as it is, of more micro-batches; epochs that are done are not done again."""
+    job = make_job()
+    command = launch._command(job, 1)
+    faulty = [{"imil_backend.learning.training": "faulty_training"}.get(word, word) for word in command]
+    monkeypatch.setattr(launch, "_command", lambda _directory, _processes: faulty)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+
+    result = launch.run_training(job)
+
+    log = (job / LOG_FILE).read_text()
+    assert f"exitcode  : {OUT_OF_MEMORY_EXIT}" in log
+    assert "CUDA out of memory" in log
+    assert [log.count(f" epoch {number}: loss") for number in (1, 2, 3)] == [1, 1, 1]
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
+    choices = result["choices"]
+    assert (choices["micro_batch_size"], choices["micro_batches"]) == (4, 4)
+    assert choices["micro_batch_size"] * choices["micro_batches"] == RECIPE.batch_size
+    assert read_json(job / LAUNCH_FILE)["micro_batch_size"] == RECIPE.micro_batch_size // 2
