@@ -74,7 +74,7 @@ def our_training(directory: str, cache: str, size: int, device: str) -> Figures:
     samples = cached(Path(directory), Path(cache), recipe)
     runtime = start_runtime(device, "auto", deterministic=False)
     learner = learner_of(recipe, runtime)
-    few = samples.select(np.arange(_warm_up(device)))
+    few = samples.select(np.arange(warm_up(device)))
     train_epoch(learner, few, recipe, runtime, 1, lambda _: None)
     seconds, statistics = _time_epoch(learner, samples, recipe, runtime, 2)
     return {"rate": len(samples) / seconds, "statistics_s": statistics}
@@ -87,7 +87,7 @@ def our_progressive(directory: str, cache: str, size: int, device: str) -> Figur
     runtime = start_runtime(device, "auto", deterministic=False)
     learner = learner_of(recipe, runtime)
     total = 0.0
-    few = samples.select(np.arange(_warm_up(device)))
+    few = samples.select(np.arange(warm_up(device)))
     for epoch in range(1, recipe.epochs + 1):
         train_epoch(learner, few, recipe, runtime, epoch, lambda _: None)
         seconds, _ = _time_epoch(learner, samples, recipe, runtime, epoch)
@@ -141,9 +141,7 @@ def our_prediction(directory: str, cache: str, size: int, device: str) -> Figure
     samples = cached(Path(directory), Path(cache), recipe)
     runtime = start_runtime(device, "auto", deterministic=False)
     network = build_network(2, "v1.5").to(runtime.device)
-    predict_split(
-        network, samples.select(np.arange(_warm_up(device))), _config(size), runtime, lambda _: None
-    )
+    predict_split(network, samples.select(np.arange(warm_up(device))), _config(size), runtime, lambda _: None)
     began = time.perf_counter()
     predict_split(network, samples, _config(size), runtime, lambda _: None)
     return {"rate": len(samples) / (time.perf_counter() - began)}
@@ -201,7 +199,7 @@ def _time_epoch(
     return steps_ended - began, time.perf_counter() - steps_ended
 
 
-def _warm_up(device: str) -> int:
+def warm_up(device: str) -> int:
     """Images of the first, untimed step: a GPU tunes itself to the size of a batch, a CPU has nothing to."""
     return BATCH[device] if device == "cuda" else 4
 
@@ -217,7 +215,7 @@ def loader_of(directory: str, size: int, device: str, workers: int, *, shuffle: 
 
 def _time_loader(loader: DataLoader, step: Step, device: str) -> Figures:
     size = loader.dataset[0][0].shape
-    count = _warm_up(device)
+    count = warm_up(device)
     step(torch.zeros(count, *size), torch.zeros(count, dtype=torch.long))
     wait(device)
     began = time.perf_counter()

@@ -19,6 +19,7 @@ import torchvision
 from benchmarks.arms import Figures
 
 QUICK_SIZE = 32
+MOST_COLUMNS = 9
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def run(benchmarks: Sequence[Callable[[Options], Report]], arguments: argparse.N
     for measure in benchmarks:
         before = machine()
         report = measure(options)
-        print(f"\n{report.name}: {report.about}\n{_one_line(before)}\n\n{table(report.rows)}", flush=True)
+        print(f"\n{report.name}: {report.about}\n{_one_line(before)}\n", flush=True)
+        if report.rows:
+            print(table(report.rows), flush=True)
         written["benchmarks"].append({**asdict(report), "machine": before})
         if arguments.json:
             arguments.json.write_text(json.dumps(written, indent=1), encoding="utf-8")
@@ -130,14 +133,22 @@ def _one_line(values: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table; a spread is shown as median (least to most)."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name, "")) for name in columns] for row in rows]
-    lines = [columns, ["---"] * len(columns), *cells]
+    """Rows as a Markdown table, or as its columns where there is too much to say of each."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([_cell(row.get(name, "")) for name in names] for row in rows)]
+    if len(names) > MOST_COLUMNS:
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{value['median']:.3g} ({value['least']:.3g} to {value['most']:.3g}, n={value['runs']})"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A spread is shown as median (least to most, of how many)."""
+    if not isinstance(value, Mapping):
+        return _short(value) if isinstance(value, float) else str(value)
+    extent = f"{_short(value['least'])} to {_short(value['most'])}, " if value["runs"] > 1 else ""
+    return f"{_short(value['median'])} ({extent}n={value['runs']})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -123,3 +123,27 @@ def test_a_round_is_measured_by_part_for_each_choice_of_what_is_trained(measured
     assert rows["all"]["features"]["median"] == 0 < rows["layer4"]["features"]["median"]
     for part in ("start", "decoding", "training", "validation", "mining", "comparison"):
         assert rows["all"][part]["median"] > 0
+
+
+def test_operators_are_told_apart_in_a_profile() -> None:
+    from benchmarks.profile import OTHERS, _group
+
+    groups = {
+        "aten::convolution_backward": "convolution, backward",
+        "aten::mkldnn_convolution": "convolution, forward",
+        "aten::native_batch_norm_backward": "batch norm, backward",
+        "aten::native_batch_norm": "batch norm, forward",
+        "aten::clamp_min_": "activations and sums",
+        "aten::_fused_sgd_": "optimizer",
+        "aten::copy_": "copies and casts",
+        "aten::empty": OTHERS,
+    }
+    assert {operator: _group(operator) for operator in groups} == groups
+
+
+def test_a_table_with_much_to_say_of_a_row_is_turned() -> None:
+    from benchmarks.report import spread, table
+
+    wide = [{f"figure {number}": spread([1.0, 2.0, 123.4]) for number in range(10)}]
+    assert table(wide).splitlines()[2] == "| figure 1 | 2 (1 to 123, n=3) |"
+    assert table([{"px": 96, "rate": 0.5}]).splitlines()[2] == "| 96 | 0.5 |"
