@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from loop.loop_fakes import make_backend, make_version
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 from support.label_studio import RunningLabelStudio
 from support.push import png
 
@@ -95,28 +96,43 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason_and_what_nobody_answer
         assert words in reasons
 
 
-def test_mispredictions_are_pushed_without_uploading_them_again(
-    backend: Backend, project: int, client: LabelStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    imported(backend, project)
+def pushed(backend: Backend, client: LabelStudio, config: str) -> list[Task]:
+    """The tasks of a round in a project with this labeling config."""
     with backend.store.begin() as session:
         dataset = session.scalars(select(Dataset)).one()
         dataset.policy = {"budget": 0.5}
     wrong = [sample for sample in samples(backend) if sample.split == "train"]
     make_version(backend, dataset, wrong=[sample.key for sample in wrong])
-    brush = client.create_project("brush", load_label_config("blackout"), "")
+    brush = client.create_project("brush", config, "")
     with backend.store.begin() as session:
         session.add(Project(dataset_id=dataset.id, instance=client.url, number=brush))
     with backend.store.begin() as session:
         round_id = rounds.open_round(session, dataset).id
-    monkeypatch.delattr(LabelStudio, "upload_images")
     count = push_round(backend, round_id)
     with backend.store.begin() as session:
-        tasks = [
-            (task.number, task.sample.address, task.sample.path) for task in session.scalars(select(Task))
-        ]
+        tasks = list(session.scalars(select(Task).options(joinedload(Task.sample))))
     assert 0 < count == len(tasks)
-    for number, address, path in tasks:
+    return tasks
+
+
+def test_mispredictions_are_pushed_without_uploading_them_again(
+    backend: Backend, project: int, client: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(backend, project)
+    monkeypatch.delattr(LabelStudio, "upload_images")
+    for task in pushed(backend, client, load_label_config("blackout")):
+        number, address, path = task.number, task.sample.address, task.sample.path
         shown = client.request("GET", f"/api/tasks/{number}/")
         assert shown["data"]["image"] == address
         assert client.download(address) == Path(path).read_bytes()
+
+
+def test_what_else_a_labeling_config_shows_comes_from_the_task_that_was_imported(
+    backend: Backend, project: int, client: LabelStudio
+) -> None:
+    imported(backend, project)
+    more = '<Text name="who" value="$patient"/><Text name="more" value="$history"/></View>'
+    config = load_label_config("blackout").strip().removesuffix("</View>") + more
+    for task in pushed(backend, client, config):
+        data = client.request("GET", f"/api/tasks/{task.number}/")["data"]
+        assert (data["patient"], data["history"]) == (task.sample.group, "")

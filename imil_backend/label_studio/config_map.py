@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -43,6 +44,8 @@ class ProjectMapping:
         class_choices_name: name of the Choices that carries the class, or None.
         classes: its choices as they stand in a result, in the config's order.
         class_candidates: names of all Choices that could carry the class.
+        fields: keys of a task's data that the config shows.
+        takes_uploads: whether Label Studio takes image files; it does where its tags take one key alone.
     """
 
     image_name: str
@@ -55,6 +58,8 @@ class ProjectMapping:
     class_choices_name: str | None = None
     classes: tuple[str, ...] = ()
     class_candidates: tuple[str, ...] = ()
+    fields: frozenset[str] = frozenset()
+    takes_uploads: bool = True
 
     @property
     def paints(self) -> bool:
@@ -114,6 +119,8 @@ def read_label_config(
         class_choices_name=None if class_tag is None else _name(class_tag),
         classes=() if class_tag is None else tuple(_results(class_tag)),
         class_candidates=tuple(class_tags),
+        fields=_fields(root.iter()),
+        takes_uploads=len(_fields(tag for tag in root.iter() if tag.get("name"))) == 1,
     )
 
 
@@ -163,6 +170,10 @@ def _image(root: Element, wanted: str | None) -> tuple[str, str]:
             'The <Image> must take its address from the task, as in value="$image"; no list of images.'
         )
     return _name(images[0]), value[1:]
+
+
+def _fields(tags: Iterable[Element]) -> frozenset[str]:
+    return frozenset(name for tag in tags for name in re.findall(r"\$(\w+)", tag.get("value", "")))
 
 
 def _labels(

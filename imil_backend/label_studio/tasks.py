@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +63,7 @@ def push_tasks(
     *,
     already: Mapping[str, int],
     image_key: str = "image",
+    inline: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[PushedTask]:
     """Make one task for each item, in order, and yield it.
@@ -74,13 +77,14 @@ def push_tasks(
         items: the most instructive first: it is the clinician's first, too.
         already: task id by sample key, from `pushed_tasks`.
         image_key: the key in a task's data that the labeling config shows as the image.
+        inline: put the images into the tasks' data, where Label Studio takes no uploads.
         progress: called with the number of items done so far.
     """
     done = 0
     for batch in _batches(items, already):
         tasks = [
             *(PushedTask(key, already[key], created=False) for key in batch.known),
-            *_push_batch(client, project_id, batch, image_key),
+            *_push_batch(client, project_id, batch, image_key, inline),
         ]
         done += len(tasks)
         yield from tasks
@@ -117,17 +121,26 @@ def _batches(items: Iterable[PushItem], already: Mapping[str, int]) -> Iterator[
         yield batch
 
 
-def _push_batch(client: LabelStudio, project_id: int, batch: _Batch, image_key: str) -> Iterator[PushedTask]:
+def _push_batch(
+    client: LabelStudio, project_id: int, batch: _Batch, image_key: str, inline: bool
+) -> Iterator[PushedTask]:
     if not batch.items:
         return
-    uploaded = iter(client.upload_images(project_id, batch.images) if batch.images else [])
+    if inline or not batch.images:
+        there = iter([_data_uri(name, image) for name, image in batch.images])
+    else:
+        there = iter(client.upload_images(project_id, batch.images))
     tasks = [
-        {"data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(uploaded)}}
+        {"data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(there)}}
         for item in batch.items
     ]
     task_ids = client.import_tasks(project_id, tasks)
     for item, task_id in zip(batch.items, task_ids, strict=True):
         yield PushedTask(item.sample_key, task_id, created=True)
+
+
+def _data_uri(name: str, image: bytes) -> str:
+    return f"data:{mimetypes.guess_type(name)[0] or 'image/png'};base64,{base64.b64encode(image).decode()}"
 
 
 def _upload_name(item: PushItem) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
 from imil_backend.images.reading import image_format, load_bytes, png_for_display
+from imil_backend.label_studio.config_map import ProjectMapping
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
@@ -20,6 +22,8 @@ from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
 from imil_backend.loop.rounds import OPEN, PUSHING, change_state, check_not_cancelled, held_round
 from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
+
+SHOWN_FIELDS = frozenset({"label", "predicted", "confidence", "round", "note"})
 
 
 def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
@@ -64,9 +68,10 @@ def _push(
     for task in push_tasks(
         backend.label_studio,
         project.number,
-        _push_items(backend, asked, round_, already),
+        _push_items(backend, asked, round_, already, mapping),
         already=already,
         image_key=mapping.image_key,
+        inline=not mapping.takes_uploads,
         progress=(lambda done: progress(done, len(asked))) if progress else None,
     ):
         _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
@@ -89,12 +94,19 @@ def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[M
 
 
 def _push_items(
-    backend: Backend, asked: list[Misprediction], round_: Round, already: Mapping[str, int]
+    backend: Backend,
+    asked: list[Misprediction],
+    round_: Round,
+    already: Mapping[str, int],
+    mapping: ProjectMapping,
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
     instance = backend.settings.label_studio_url
     with backend.store.begin() as session:
-        is_there = session.get_one(Dataset, round_.dataset_id).source_instance == instance
+        dataset = session.get_one(Dataset, round_.dataset_id)
+    is_there = dataset.source_instance == instance
+    new = [item for item in asked if item.sample.key not in already]
+    more_fields = _more_fields(backend, dataset, new, mapping)
     for item in asked:
         sample = item.sample
         # An image that came from this Label Studio is shown from where it lies there.
@@ -109,7 +121,8 @@ def _push_items(
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data={
+            data=more_fields(sample)
+            | {
                 "label": sample.label,
                 "predicted": item.predicted,
                 "confidence": f"{item.probability:.0%}",
@@ -117,6 +130,22 @@ def _push_items(
                 "note": "The label may be wrong." if item.likely_label_error else "",
             },
         )
+
+
+def _more_fields(
+    backend: Backend, dataset: Dataset, asked: Iterable[Misprediction], mapping: ProjectMapping
+) -> Callable[[Sample], dict[str, Any]]:
+    """What else the labeling config shows: as in the task that a sample came from, else empty.
+
+    Label Studio takes no task without the fields of its config.
+    """
+    wanted = mapping.fields - {mapping.image_key, *SHOWN_FIELDS}
+    there: dict[int, dict[str, Any]] = {}
+    if wanted and dataset.source_project and dataset.source_instance == backend.settings.label_studio_url:
+        numbers = [item.sample.source_task for item in asked if item.sample.source_task]
+        tasks = backend.label_studio.named_tasks(dataset.source_project, numbers)
+        there = {int(task["id"]): task["data"] for task in tasks}
+    return lambda sample: {name: there.get(sample.source_task or 0, {}).get(name, "") for name in wanted}
 
 
 def _shown(backend: Backend, sample: Sample) -> bytes:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from support.push import png, push_item
+from support.push import SHOWN, png, push_item
 
 from imil_backend.label_studio import tasks
 from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.config_map import read_label_config
 from imil_backend.label_studio.tasks import push_tasks, pushed_tasks
 
 pytestmark = pytest.mark.label_studio
@@ -78,3 +80,14 @@ def test_a_large_image_ends_its_batch(
     done: list[int] = []
     list(push_tasks(client, project, [push_item(0), push_item(1)], already={}, progress=done.append))
     assert done == [1, 2]
+
+
+def test_images_go_into_the_tasks_where_label_studio_takes_no_uploads(client: LabelStudio) -> None:
+    config = """<View><Image name="film" value="$film"/><Image name="earlier" value="$earlier"/>
+      <BrushLabels name="mask" toName="film"><Label value="Irrelevant"/></BrushLabels></View>"""
+    project = client.create_project("two images", config, "")
+    assert not read_label_config(config, image="film").takes_uploads
+    item = replace(push_item(1), data={**SHOWN, "earlier": ""})
+    list(push_tasks(client, project, [item], already={}, image_key="film", inline=True))
+    [task] = client.tasks(project)
+    assert client.download(task["data"]["film"]) == png(seed=1)
