@@ -208,17 +208,26 @@ def _decode_pillow(data: bytes, name: str, max_pixels: int, draft_size: int | No
     with reader(io.BytesIO(data), name) as image:
         _check_pixels(*image.size, max_pixels, name)
         _check_pages(image, name)
-        if draft_size is not None:
-            image.draft(None, (draft_size, draft_size))
+        draft = image.draft(None, (draft_size, draft_size)) if draft_size is not None else None
         image.load()
         orientation = _orientation(image)
         deep = image.mode in _DEEP_MODES
-        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        whole = image if draft is None else _without_overhang(image, draft[1])
+        upright = whole.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else whole
         pixels = _to_uint8(upright)
     # Browsers agree on a JPEG's orientation, and on little else.
     framed_alike = file_format == "JPEG" or orientation not in _UPRIGHT
     shown_as_is = file_format != "TIFF" and not deep and framed_alike
     return _Decoded(pixels, file_format, shown_as_is)
+
+
+def _without_overhang(image: Image.Image, extent: tuple[float, float, float, float]) -> Image.Image:
+    """A reduced JPEG on a grid that ends where the picture does: its sides were rounded up to whole pixels.
+
+    Left as it is, everything in it would lie up to a pixel aside of where it lies in the full one.
+    """
+    size = (int(extent[2]), int(extent[3]))
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC, box=extent)
 
 
 def _format_of(data: bytes) -> str | None:
