@@ -11,6 +11,8 @@ import typer
 
 from imil_backend.cli.console import command, open_backend, say, settings_of
 
+_WORKER_NICENESS = 5  # on shared cores the web process comes first: a clinician's click waits for it
+
 
 @command("serve")
 def serve(context: typer.Context) -> None:
@@ -48,6 +50,7 @@ def worker(
     from imil_backend.loop.engine import take_over
     from imil_backend.loop.worker import running
 
+    os.nice(_WORKER_NICENESS)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

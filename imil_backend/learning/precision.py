@@ -10,7 +10,7 @@ import logging
 import platform
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torchvision.models.resnet import Bottleneck
@@ -40,9 +40,9 @@ def faster_precision(device: torch.device, directory: Path | None = None) -> Pre
     if device.type not in _MEASURED:
         return "float32"
     path = None if directory is None else directory / REMEMBERED_FILE
-    remembered: dict[str, Precision] = read_json(path) if path is not None and path.exists() else {}
+    remembered = {} if path is None else _remembered(path)
     key = f"{_name(device)}, torch {torch.__version__}, code {CODE_VERSION}"
-    if key not in remembered:
+    if remembered.get(key) not in get_args(Precision):
         seconds = _seconds(device)
         faster = seconds["bfloat16"] * _GAIN < seconds["float32"]
         remembered[key] = "bfloat16" if faster else "float32"
@@ -50,6 +50,15 @@ def faster_precision(device: torch.device, directory: Path | None = None) -> Pre
         if path is not None:
             _remember(path, remembered)
     return remembered[key]
+
+
+def _remembered(path: Path) -> dict[str, Precision]:
+    """What was measured before; nothing where there is no file or it is damaged."""
+    try:
+        answers = read_json(path)
+    except (OSError, ValueError):  # of JSON as of UTF-8
+        return {}
+    return answers if isinstance(answers, dict) else {}
 
 
 def _remember(path: Path, answers: dict[str, Precision]) -> None:

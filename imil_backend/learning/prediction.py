@@ -66,7 +66,7 @@ class Predictor:
         """Probabilities (images, classes) of squashed images; threads that ask at once share a pass."""
         if not images:
             return np.empty((0, len(self.config.classes)))
-        return self._joined(np.stack(images))
+        return np.asarray(self._joined(images))
 
     def squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(height, width) or (height, width, 3) to (size, size, channels), as the pixel cache does it."""
@@ -78,12 +78,12 @@ class Predictor:
         return np.ascontiguousarray(np.broadcast_to(resized, (size, size, self.config.channels)))
 
     @torch.inference_mode()
-    def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _probabilities(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
         logits = [
             _logits(self._network, batch.to(self._device), self.config).cpu()
-            for batch in torch.split(torch.from_numpy(images), _BATCH_SIZE)
+            for batch in torch.split(torch.from_numpy(np.stack(images)), _BATCH_SIZE)
         ]
-        return softmax(torch.cat(logits).numpy())
+        return list(softmax(torch.cat(logits).numpy()))
 
 
 def _logits(network: nn.Module, images: torch.Tensor, config: ModelConfig) -> torch.Tensor:

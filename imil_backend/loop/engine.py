@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,11 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from imil_backend.errors import RoundError, SettingsError, StoreError
+from imil_backend.learning.joining import JoinedCalls
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.locks import Lock, LockTakenError, any_is_held, locked
 from imil_backend.loop.watchdog import Watchdog
+from imil_backend.store.database import Store
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,9 @@ class Jobs:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        # SQLite takes one write at a time, and lets others sleep for up to 0.1 s between two tries: what
+        # several threads enqueue at once is therefore one transaction.
+        self._enqueue = JoinedCalls(self._commit)
 
     @cached_property
     def _client(self) -> DBOSClient:
@@ -80,6 +85,11 @@ class Jobs:
             serializer=SERIALIZER,
             retry_connection_errors=False,
         )
+
+    @cached_property
+    def _queues(self) -> Store:
+        url = system_database_url(self._backend)
+        return Store(url) if url.startswith("sqlite") else self._backend.store
 
     def enqueue(
         self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
@@ -108,8 +118,15 @@ class Jobs:
             options["workflow_id"] = job_id
         if delay:
             options["delay_seconds"] = delay
-        with _says_store_error():
-            return self._client.enqueue(options, *args).get_workflow_id()  # type: ignore[arg-type]
+        [job] = self._enqueue([(options, args)])
+        return job
+
+    def _commit(self, workflows: Sequence[tuple[dict[str, Any], tuple[Any, ...]]]) -> list[str]:
+        with self._queues.begin() as session:
+            return [
+                self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
+                for options, args in workflows
+            ]
 
     def status(self, job_id: str) -> str | None:
         """DBOS's word for the state of a workflow, or None if there is none of this id."""
@@ -127,6 +144,8 @@ class Jobs:
         """Close the connection, if there is one."""
         if "_client" in self.__dict__:
             self._client.destroy()
+        if "_queues" in self.__dict__:
+            self._queues.close()
 
 
 @contextmanager

@@ -48,6 +48,13 @@ def test_what_cannot_be_remembered_is_used_all_the_same(tmp_path: Path, measured
     assert faster_precision(CPU, tmp_path / "file" / "cache") == "bfloat16"
 
 
+@pytest.mark.parametrize("damaged", [b"\xd1", b"{", b"[]"])
+def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, measured: list, damaged: bytes):
+    (tmp_path / REMEMBERED_FILE).write_bytes(damaged)
+    measured.append({"float32": 1.0, "bfloat16": 0.1})
+    assert [faster_precision(CPU, tmp_path) for _ in range(2)] == ["bfloat16"] * 2
+
+
 def test_training_and_answering_take_the_same(tmp_path: Path, measured: list, model_dir: Path):
     measured.append({"float32": 1.0, "bfloat16": 0.1})
     assert start_runtime("cpu", "auto", tmp_path, deterministic=False).precision == "bfloat16"
