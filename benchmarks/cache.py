@@ -22,22 +22,19 @@ from benchmarks.report import Options, Report, main, ratios, spread
 from imil_backend.learning.epoch import train_epoch
 from imil_backend.learning.runtime import start_runtime
 
-SOURCES = ((1024, 1024), (2000, 2500))  # width and height of the files
+SOURCE = (2000, 2500)  # width and height of the files
 
 
 def measure(options: Options) -> Report:
-    """Measure files of two sizes."""
-    report = Report("cache", "seconds of epochs; memory in MB")
-    for size in options.px(224):
-        for source in SOURCES[-1:] if options.quick else SOURCES:
-            report.rows.append(_measure(options, size, source))
-    return report
+    """Measure at one size."""
+    rows = [_measure(options, size) for size in options.px(224)]
+    return Report("cache", "seconds of epochs; memory in MB", rows)
 
 
-def _measure(options: Options, size: int, source: tuple[int, int]) -> dict[str, object]:
+def _measure(options: Options, size: int) -> dict[str, object]:
     count = 32 if options.quick else 2048 if options.device == "cuda" else 64
     with tempfile.TemporaryDirectory() as scratch:
-        kind = write_pictures(Path(scratch) / "pictures", options.xrays, count, source)
+        kind = write_pictures(Path(scratch) / "pictures", options.xrays, count, SOURCE)
         given = {"directory": f"{scratch}/pictures", "size": size, "device": options.device}
         measured = in_turns(
             [

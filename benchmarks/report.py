@@ -64,19 +64,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest, largest, and of how many."""
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, smallest, largest, of how many, and each of them."""
     return {
         "median": statistics.median(values),
         "least": min(values),
         "most": max(values),
         "runs": len(values),
+        "values": list(values),
     }
 
 
 def ratios(
     measured: Mapping[str, Sequence[Figures]], above: str, below: str, figure: str = "rate"
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The ratio of two arms, formed in each run of turns, so that the machine's moods cancel out."""
     pairs = zip(measured[above], measured[below], strict=True)
     return spread([one[figure] / other[figure] for one, other in pairs])

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import MICRO_BATCH, STATISTICS_BATCHES
@@ -94,13 +95,13 @@ def _row(measured: Measured, name: str, workers: int, statistics: Sequence[float
     }
 
 
-def _rates(measured: Measured, arm: str) -> dict[str, float]:
+def _rates(measured: Measured, arm: str) -> dict[str, Any]:
     return spread([each["rate"] for each in measured[arm]])
 
 
 def _whole(
     measured: Measured, name: str, better: str, arm: str, statistics: Sequence[float]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """How many times as fast a whole training is, from each run's rates."""
     rates = zip(measured[better], measured[f"{name}, decoding"], measured[arm], statistics, strict=True)
     return spread(
