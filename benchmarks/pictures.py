@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -28,13 +30,17 @@ def write_pictures(directory: Path, archive: Path | None, count: int, size: tupl
     """
     for name in CLASSES:
         (directory / name).mkdir(parents=True)
-    for number, data in zip(range(count), _sources(directory.parent, archive, count), strict=False):
+
+    def write(number: int, data: bytes) -> None:
         path = directory / CLASSES[number % 2] / f"{number}.jpg"
         if size is None and archive:
             path.write_bytes(data)
         else:
             picture = Image.open(io.BytesIO(data)).convert("L")
             picture.resize(size or picture.size, Image.Resampling.BICUBIC).save(path, quality=90)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, range(count), _sources(directory.parent, archive, count)))
     kind = "real X-rays, 224 px" if archive else "phantoms (drawn), 224 px"
     return f"{kind}, upscaled to {size[0]} x {size[1]}" if size else kind
 
