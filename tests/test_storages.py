@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
 from imil_backend.label_studio.config_map import classification_config, load_label_config
+from imil_backend.label_studio.storages import address_in
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.classification_source import import_project
-from imil_backend.store.tables import Sample
+from imil_backend.loop.existing import connect_project
+from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.label_studio
 KEYS = {"aws_access_key_id": "simulated", "aws_secret_access_key": "simulated"}
@@ -82,6 +85,39 @@ def test_s3(backend: Backend, label_studio: RunningLabelStudio, s3: str, presign
     label_studio.request("POST", f"/api/storages/s3/{made.json()['id']}/sync").raise_for_status()
     classify_all(label_studio, project)
     assert_imported_and_shown_elsewhere(backend, project)
+
+
+def test_the_storage_is_added_to_another_project_which_then_needs_the_first_no_longer(
+    backend: Backend, label_studio: RunningLabelStudio, s3: str
+) -> None:
+    client = label_studio.client
+    project = client.create_project("films in S3", classification_config(CLASSES), "")
+    place = {"bucket": "films", "prefix": "scans", "s3_endpoint": s3, "region_name": "us-east-1"}
+    body = {**place, **KEYS, "project": project, "use_blob_urls": True}
+    made = label_studio.request("POST", "/api/storages/s3", json=body).json()
+    label_studio.request("POST", f"/api/storages/s3/{made['id']}/sync").raise_for_status()
+    classify_all(label_studio, project)
+    import_project(backend, project, name="films")
+    with backend.store.begin() as session:
+        dataset, sample = session.scalars(select(Dataset)).one(), session.scalars(select(Sample)).first()
+    assert sample is not None
+    address, content = str(sample.address), Path(sample.path).read_bytes()
+
+    elsewhere = client.create_project("elsewhere", load_label_config("blackout"), "")
+    assert address_in(client, elsewhere)(address) == address
+    [by_hand] = connect_project(backend, dataset, elsewhere, {}, write=True).by_hand
+    assert "bucket films" in by_hand
+    assert "with its aws_access_key_id, aws_secret_access_key" in by_hand
+    changes = connect_project(backend, dataset, elsewhere, {}, write=True, credentials=lambda _: KEYS)
+    assert changes.by_hand == []
+    assert "simulated" not in str([call.shown() for call in changes.calls])
+
+    stored = address_in(client, elsewhere)(address)
+    assert re.fullmatch(r"s3://films/scans/\d\.png", stored)
+    client.import_tasks(elsewhere, [{"data": {**SHOWN, "image": stored}}])
+    client.request("DELETE", f"/api/projects/{project}/")
+    [task] = client.tasks(elsewhere)
+    assert backend.label_studio.download(task["data"]["image"]) == content
 
 
 def test_local_files(backend: Backend, label_studio: RunningLabelStudio) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.markup import escape
 from rich.prompt import Prompt
 
 from imil_backend.cli.console import errors
 from imil_backend.errors import AmbiguousConfigError
+from imil_backend.label_studio.calls import CREDENTIALS
+
+if TYPE_CHECKING:
+    from imil_backend.label_studio.storages import Storage
 
 R = TypeVar("R")
 
@@ -38,6 +42,18 @@ def settle(work: Callable[[dict[str, Any]], R], said: dict[str, Any]) -> R:
 def at_a_terminal() -> bool:
     """Whether somebody can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask_for_credentials(storage: Storage) -> dict[str, str]:
+    """What Label Studio is to read a storage with; nothing where nobody is there or it needs none."""
+    names = CREDENTIALS.get(storage.kind, ()) if at_a_terminal() else ()
+    if names:
+        errors.print(escape(f"{storage}. Enter: as Label Studio has it from its own environment."))
+    typed = {
+        name: Prompt.ask(name, default="", show_default=False, password=True, console=errors)
+        for name in names
+    }
+    return {name: value for name, value in typed.items() if value}
 
 
 def _ask(open_question: AmbiguousConfigError) -> dict[str, Any]:

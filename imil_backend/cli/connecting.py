@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.asking import settle
+from imil_backend.cli.asking import ask_for_credentials, settle
 from imil_backend.cli.console import DatasetOption, command, open_backend, say
 
 if TYPE_CHECKING:
@@ -42,7 +42,14 @@ def connect(
             "sets the project's model version.",
         ),
     ] = False,
-    write: Annotated[bool, typer.Option("--write", help="Add to the labeling config what it lacks.")] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write",
+            help="Add to the labeling config what it lacks, and the storages that images of another project "
+            "lie in. At a terminal their credentials are asked for.",
+        ),
+    ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Connect a dataset with a project that you have already, and change nothing else in it.
@@ -59,7 +66,14 @@ def connect(
             found = find_dataset(session, dataset)
         changes = settle(
             lambda meanings: connect_project(
-                backend, found, project, meanings, predictions=predictions, write=write, rehearsal=dry_run
+                backend,
+                found,
+                project,
+                meanings,
+                predictions=predictions,
+                write=write,
+                credentials=ask_for_credentials,
+                rehearsal=dry_run,
             ),
             {name: value for name, value in chosen.items() if value},
         )
@@ -67,6 +81,8 @@ def connect(
     if changes.difference:
         say("Added to the labeling config:" if write else "It goes without this; --write adds it:")
         say(escape(changes.difference))
+    for entry in changes.offers:
+        say(escape(entry))
     for entry in changes.by_hand:
         say(f"[yellow]To be done by hand:[/] {escape(entry)}")
     _show_calls(changes.calls, dry_run=dry_run)
@@ -79,7 +95,7 @@ def disconnect(context: typer.Context, dataset: DatasetOption = None, dry_run: D
     """Take back what `imil connect` changed in Label Studio, and nothing else. Answers and masks stay."""
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.backend import find_dataset, project_of
-    from imil_backend.loop.existing import disconnect_project
+    from imil_backend.loop.disconnecting import disconnect_project
     from imil_backend.loop.sync import check_instance
 
     with open_backend(context) as backend:

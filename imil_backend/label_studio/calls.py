@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from imil_backend.config import SECRET_HEADER
 
-_SECRET_KEYS = frozenset({"basic_auth_pass", SECRET_HEADER})
+# By kind of storage, what Label Studio takes but never tells.
+CREDENTIALS = {
+    "s3": ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+    "gcs": ("google_application_credentials",),
+    "azure": ("account_name", "account_key"),
+    "redis": ("password",),
+}
+_SECRET_KEYS = frozenset({"basic_auth_pass", SECRET_HEADER, *chain(*CREDENTIALS.values())})
 
 
 class Requests(Protocol):

@@ -1,12 +1,10 @@
-"""An existing project of Label Studio: connected with a dataset, and let go again as it was."""
+"""An existing project of Label Studio, connected with a dataset."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import SECRET_HEADER
@@ -14,26 +12,22 @@ from imil_backend.errors import (
     AmbiguousConfigError,
     LabelConfigError,
     LabelStudioAuthError,
-    NotFoundError,
     RoundError,
 )
 from imil_backend.label_studio.calls import Call, Calls
 from imil_backend.label_studio.config_change import completed_config, difference
 from imil_backend.label_studio.config_map import ProjectMapping, read_label_config
-from imil_backend.label_studio.storages import missing_storages
 from imil_backend.label_studio.webhooks import (
     ACTIONS,
     Change,
     basic_auth_of,
     ensure_ml_backend,
     ensure_webhook,
-    remove_ml_backend,
-    remove_webhook,
     webhook_url,
 )
 from imil_backend.loop.backend import Backend, find_project, project_of
-from imil_backend.store.database import hold
-from imil_backend.store.tables import Dataset, Project, Task, Version, now
+from imil_backend.loop.existing_storages import Credentials, add_storages, needed_storages, offer
+from imil_backend.store.tables import Dataset, Project
 
 ML_BACKEND_TITLE = "imil"
 
@@ -48,6 +42,8 @@ class Changes:
         calls: the requests that change something, in order.
         record: what `disconnect_project` takes back.
         by_hand: what somebody must enter in Label Studio: what the token may not, storages with credentials.
+        storages: those that were added, for `disconnect_project`.
+        offers: what `write` would add beside.
     """
 
     mapping: ProjectMapping
@@ -55,6 +51,8 @@ class Changes:
     calls: list[Call]
     record: dict[str, Any] = field(default_factory=dict)
     by_hand: list[str] = field(default_factory=list)
+    storages: list[dict[str, Any]] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
 
 
 def connect_project(
@@ -65,6 +63,7 @@ def connect_project(
     *,
     predictions: bool = False,
     write: bool = False,
+    credentials: Credentials = lambda _: {},
     rehearsal: bool = False,
 ) -> Changes:
     """Connect a dataset with an existing project: its webhook, and no setting of its own unless asked for.
@@ -77,7 +76,8 @@ def connect_project(
             project.
         predictions: register the ML backend too. Label Studio then pre-fills tasks, writes predictions and
             sets the project's model_version.
-        write: add to the labeling config what it lacks.
+        write: add to the labeling config what it lacks, and storages that images of another project lie in.
+        credentials: asked for those of a storage that is to be added, since Label Studio does not tell them.
         rehearsal: change nothing, neither here nor there.
 
     Raises:
@@ -97,13 +97,35 @@ def connect_project(
     def change(*, rehearsal: bool) -> Changes:
         calls = Calls(backend.label_studio, rehearsal=rehearsal)
         changes = _change(backend, calls, there, meanings, predictions=predictions, write=write)
-        changes.by_hand += _storages_to_add(backend, dataset, number)
+        needed = needed_storages(backend, dataset, number)
+        if write:
+            keys: Credentials = (lambda _: {}) if rehearsal else credentials
+            changes.storages, by_hand = add_storages(calls, number, needed, keys)
+            changes.by_hand += by_hand
+        else:
+            changes.offers = [offer(each, number, dataset.source_project) for each in needed]
         return changes
 
     planned = change(rehearsal=True)
     if rehearsal:
         return planned
     # Noted before anything is sent: whatever happens then can be taken back.
+    earlier = ((kept and kept.connected) or {}).get("storages", [])
+    _note(backend, dataset, number, meanings, planned.record, earlier + planned.storages)
+    done = change(rehearsal=False)
+    _note(backend, dataset, number, meanings, {}, earlier + done.storages)
+    return done
+
+
+def _note(
+    backend: Backend,
+    dataset: Dataset,
+    number: int,
+    meanings: dict[str, Any],
+    record: dict[str, Any],
+    storages: list[dict[str, Any]],
+) -> None:
+    """Note what can be taken back; of a config and a model version, what was there at first."""
     with backend.store.begin() as session:
         project = find_project(session, backend.settings.label_studio_url, number)
         if project is None:
@@ -112,9 +134,8 @@ def connect_project(
             )
             session.add(project)
         project.meanings = meanings
-        project.connected = planned.record | (project.connected or {})
+        project.connected = {**record, **(project.connected or {}), "storages": storages}
         project.disconnected_at = None
-    return change(rehearsal=False)
 
 
 def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[str, Any]:
@@ -132,18 +153,6 @@ def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[
         "class_choices",
         there_are,
     )
-
-
-def _storages_to_add(backend: Backend, dataset: Dataset, number: int) -> list[str]:
-    """Where the images lie in storages of the project that they were imported from."""
-    url, source = backend.settings.label_studio_url, dataset.source_project
-    if source is None or source == number or dataset.source_instance != url:
-        return []
-    return [
-        f"Images may lie in a storage of project {source} that project {number} lacks. Add it, with its "
-        f"credentials, in Settings > Cloud Storage of project {number}, and do not sync it: {storage}."
-        for storage in missing_storages(backend.label_studio, source, number)
-    ]
 
 
 def _check_free(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project | None:
@@ -220,91 +229,3 @@ def _register(
             f"{error}\nLet an administrator add, in the project's Settings > Model: name {ML_BACKEND_TITLE}, "
             f"URL {url}" + (", Basic auth as in IMIL_BASIC_AUTH_USER and _PASSWORD." if auth else ".")
         )
-
-
-@dataclass
-class TakenBack:
-    """What disconnecting did, or would do; `left` says what stays, and why."""
-
-    calls: list[Call]
-    left: list[str] = field(default_factory=list)
-
-
-def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = False) -> TakenBack:
-    """Take back what connecting changed in Label Studio, and nothing else. Answers and masks stay here.
-
-    Raises:
-        RoundError: the project was not connected, but made by `imil push`.
-        LabelStudioError: Label Studio cannot be reached or refuses.
-    """
-    if project.connected is None:
-        raise RoundError(f"Project {project.number} was not connected, but made by `imil push`.")
-    calls = Calls(backend.label_studio, rehearsal=rehearsal)
-    taken_back = TakenBack(calls.made)
-    if not rehearsal:
-        # First, so that no reconciliation puts the webhook back.
-        with backend.store.begin() as session:
-            hold(session, project)
-            session.get_one(Project, project.id).disconnected_at = now()
-    try:
-        there = backend.label_studio.project(project.number)
-    except NotFoundError:
-        taken_back.left.append("Label Studio has the project no longer.")
-    else:
-        _take_back(backend, calls, project, there, taken_back.left)
-    if not rehearsal:
-        _forget(backend, project)
-    return taken_back
-
-
-def _take_back(
-    backend: Backend, calls: Calls, project: Project, there: dict[str, Any], left: list[str]
-) -> None:
-    record, number, url = project.connected or {}, project.number, backend.settings.own_url
-    if "ml_backend" in record:
-        remove_ml_backend(calls, number, url)
-        _give_back_model_version(backend, calls, project, there, left)
-    if "webhook" in record:
-        remove_webhook(calls, number, url, backend.webhook_secrets())
-    if change := record.get("label_config"):
-        if there["label_config"] != change["after"]:
-            left.append("The labeling config was changed since; it stays as it is.")
-        elif _used(backend, number, change):
-            left.append("Somebody annotated with what was added to the labeling config; it stays.")
-        else:
-            calls.request("PATCH", f"/api/projects/{number}/", body={"label_config": change["before"]})
-
-
-def _give_back_model_version(
-    backend: Backend, calls: Calls, project: Project, there: dict[str, Any], left: list[str]
-) -> None:
-    before = (project.connected or {})["ml_backend"]["model_version"]
-    with backend.store.begin() as session:
-        versions = session.scalars(select(Version.name).where(Version.dataset_id == project.dataset_id))
-        ours = {ML_BACKEND_TITLE, *versions}
-    if there.get("model_version") in ours:
-        calls.request("PATCH", f"/api/projects/{project.number}/", body={"model_version": before})
-    elif (there.get("model_version") or "") != before:
-        left.append(f"The model version was changed to {there['model_version']!r} since; it stays.")
-
-
-def _used(backend: Backend, number: int, change: dict[str, str]) -> bool:
-    """Whether an annotation or a draft has a region or choice of a tag that was added."""
-    added = _names(change["after"]) - _names(change["before"])
-    summary = backend.label_studio.request("GET", f"/api/projects/{number}/summary/")
-    kinds = [*(summary.get("created_annotations") or {}), *(summary.get("created_labels_drafts") or {})]
-    return any(kind.split("|")[0] in added for kind in kinds)
-
-
-def _names(xml: str) -> set[str | None]:
-    return {tag.get("name") for tag in ElementTree.fromstring(xml).iter()}  # noqa: S314 - read before
-
-
-def _forget(backend: Backend, project: Project) -> None:
-    """Of a project in which nothing was asked, nothing need be kept."""
-    with backend.store.begin() as session:
-        row = session.get_one(Project, project.id)
-        if session.scalar(select(func.count(Task.id)).where(Task.project_id == project.id)):
-            row.connected = {}
-        else:
-            session.delete(row)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
 from imil_backend.images.reading import image_format, load_bytes, png_for_display
 from imil_backend.label_studio.config_map import ProjectMapping
+from imil_backend.label_studio.storages import address_in
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
@@ -68,7 +69,7 @@ def _push(
     for task in push_tasks(
         backend.label_studio,
         project.number,
-        _push_items(backend, asked, round_, already, mapping),
+        _push_items(backend, asked, round_, already, mapping, project.number),
         already=already,
         image_key=mapping.image_key,
         inline=not mapping.takes_uploads,
@@ -99,6 +100,7 @@ def _push_items(
     round_: Round,
     already: Mapping[str, int],
     mapping: ProjectMapping,
+    number: int,
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
     instance = backend.settings.label_studio_url
@@ -107,10 +109,11 @@ def _push_items(
     is_there = dataset.source_instance == instance
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
+    best = address_in(backend.label_studio, number) if is_there else str
     for item in asked:
         sample = item.sample
         # An image that came from this Label Studio is shown from where it lies there.
-        address = sample.address if is_there and sample.shown_as_is else None
+        address = best(sample.address) if is_there and sample.address and sample.shown_as_is else None
         try:
             content = b"" if address or sample.key in already else _shown(backend, sample)
         except ImageError as error:

@@ -16,7 +16,8 @@ from imil_backend.errors import AmbiguousConfigError, LabelConfigError, RoundErr
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.connection import connect
-from imil_backend.loop.existing import connect_project, disconnect_project
+from imil_backend.loop.disconnecting import disconnect_project
+from imil_backend.loop.existing import connect_project
 from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project
 
@@ -147,23 +148,27 @@ def test_a_config_that_somebody_annotated_with_stays(
 
 
 @pytest.mark.label_studio
-def test_a_storage_that_the_images_need_is_named_until_it_is_there(
+def test_a_storage_that_the_images_lie_in_is_offered_added_and_taken_back(
     real: Backend, films: Dataset, real_label_studio: RunningLabelStudio
 ) -> None:
     source, number = (project_with(real_label_studio, PAINTED) for _ in range(2))
     folder = real_label_studio.local_files / "connected"
     folder.mkdir()
     films.source_instance, films.source_project = real_label_studio.url, source
-
-    def add_storage(project: int) -> None:
-        body = {"project": project, "path": str(folder), "use_blob_urls": True}
-        real_label_studio.request("POST", "/api/storages/localfiles/", json=body).raise_for_status()
-
-    add_storage(source)
-    [named] = connect_project(real, films, number, MEANINGS, rehearsal=True).by_hand
-    assert f"localfiles storage: path {folder}" in named
-    add_storage(number)
-    assert connect_project(real, films, number, MEANINGS, rehearsal=True).by_hand == []
+    body = {"project": source, "path": str(folder), "use_blob_urls": True, "regex_filter": ".*png"}
+    real_label_studio.request("POST", "/api/storages/localfiles/", json=body).raise_for_status()
+    before = snapshot(real_label_studio, number)
+    [offered] = connect_project(real, films, number, MEANINGS).offers
+    assert f"localfiles: path {folder}" in offered
+    connect_project(real, films, number, MEANINGS, write=True)
+    after = snapshot(real_label_studio, number)
+    assert "import from localfiles" in differing(before, after)
+    assert after["import from localfiles"][0]["regex_filter"] == ".*png"
+    assert after["tasks"] == before["tasks"]  # not synced
+    again = connect_project(real, films, number, MEANINGS, write=True)
+    assert (again.calls, again.offers) == ([], [])
+    disconnect_project(real, kept_project(real, films))
+    assert differing(before, snapshot(real_label_studio, number)) == set()
 
 
 def test_labels_that_are_not_there_are_refused(
