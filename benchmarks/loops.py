@@ -151,7 +151,7 @@ def bare_forward(size: int, device: str, seconds: float) -> Figures:
     """The forward pass alone on one resident batch, of the network that answers."""
     runtime = start_runtime(device, "auto", deterministic=False)
     network = for_answers(build_network(2, "v1.5"), runtime)
-    count = BATCH[device]
+    count = _asked_at_once(recipe_of(size, device))
     images = torch.randn(count, 3, size, size, device=device, dtype=dtype_of(network))
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -166,6 +166,11 @@ def recipe_of(size: int, device: str) -> Recipe:
         micro_batch_size=MICRO_BATCH[device],
         pretrained=False,
     )
+
+
+def _asked_at_once(recipe: Recipe) -> int:
+    """Images of a batch of predictions, as a training asks for them."""
+    return 4 * recipe.micro_batch_size
 
 
 def _config(size: int) -> ModelConfig:
