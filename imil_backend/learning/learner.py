@@ -19,10 +19,12 @@ class Learner:
 
     network: nn.Module  # the whole ResNet, or its last layers, which are fed with features
     whole: ResNet
-    replica: nn.Module  # the trained network, or its wrapper that takes the mean of gradients over processes
+    # The trained network, compiled, or its wrapper that takes the mean of gradients over processes.
+    replica: nn.Module
     optimizer: torch.optim.Optimizer
     config: ModelConfig
     micro_batches: int  # into which a batch is cut
+    compiled: bool = False
 
 
 def new_learner(

@@ -141,6 +141,7 @@ def _choices(context: Context, learner: Learner) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "micro_batch_size": context.micro_batch_size,
         "micro_batches": learner.micro_batches,
+        "compiled": learner.compiled,
         "trainable": context.recipe.trainable,
         "variant": learner.config.variant,
         "deterministic": context.recipe.deterministic,

@@ -23,6 +23,7 @@ from imil_backend.learning.batches import count_visits
 from imil_backend.learning.beginning import begin
 from imil_backend.learning.checkpoint import save_state
 from imil_backend.learning.checks import check_recipe, check_samples
+from imil_backend.learning.compiling import compiled_if_it_pays
 from imil_backend.learning.context import Context
 from imil_backend.learning.data import fill_cache, load_dataset
 from imil_backend.learning.epoch import EpochRecord, train_epoch
@@ -61,6 +62,7 @@ def train(context: Context) -> None:
     if context.recipe.trainable != "all":
         context = with_features(context, learner)
     context = replace(context, dataset=keep_on_device(context.dataset, context.runtime.device))
+    learner = compiled_if_it_pays(context, learner, context.recipe.epochs - state.epoch)
     if not context.recipe.deterministic:
         keep_faster_threads(learner, context.split("train"), context.runtime)
     for epoch in range(state.epoch + 1, context.recipe.epochs + 1):
