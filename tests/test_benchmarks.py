@@ -90,11 +90,12 @@ Measured = Callable[[str], list[dict[str, Any]]]
 
 @pytest.fixture
 def measured(tmp_path: Path, bare: Path) -> Measured:
-    """Runs a benchmark as on a bare GPU machine, but for the GPU; its rows."""
+    """Runs a benchmark, those that must as on a bare GPU machine, but for the GPU; its rows."""
 
     def measure(name: str) -> list[dict[str, Any]]:
         figures = tmp_path / "figures.json"
-        shown = run("-m", "benchmarks", name, "--quick", "--json", str(figures), path=bare)
+        path = bare if name in BARE else None
+        shown = run("-m", "benchmarks", name, "--quick", "--json", str(figures), path=path)
         (report,) = json.loads(figures.read_text())["benchmarks"]
         assert report["machine"]["torch"] in shown
         assert all("phantoms (drawn)" in row["images"] for row in report["rows"])
@@ -123,6 +124,13 @@ def test_a_round_is_measured_by_part_for_each_choice_of_what_is_trained(measured
     assert rows["all"]["features"]["median"] == 0 < rows["layer4"]["features"]["median"]
     for part in ("start", "decoding", "training", "validation", "mining", "comparison"):
         assert rows["all"][part]["median"] > 0
+
+
+@pytest.mark.training
+def test_predictions_are_measured_alone_and_beside_a_training(measured: Measured) -> None:
+    alone, beside = measured("latency")
+    assert (alone["machine"], beside["machine"]) == ("idle", "training")
+    assert 0 < alone["one task"]["median"] <= alone["slowest of five"]["median"]
 
 
 def test_operators_are_told_apart_in_a_profile() -> None:
