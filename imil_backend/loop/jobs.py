@@ -20,7 +20,9 @@ from imil_backend.errors import DatasetError, RoundError
 from imil_backend.learning.job import (
     INTERMEDIATE_FILE,
     JOB_FILE,
+    MINING_FILE,
     MODEL_FILE,
+    PREDICTIONS_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -202,6 +204,8 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
+    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE):
+        (directory / name).chmod(0o444)  # a version is never changed
     _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)
     names = {row.key: row.name for row in session.execute(keys)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, MaskError, NotFoundError
@@ -64,7 +64,8 @@ def _text(session: Session, round_: Round, version: Version, pictures: list[Path
         f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
         "",
         *_metrics_table(champion, version, "validation"),
-        "The same validation split serves every round: the more rounds it has judged, the more it flatters.",
+        f"The same validation split serves every round: the more it has judged (this version is its no. "
+        f"{_judged(session, version)}), the more it flatters.",
         "",
         *_metrics_table(champion, version, "test"),
         "The test split is for this report alone; nothing is chosen by it.",
@@ -87,6 +88,12 @@ def _text(session: Session, round_: Round, version: Version, pictures: list[Path
         lines += ["## Before and after", ""]
         lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
     return "\n".join(lines)
+
+
+def _judged(session: Session, version: Version) -> int:
+    """How many versions the validation split had judged when it had judged this one."""
+    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
+    return session.scalar(earlier) or 0
 
 
 def _metrics_table(champion: Version | None, version: Version, split: str) -> list[str]:

@@ -21,6 +21,7 @@ from imil_backend.errors import RoundError
 from imil_backend.learning.checks import check_recipe
 from imil_backend.learning.job import (
     INTERMEDIATE_FILE,
+    MODEL_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -172,6 +173,7 @@ def test_a_version_is_recorded_once_with_what_it_was_trained_on(open_round: Open
     assert (version.name, version.blacked_out) == (job.name, 2)
     assert (version.parent_id, version.baseline_id) == (open_round.version.id, open_round.version.id)
     assert version.fingerprint == fingerprint(list(samples.values()), job.recipe)
+    assert not (Path(version.directory) / MODEL_FILE).stat().st_mode & 0o222  # nobody writes to it any more
     with backend.store.begin() as session:
         noted = {row.reference: row.reason for row in session.scalars(select(SetAside))}
     assert noted == {"train-5": "It is damaged."}  # and no longer what the training before noted

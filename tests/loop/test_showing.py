@@ -94,6 +94,7 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
         "# Round 1: candidate",
         "**undecided**: Too few groups.",
         "| validation | baseline",
+        "(this version is its no. 2)",
         "| test |",
         "| 0.7500 | 0.7500 |",
         "- blackout: 2",
