@@ -7,8 +7,8 @@ baseline's intermediate state for ten epochs, 4 % of its training images newly b
 the candidate is compared with the baseline on the validation split. Features are computed anew in each run.
 Without Label Studio and the queue: what they add is the time to read the answers again.
 
-Parts are the phases that the training reports, looked at five times a second: 'decoding' also loads the network, 'validation' also writes
-the checkpoint, 'training' also measures the statistics.
+Parts are the phases that the training reports, looked at five times a second: 'decoding' also loads the
+network, 'validation' also writes the checkpoint, 'training' also measures the statistics.
 """
 
 from __future__ import annotations
