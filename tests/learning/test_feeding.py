@@ -88,3 +88,49 @@ def test_a_step_copies_nothing_but_images(monkeypatch: pytest.MonkeyPatch):
     again = prepare(images, config, torch.zeros(2, 6))
     assert torch.equal(again, first)
     torch.nn.Conv2d(3, 1, 3)(again).sum().backward()
+
+
+class RecordedStream:
+    """Writes down, in the place of a CUDA stream, what is asked of it."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def wait_stream(self, other: "RecordedStream") -> None:
+        self.log.append(f"{self.name} waits for {other.name}")
+
+    def __enter__(self) -> None:
+        self.log.append(f"on {self.name}:")
+
+    def __exit__(self, *_: object) -> None:
+        self.log.append("end")
+
+
+def test_on_cuda_copies_have_a_stream_that_the_computing_one_waits_for(monkeypatch: pytest.MonkeyPatch):
+    """It waits for a batch's own copy alone: the next is sent after, and runs beside the computing."""
+    log: list[str] = []
+    computing, copying = RecordedStream("computing", log), RecordedStream("copying", log)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _device: copying)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: computing)
+
+    class Images(str):
+        def record_stream(self, stream: RecordedStream) -> None:
+            log.append(f"{self} is kept for {stream.name}")
+
+    class Samples:
+        def images(self, piece: str, _device: torch.device) -> Images:
+            log.append(f"copy {piece}")
+            return Images(piece)
+
+    for images in feed(Samples(), ["A", "B"], torch.device("cuda", 0)):
+        log.append(f"compute {images}")
+    assert log == [
+        "copying waits for computing",
+        *("on copying:", "copy A", "end"),
+        *("computing waits for copying", "A is kept for computing"),
+        *("on copying:", "copy B", "end"),
+        "compute A",
+        *("computing waits for copying", "B is kept for computing"),
+        "compute B",
+    ]
