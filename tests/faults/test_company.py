@@ -1,0 +1,50 @@
+"""A clock that is set back, and two backends on one project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faults_scene import Scene, start
+from support.label_studio import missing
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+def test_the_clock_is_set_back_in_the_middle_of_a_round(scene: Scene) -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        missing("faketime", "Debian's packages")
+    first, *others = scene.tasks
+    changed = scene.submit(first)
+    scene.settle(scene.is_equal)
+    # Setting a clock leaves the monotonic one alone.
+    scene.installation.environment |= {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": "-3h",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    for name in ("serve", "worker"):
+        scene.installation.start(*scene.installation.stop(name))
+    scene.settle(scene.installation.answers)
+    scene.change(changed, scene.label_studio.ask(f"/api/annotations/{changed}/")["result"] * 2)
+    for task in others:
+        scene.submit(task)
+    scene.settle(scene.is_over)
+    scene.check("clock set back by three hours")
+
+
+def test_two_backends_work_on_one_project(make_scene: Callable[..., Scene]) -> None:
+    one = start(make_scene("one"))
+    other = make_scene("other")
+    other.installation.start("serve")
+    other.installation.start("worker")
+    other.settle(other.installation.answers)
+    other.push("--no-next-round", "--project", str(one.project))
+    for task in one.tasks:
+        one.submit(task)
+    other.events = one.events
+    for scene in (one, other):
+        scene.settle(scene.is_over)
+        scene.check("two backends on one project")
