@@ -33,9 +33,10 @@ def make_scene(
     with ExitStack() as stack:
         scenes: list[Scene] = []
 
-        def make(name: str = "data", **environment: str) -> Scene:
+        def make(name: str = "data", *, trained: bool = True, **environment: str) -> Scene:
             data_dir = tmp_path / name
-            shutil.copytree(template, data_dir, dirs_exist_ok=True)
+            if trained:
+                shutil.copytree(template, data_dir, dirs_exist_ok=True)
             settings = make_environment(data_dir, label_studio)
             outbound = stack.enter_context(proxied(label_studio.url))
             inbound = stack.enter_context(proxied(f"http://127.0.0.1:{settings['IMIL_PORT']}"))

@@ -12,6 +12,7 @@ from loop_fakes import (
     chosen,
     make_version,
     mask_of,
+    on_both_databases,
     region,
     write_results,
 )
@@ -24,6 +25,8 @@ from imil_backend.loop.backend import Backend
 from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.rounds import CLOSED, FAILED, OPEN, PUSHING, TRAINING, change_state
 from imil_backend.store.tables import Dataset, Promotion, Round, Version, now
+
+pytestmark = on_both_databases
 
 
 @pytest.fixture(autouse=True)

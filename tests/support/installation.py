@@ -88,6 +88,7 @@ class Installation:
         settings = Settings(
             _env_file=None,
             data_dir=self.data_dir,
+            database_url=self.environment.get("IMIL_DATABASE_URL"),
             label_studio_url=self.environment["LABEL_STUDIO_URL"],
             label_studio_api_key=self.environment["LABEL_STUDIO_API_KEY"],
         )
