@@ -23,6 +23,7 @@ from loop_fakes import (
 )
 
 from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.sync import sync_annotation
 
 
 class Clinicians(RuleBasedStateMachine):
