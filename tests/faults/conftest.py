@@ -10,24 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 from faults_scene import Scene, start
-from support.installation import Installation, make_environment, train_small_baseline
+from support.installation import Installation, make_environment
 from support.label_studio import RunningLabelStudio
 from support.proxy import proxied
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, label_studio: RunningLabelStudio) -> Path:
-    """The data directory of an installation with a trained baseline and nothing pushed."""
-    folder = tmp_path_factory.mktemp("template")
-    with ExitStack() as stack:
-        installation = Installation(make_environment(folder / "data", label_studio), stack)
-        train_small_baseline(installation, folder / "phantoms")
-    return folder / "data"
-
-
 @pytest.fixture
 def make_scene(
-    tmp_path: Path, template: Path, label_studio: RunningLabelStudio, request: pytest.FixtureRequest
+    tmp_path: Path, baseline: Path, label_studio: RunningLabelStudio, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Scene]]:
     """Makes installations; all their processes end with the test, and none is left over."""
     with ExitStack() as stack:
@@ -36,7 +26,7 @@ def make_scene(
         def make(name: str = "data", *, trained: bool = True, **environment: str) -> Scene:
             data_dir = tmp_path / name
             if trained:
-                shutil.copytree(template, data_dir, dirs_exist_ok=True)
+                shutil.copytree(baseline, data_dir, dirs_exist_ok=True)
             settings = make_environment(data_dir, label_studio)
             outbound = stack.enter_context(proxied(label_studio.url))
             inbound = stack.enter_context(proxied(f"http://127.0.0.1:{settings['IMIL_PORT']}"))

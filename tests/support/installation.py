@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -142,10 +143,20 @@ def installation(tmp_path: Path, label_studio: RunningLabelStudio) -> Iterator[I
         yield Installation(make_environment(tmp_path / "data", label_studio), stack)
 
 
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory, label_studio: RunningLabelStudio) -> Path:
+    """The data directory of an installation with a trained baseline and nothing pushed, to be copied."""
+    folder = tmp_path_factory.mktemp("baseline")
+    with ExitStack() as stack:
+        installation = Installation(make_environment(folder / "data", label_studio), stack)
+        train_small_baseline(installation, folder / "phantoms")
+    return folder / "data"
+
+
 @pytest.fixture
-def trained(installation: Installation, tmp_path: Path) -> Installation:
+def trained(installation: Installation, baseline: Path) -> Installation:
     """Phantoms imported, a small baseline trained, both processes running."""
-    train_small_baseline(installation, tmp_path / "phantoms")
+    shutil.copytree(baseline, installation.data_dir)
     installation.start("serve")
     installation.start("worker")
     installation.wait_for(lambda _: installation.answers())
