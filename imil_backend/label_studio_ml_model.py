@@ -46,6 +46,11 @@ class ImilModel(_Base):  # type: ignore[misc]
 
     TRAIN_EVENTS = (*sorted(ANNOTATION_EVENTS | TASK_EVENTS), START_TRAINING)
 
+    def setup(self) -> None:
+        """Called by 2.x, which answers Label Studio with the version that is set here."""
+        number = str(self.project_id).partition(".")[0]
+        self.set("model_version", _champion().version_name(int(number) if number.isdigit() else None))
+
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
     ) -> list[dict[str, Any]]:

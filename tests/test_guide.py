@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.installation import Installation
 from support.label_studio import RunningLabelStudio
@@ -14,6 +15,7 @@ from support.push import png
 from support.snapshot import differing, snapshot
 
 from imil_backend.config import load_settings
+from imil_backend.images.rle import encode_rle
 from imil_backend.label_studio.config_map import classification_config
 
 GUIDE = Path(__file__).parents[1] / "docs" / "existing-label-studio.md"
@@ -87,7 +89,34 @@ def test_the_commands_do_what_the_guide_says(
         else:
             installation.imil(*words)
         seen.append((" ".join(command), changed()))
+        if "--predictions" in words:
+            assert_what_is_painted_is_not_seen(label_studio, painted)
     assert_only_what_was_announced(dict(seen).__getitem__)
+
+
+def assert_what_is_painted_is_not_seen(label_studio: RunningLabelStudio, project: int) -> None:
+    """Asked interactively through Label Studio, as its editor asks."""
+    [task] = list(label_studio.client.tasks(project))[:1]
+    [ml_backend] = label_studio.ask(f"/api/ml/?project={project}")
+    everything = {
+        "id": "all", "type": "brushlabels", "from_name": "brush", "to_name": "film",
+        "original_width": 64, "original_height": 48,
+        "value": {
+            "format": "rle",
+            "rle": encode_rle(np.full((48, 64), 255, dtype=np.uint8)),
+            "brushlabels": ["Marker"],
+        },
+    }  # fmt: skip
+
+    def score(*regions: dict[str, object]) -> float:
+        asked = {"task": task["id"], "context": {"result": regions}}
+        answer = label_studio.request(
+            "POST", f"/api/ml/{ml_backend['id']}/interactive-annotating", json=asked
+        )
+        return float(answer.json()["data"]["score"])
+
+    assert score() == score()
+    assert score() != score(everything)
 
 
 TASKS = {"tasks", "summary", "project.task_number", "project.queue_total"}

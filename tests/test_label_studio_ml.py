@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,14 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-import requests
-from support.label_studio import RunningLabelStudio, free_port, missing
+from support.installation import Installation, train_small_baseline
+from support.label_studio import RunningLabelStudio, missing
 from support.push import png
 
 from imil_backend.label_studio.config_map import classification_config
 
-pytestmark = pytest.mark.label_studio
+pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.timeout(900)]
+MODEL = Path(__file__).parents[1] / "imil_backend" / "label_studio_ml_model.py"
 PACKAGES = [
     "label-studio-ml==1.0.9",
     "label-studio-tools",
@@ -27,12 +30,6 @@ PACKAGES = [
     "lxml",
     "appdirs",
 ]
-SERVE = """
-import sys
-from label_studio_ml.api import init_app
-from imil_backend.label_studio_ml_model import ImilModel
-init_app(model_class=ImilModel, model_dir=sys.argv[2]).run(port=int(sys.argv[1]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,48 +42,55 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(packages: Path, label_studio: RunningLabelStudio, tmp_path: Path) -> Iterator[str]:
-    """The address of a label-studio-ml on an empty data directory."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {
-        "PYTHONPATH": f"{Path(__file__).parents[1]}:{packages}",
+def project(installation: Installation, label_studio: RunningLabelStudio, tmp_path: Path) -> int:
+    """A project with the champion's classes, connected, and a task in it that nobody has seen."""
+    train_small_baseline(installation, tmp_path / "phantoms")
+    client = label_studio.client
+    number = client.create_project("label-studio-ml", classification_config(["normal", "lesion"]), "")
+    installation.imil("connect", "--project", str(number), "--write")
+    client.import_tasks(number, [{"data": {"image": client.upload_image(number, "a.png", png())}}])
+    return number
+
+
+@pytest.fixture
+def backend_directory(packages: Path, installation: Installation, tmp_path: Path) -> Iterator[Path]:
+    """`label-studio-ml init` and `start`, where the webhook goes; gives the directory."""
+    environment = installation.environment | {
+        "PYTHONPATH": str(packages),
         "PYTHONWARNINGS": "ignore",
-        "IMIL_DATA_DIR": str(tmp_path / "data"),
-        "LABEL_STUDIO_URL": label_studio.url,
-        "LABEL_STUDIO_API_KEY": label_studio.api_key,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # `start` runs python
     }
-    imil = str(Path(sys.executable).with_name("imil"))
-    subprocess.run([imil, "status"], env=environment, check=True, capture_output=True)  # makes the tables
-    command = [sys.executable, "-c", SERVE, str(port), str(tmp_path / "models")]
-    with subprocess.Popen(command, env=environment) as process:
+    command = [sys.executable, str(packages / "bin" / "label-studio-ml")]
+    init = [*command, "init", "ml", "--script", f"{MODEL}:ImilModel"]
+    subprocess.run(init, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    start = [*command, "start", "ml", "--host", "127.0.0.1", "--port", environment["IMIL_PORT"]]
+    with subprocess.Popen(start, env=environment, cwd=tmp_path) as process:
         try:
             deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    requests.get(f"{url}/health", timeout=5).raise_for_status()
-                    break
-                except requests.ConnectionError:
-                    assert process.poll() is None
-            yield url
+            while not installation.answers():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield tmp_path / "ml"
         finally:
-            process.terminate()
+            # `start` runs the server as a child of its own.
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.terminate()
 
 
-def test_it_answers_health_setup_and_predict_and_label_studio_takes_it(
-    served: str, label_studio: RunningLabelStudio
+def test_label_studio_gets_the_champions_prediction_and_its_events_are_recorded(
+    installation: Installation, label_studio: RunningLabelStudio, project: int, backend_directory: Path
 ) -> None:
-    client = label_studio.client
-    config = classification_config(["normal", "sick"])
-    project = client.create_project("label-studio-ml", config, "")
-    path = client.upload_image(project, "a.png", png())
-    [task] = client.import_tasks(project, [{"data": {"image": path}}])
-    assert requests.get(f"{served}/health", timeout=10).json()["status"] == "UP"
-    setup = {"project": f"{project}.1", "schema": config, "hostname": client.url, "access_token": "x"}
-    assert requests.post(f"{served}/setup", json=setup, timeout=30).json()["model_version"]
-    tasks = list(client.named_tasks(project, [task]))
-    body = {"tasks": tasks, "project": f"{project}.1", "label_config": config, "params": {}}
-    answer = requests.post(f"{served}/predict", json=body, timeout=60)
-    assert answer.json()["results"] == [{"result": [], "model_version": "imil-untrained"}]
-    registered = {"project": project, "url": served, "title": "ml"}
+    registered = {"project": project, "url": installation.url, "title": "ml", "is_interactive": True}
     label_studio.request("POST", "/api/ml", json=registered).raise_for_status()
+    [task] = label_studio.client.tasks(project)
+    [prediction] = label_studio.ask(f"/api/tasks/{task['id']}/")["predictions"]
+    [region] = prediction["result"]
+    assert region["value"]["choices"][0] in {"normal", "lesion"}
+    assert prediction["model_version"].startswith("phantoms-round0-")
+    label_studio.client.create_annotation(task["id"], prediction["result"], 1.0)
+    deadline = time.monotonic() + 60
+    while not (results := list(backend_directory.glob("*/job_result.json"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert json.loads(results[0].read_text())["jobs"]

@@ -120,7 +120,7 @@ def remove_ml_backend(client: Requests, project_id: int, backend_url: str) -> in
 def ensure_ml_backend(
     client: Requests, project_id: int, backend_url: str, title: str, basic_auth: BasicAuth | None
 ) -> Change:
-    """Make sure that the project has our ML backend exactly once.
+    """Make sure that the project has our ML backend exactly once, for interactive requests too.
 
     The backend must be up, since Label Studio asks it. Call `ensure_webhook` first. Label Studio sets the
     project's model_version to the title.
@@ -131,7 +131,12 @@ def ensure_ml_backend(
         LabelStudioError: Label Studio did not reach the backend at this address.
     """
     check_backend_url(backend_url)
-    wanted: dict[str, Any] = {"project": project_id, "url": backend_url.rstrip("/"), "title": title}
+    wanted: dict[str, Any] = {
+        "project": project_id,
+        "url": backend_url.rstrip("/"),
+        "title": title,
+        "is_interactive": True,
+    }
     if basic_auth is None:
         wanted["auth_method"] = "NONE"
     else:

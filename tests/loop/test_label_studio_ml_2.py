@@ -1,0 +1,89 @@
+"""The model of label-studio-ml, on a stand-in for the base class of 2.x, which PyPI does not have."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from loop_fakes import PROJECT, make_backend, make_dataset, make_project, make_version
+
+
+class Base:
+    """With the signatures of 2.x: made for each request, by project and labeling config."""
+
+    def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
+        self.project_id, self.label_config = project_id or "", label_config
+        self.kept: dict[str, str] = {}
+        self.setup()
+
+    def setup(self) -> None:
+        pass
+
+    def set(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+
+class RecordedEvents:
+    """In the place of the queue."""
+
+    seen: list[Any] = []  # noqa: RUF012
+
+    def __init__(self, _: Any) -> None:
+        pass
+
+    def record(self, payload: dict[str, Any]) -> SimpleNamespace:
+        self.seen.append(payload)
+        return SimpleNamespace(jobs=["sync-5"])
+
+    def start_training(self, project: int) -> str:
+        self.seen.append(project)
+        return "train-1"
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    base = ModuleType("label_studio_ml.model")
+    base.LabelStudioMLBase = Base  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "label_studio_ml", ModuleType("label_studio_ml"))
+    monkeypatch.setitem(sys.modules, "label_studio_ml.model", base)
+    monkeypatch.delitem(sys.modules, "imil_backend.label_studio_ml_model", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMIL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio.test")
+    backend = make_backend(tmp_path / "data")
+    make_project(backend, dataset := make_dataset(backend))
+    make_version(backend, dataset, "films-round0", wrong=[])
+    from imil_backend import label_studio_ml_model
+
+    monkeypatch.setattr(label_studio_ml_model, "Events", RecordedEvents)
+    RecordedEvents.seen.clear()
+    yield label_studio_ml_model
+    label_studio_ml_model._champion()._backend.close()
+    backend.close()
+    sys.modules.pop("imil_backend.label_studio_ml_model", None)
+
+
+def test_setup_names_the_champion(module: Any) -> None:
+    assert module.ImilModel(project_id=str(PROJECT), label_config="<View/>").kept == {
+        "model_version": "films-round0"
+    }
+    assert module.ImilModel().kept == {"model_version": "imil-untrained"}
+
+
+def test_fit_records_the_event_for_the_worker(module: Any) -> None:
+    model = module.ImilModel(project_id=str(PROJECT), label_config="<View/>")
+    annotation = {"annotation": {"id": 5}, "project": {"id": PROJECT}}
+    assert model.fit("ANNOTATION_CREATED", annotation) == {"jobs": ["sync-5"]}
+    assert model.fit("START_TRAINING", {"project": {"id": PROJECT}}) == {"job": "train-1"}
+    assert RecordedEvents.seen == [{**annotation, "action": "ANNOTATION_CREATED"}, PROJECT]
+
+
+def test_a_project_of_which_nothing_is_known_is_answered_without_a_class(module: Any) -> None:
+    model = module.ImilModel(project_id="99", label_config="<View/>")
+    assert model.predict([{"id": 1, "project": 99}], context={"result": []}) == [
+        {"result": [], "model_version": "imil-untrained"}
+    ]
