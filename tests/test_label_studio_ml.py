@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.installation import Installation, train_small_baseline
+from support.installation import Installation
 from support.label_studio import RunningLabelStudio, missing
 from support.push import png
 
@@ -42,9 +43,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(installation: Installation, label_studio: RunningLabelStudio, tmp_path: Path) -> int:
+def project(installation: Installation, label_studio: RunningLabelStudio, baseline: Path) -> int:
     """A project with the champion's classes, connected, and a task in it that nobody has seen."""
-    train_small_baseline(installation, tmp_path / "phantoms")
+    shutil.copytree(baseline, installation.data_dir)
     client = label_studio.client
     number = client.create_project("label-studio-ml", classification_config(["normal", "lesion"]), "")
     installation.imil("connect", "--project", str(number), "--write")
