@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import requests
 from sqlalchemy import select
 
 from benchmarks.report import machine, table
@@ -59,8 +59,8 @@ class Sent:
 class Sender:
     """Sends events and keeps what came of them."""
 
-    def __init__(self, url: str, secret: str) -> None:
-        self._url = url
+    def __init__(self, port: int, secret: str) -> None:
+        self._port = port
         self._headers = {SECRET_HEADER: secret, "Content-Type": "application/json"}
         self._event = json.loads(EVENT.read_text(encoding="utf-8"))["json"]
         self._lock = threading.Lock()
@@ -69,11 +69,15 @@ class Sender:
     def send(self, number: int, due: float) -> None:
         """Send the event of this number; `due` is the time from which its latency counts."""
         body = self._body(number)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            answer = requests.post(f"{self._url}/webhook", data=body, headers=self._headers, timeout=30)
-            jobs = answer.json()["jobs"] if answer.ok else []
-        except requests.RequestException:
+            connection.request("POST", "/webhook", body, self._headers)
+            answer = connection.getresponse()
+            jobs = json.loads(answer.read())["jobs"] if answer.status == 200 else []
+        except (OSError, HTTPException):
             jobs = []
+        finally:
+            connection.close()
         with self._lock:
             self.sent.latencies.append(time.monotonic() - due)
             self.sent.jobs += jobs
@@ -134,7 +138,7 @@ def _run(
     environment: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
-    sender = Sender(f"http://127.0.0.1:{environment['IMIL_PORT']}", backend.webhook_secrets()[0])
+    sender = Sender(int(environment["IMIL_PORT"]), backend.webhook_secrets()[0])
     loop(sender, seconds)
     jobs = Jobs(backend)
     lost = sum(jobs.status(job) is None for job in sender.sent.jobs)

@@ -42,6 +42,8 @@ class Events:
     def __init__(self, settings: Settings) -> None:
         self._backend = Backend(settings)
         self._jobs = Jobs(self._backend)
+        # A project that was ours stays known: one that is so no longer costs a workflow that finds nothing.
+        self._known: set[int] = set()
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that a webhook may carry."""
@@ -73,11 +75,17 @@ class Events:
 
     def _is_ours(self, number: int | None) -> bool:
         """Whether a project is ours; if an event names none, whether any is."""
+        if number in self._known:
+            return True
         instance = self._backend.settings.label_studio_url
         with self._backend.store.begin() as session:
-            if number is not None:
-                return find_project(session, instance, number) is not None
-            return session.scalar(select(Project.id).where(Project.instance == instance).limit(1)) is not None
+            if number is None:
+                any_of_ours = select(Project.id).where(Project.instance == instance).limit(1)
+                return session.scalar(any_of_ours) is not None
+            if find_project(session, instance, number) is None:
+                return False
+        self._known.add(number)
+        return True
 
     def start_training(self, project_number: int) -> str:
         """Close a project's open round for answers and have it trained.
