@@ -41,6 +41,7 @@ from imil_backend.store.tables import Dataset, Project
 
 EVENT = Path(__file__).parents[1] / "tests/fixtures/payloads/annotation_created_two_labels_with_eraser.json"
 PROJECT = 13
+ANNOTATION = 1_987_654_321  # stands for the number of an event
 RATE = 50  # events a second, open loop
 SENDERS = 50  # closed loop
 LARGE_EVERY, LARGE_BYTES = 50, 575_000
@@ -62,7 +63,7 @@ class Sender:
     def __init__(self, port: int, secret: str) -> None:
         self._port = port
         self._headers = {SECRET_HEADER: secret, "Content-Type": "application/json"}
-        self._event = json.loads(EVENT.read_text(encoding="utf-8"))["json"]
+        self._small, self._large = _bodies()
         self._lock = threading.Lock()
         self.sent = Sent()
 
@@ -84,15 +85,20 @@ class Sender:
             self.sent.refused += not jobs
 
     def _body(self, number: int) -> bytes:
-        event = {
-            **self._event,
-            "project": {**self._event["project"], "id": PROJECT},
-            "annotation": {**self._event["annotation"], "id": number + 1, "project": PROJECT},
-        }
-        body = json.dumps(event)
-        if number % LARGE_EVERY == 0:
-            body = body[:-1] + ', "padding": "' + "x" * (LARGE_BYTES - len(body)) + '"}'
-        return body.encode()
+        body = self._small if number % LARGE_EVERY else self._large
+        return body.replace(b"%d" % ANNOTATION, b"%d" % (number + 1))
+
+
+def _bodies() -> tuple[bytes, bytes]:
+    """The recorded event as it is, and a large one; made once, for the senders work on the same cores."""
+    event = json.loads(EVENT.read_text(encoding="utf-8"))["json"]
+    event = {
+        **event,
+        "project": {**event["project"], "id": PROJECT},
+        "annotation": {**event["annotation"], "id": ANNOTATION, "project": PROJECT},
+    }
+    small = json.dumps(event)
+    return small.encode(), json.dumps({**event, "padding": "x" * (LARGE_BYTES - len(small))}).encode()
 
 
 def open_loop(sender: Sender, seconds: float) -> None:

@@ -32,13 +32,7 @@ def run_and_follow(backend: Backend, round_id: int) -> None:
         TrainingFailedError: the training failed; the message says why.
     """
     with ExitStack() as stack:
-        if worker_is_running(backend):
-            jobs = Jobs(backend)
-            stack.callback(jobs.close)
-        else:
-            from imil_backend.loop.worker import running
-
-            jobs = stack.enter_context(running(backend))
+        jobs = _jobs_of_a_worker(backend, stack)
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_id)
         job = ensure_job(backend, jobs, round_)
@@ -50,6 +44,22 @@ def run_and_follow(backend: Backend, round_id: int) -> None:
             # A training in this process ends with it; one in the worker goes on.
             os._exit(130)
     _show_verdict(backend, round_id)
+
+
+def _jobs_of_a_worker(backend: Backend, stack: ExitStack) -> Jobs:
+    """Jobs that the running worker does, or this process until the stack is closed."""
+    from imil_backend.loop.worker import running
+
+    if not worker_is_running(backend):
+        try:
+            return stack.enter_context(running(backend))
+        except RoundError:
+            if not worker_is_running(backend):
+                raise
+            # One has begun in the meantime.
+    jobs = Jobs(backend)
+    stack.callback(jobs.close)
+    return jobs
 
 
 def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
