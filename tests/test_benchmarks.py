@@ -1,4 +1,7 @@
-"""The benchmarks run, those of a bare GPU machine with what it has; what they measure here means nothing."""
+"""The benchmarks need what a bare GPU machine has, and one of them runs; what it measures here means nothing.
+
+The others take minutes: `python -m benchmarks --quick` runs them all.
+"""
 
 from __future__ import annotations
 
@@ -108,29 +111,6 @@ def measured(tmp_path: Path, bare: Path) -> Measured:
 def test_mining_is_measured_against_the_forward_pass_and_the_plain_loop(measured: Measured) -> None:
     (row,) = measured("mining")
     assert row["ours / forward"]["runs"] == row["ours / plain"]["runs"] == 1
-
-
-@pytest.mark.training
-def test_the_first_epoch_and_memory_are_measured_beside_the_plain_loop(measured: Measured) -> None:
-    (row,) = measured("cache")
-    assert row["ours, first"]["median"] > row["ours, decoding"]["median"]
-    assert row["ours, peak RSS, MB"]["median"] > 100
-
-
-@pytest.mark.training
-def test_a_round_is_measured_by_part_for_each_choice_of_what_is_trained(measured: Measured) -> None:
-    rows = {row["trained"]: row for row in measured("round")}
-    assert list(rows) == ["all", "layer4", "classifier"]
-    assert rows["all"]["features"]["median"] == 0 < rows["layer4"]["features"]["median"]
-    for part in ("start", "decoding", "training", "validation", "mining", "comparison"):
-        assert rows["all"][part]["median"] > 0
-
-
-@pytest.mark.training
-def test_predictions_are_measured_alone_and_beside_a_training(measured: Measured) -> None:
-    alone, beside = measured("latency")
-    assert (alone["machine"], beside["machine"]) == ("idle", "training")
-    assert 0 < alone["one task"]["median"] <= alone["slowest of five"]["median"]
 
 
 def test_operators_are_told_apart_in_a_profile() -> None:
