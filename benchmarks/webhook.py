@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from benchmarks.report import machine, table
 from imil_backend.config import SECRET_HEADER, Settings
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.engine import Jobs, prepare
+from imil_backend.loop.status import status
 from imil_backend.store.tables import Dataset, Project
 
 EVENT = Path(__file__).parents[1] / "tests/fixtures/payloads/annotation_created_two_labels_with_eraser.json"
@@ -214,8 +216,6 @@ def _must_be_training(backend: Backend) -> None:
 
 
 def _phase(backend: Backend) -> str | None:
-    from imil_backend.loop.status import status
-
     round_ = status(backend)["datasets"][0]["round"]
     progress = round_ and round_["training"]
     return progress["phase"] if progress else None
@@ -243,8 +243,6 @@ def _nothing_there() -> Iterator[str]:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -21,6 +21,7 @@ from imil_backend.cli.console import (
     say,
     table,
 )
+from imil_backend.label_studio.classification import SeveralAnnotators
 
 if TYPE_CHECKING:
     from imil_backend.loop.dataset import ImportReport
@@ -33,14 +34,6 @@ class MaskMeans(str, Enum):
 
     RELEVANT = "relevant"
     IRRELEVANT = "irrelevant"
-
-
-class SeveralAnnotators(str, Enum):
-    """Which class counts where annotators differ; see `label_studio.classification`."""
-
-    MAJORITY = "majority"
-    LATEST = "latest"
-    AGREED = "agreed"
 
 
 @command("import")
@@ -139,12 +132,12 @@ def _from_label_studio(
     several: SeveralAnnotators,
     common: dict[str, Any],
 ) -> ImportReport:
-    from imil_backend.label_studio.classification import SeveralAnnotators as Rule
     from imil_backend.loop.classification_source import Fields, import_project
 
     def work(said: dict[str, Any]) -> ImportReport:
-        rule = Rule(several.value)
-        return import_project(backend, number, fields=Fields(**said), rule=rule, progress=progress, **common)
+        return import_project(
+            backend, number, fields=Fields(**said), rule=several, progress=progress, **common
+        )
 
     with progress_bars() as progress:
         return settle(work, fields)

@@ -60,8 +60,9 @@ def _take_back(
     if "ml_backend" in record:
         remove_ml_backend(calls, number, url)
         _give_back_model_version(backend, calls, project, there, left)
+    asked = _has_tasks(backend, project)
     for each in record.get("storages", []):
-        if _has_tasks(backend, project):
+        if asked:
             left.append(f"The {each['kind']} storage that was added stays, for the tasks that were pushed.")
         else:
             remove_storages(calls, number, each["kind"], each["place"])

@@ -16,6 +16,7 @@ from imil_backend.images.masks import mask_to_png
 from imil_backend.label_studio.config_map import NOTHING_TO_BLACK_OUT, load_label_config
 from imil_backend.label_studio.webhooks import basic_auth_of, ensure_ml_backend, ensure_webhook
 from imil_backend.loop.backend import Backend
+from imil_backend.loop.existing import ML_BACKEND_TITLE
 from imil_backend.loop.findings import Finding, State, Verdict, look
 
 TITLE = "IMIL doctor (may be deleted)"
@@ -94,7 +95,7 @@ def _callback(backend: Backend, number: int, received: threading.Event | None) -
 def _ml_backend(backend: Backend, number: int) -> Verdict:
     """Label Studio asks the address for its health before it takes it."""
     auth = basic_auth_of(backend.settings)
-    ensure_ml_backend(backend.label_studio, number, backend.settings.own_url, "imil", auth)
+    ensure_ml_backend(backend.label_studio, number, backend.settings.own_url, ML_BACKEND_TITLE, auth)
     return State.OK, f"Label Studio reaches {backend.settings.own_url}."
 
 

@@ -122,7 +122,7 @@ class Jobs:
         return job
 
     def _commit(self, workflows: Sequence[tuple[dict[str, Any], tuple[Any, ...]]]) -> list[str]:
-        with self._queues.begin() as session:
+        with _says_store_error(), self._queues.begin() as session:
             return [
                 self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
                 for options, args in workflows

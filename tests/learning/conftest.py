@@ -1,6 +1,7 @@
 """Tiny images that a network learns within seconds, and a job on them."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,15 @@ from tiny_jobs import JobMaker, lay_down
 
 from imil_backend.learning.job import MODEL_FILE, TrainingSample
 from imil_backend.learning.network import ModelConfig, build_network, save_model
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Of torch: what is tiny is quicker so, beside busy neighbours above all."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

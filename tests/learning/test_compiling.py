@@ -1,6 +1,6 @@
 """When a training is compiled, and that it then trains the same. Compiled without code being generated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,7 @@ from imil_backend.learning import compiling, training
 from imil_backend.learning.compiling import MICRO_BATCHES_TO_PAY
 from imil_backend.learning.job import MODEL_FILE, RESULT_FILE, read_json
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What the end of a training asks the network: nothing twice. In this process, to count forward passes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,9 @@ from imil_backend.learning import mining, results, training
 from imil_backend.learning.job import MINING_FILE, RESULT_FILE, read_json
 from imil_backend.learning.prediction import predict_split
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 
 TRAIN, VALIDATION, TEST = 40, 12, 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 from server_fakes import make_settings, recorded
+from support.label_studio import free_port
 
 from imil_backend.errors import SettingsError
 from imil_backend.server.run import serve
@@ -55,12 +56,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_up(server: Server) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from itertools import count
@@ -13,7 +12,7 @@ from tempfile import mkdtemp
 
 import pytest
 from sqlalchemy import create_engine, text
-from support.label_studio import missing
+from support.label_studio import free_port, missing
 
 USER = "postgres"  # the server refuses to run as root; Debian's packages make this user
 _numbers = count()
@@ -33,7 +32,7 @@ def programs() -> Path:
 def postgres_server() -> Iterator[str]:
     """The address of a server, without a database's name."""
     directory = Path(mkdtemp(prefix="imil-postgres-"))  # its socket's path must be short
-    port = _free_port()
+    port = free_port()
     as_user = {}
     if os.geteuid() == 0:
         shutil.chown(directory, USER)
@@ -69,12 +68,6 @@ def _administer(server: str, command: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(command))
     engine.dispose()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
