@@ -59,7 +59,9 @@ class LocalServer:
                     return
                 body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
                 self.send_response(answer.status)
-                for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
+                # Said, or a client may send its next request, and no POST twice, down a line that is closing.
+                headers = {"Content-Length": str(len(body)), "Connection": "close", **answer.headers}
+                for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 with suppress(BrokenPipeError):  # whoever asked has given up
