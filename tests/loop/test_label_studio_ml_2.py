@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from loop_fakes import PROJECT, make_backend, make_dataset, make_project, make_version
+
+MODULE = "imil_backend.label_studio_ml_model"
 
 
 class Base:
@@ -50,21 +53,21 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     base.LabelStudioMLBase = Base  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "label_studio_ml", ModuleType("label_studio_ml"))
     monkeypatch.setitem(sys.modules, "label_studio_ml.model", base)
-    monkeypatch.delitem(sys.modules, "imil_backend.label_studio_ml_model", raising=False)
+    monkeypatch.delitem(sys.modules, MODULE, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMIL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio.test")
     backend = make_backend(tmp_path / "data")
     make_project(backend, dataset := make_dataset(backend))
     make_version(backend, dataset, "films-round0", wrong=[])
-    from imil_backend import label_studio_ml_model
-
+    # Anew: the package's attribute is the module of the test before, with that one's settings.
+    label_studio_ml_model = import_module(MODULE)
     monkeypatch.setattr(label_studio_ml_model, "Events", RecordedEvents)
     RecordedEvents.seen.clear()
     yield label_studio_ml_model
     label_studio_ml_model._champion()._backend.close()
     backend.close()
-    sys.modules.pop("imil_backend.label_studio_ml_model", None)
+    sys.modules.pop(MODULE, None)
 
 
 def test_setup_names_the_champion(module: Any) -> None:
