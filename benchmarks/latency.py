@@ -28,9 +28,10 @@ from imil_backend.learning.launch import run_training
 from imil_backend.learning.network import ModelConfig, build_network, save_model
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.champion import LOOP, promote
+from imil_backend.server.ml_api import MOST_PREDICTIONS
 from imil_backend.store.tables import Dataset, Project, Sample, Version
 
-CLIENTS = 8
+CLIENTS = MOST_PREDICTIONS  # more are told to ask again
 SOURCES = (None, (2000, 2500))  # width and height of the files; None: 224 px
 PATIENCE = 300  # seconds until the training beside has begun
 

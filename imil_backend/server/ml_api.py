@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, request
-from werkzeug.exceptions import BadRequest, Gone
+from werkzeug.exceptions import BadRequest, Gone, ServiceUnavailable
 
 from imil_backend.server.body import project_id, read_object
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 # Our words for the state of a job, in Label Studio's: to it, a job that is queued or started is running.
 JOB_STATUS = {"pending": "queued", "running": "started", "done": "finished", "failed": "failed"}
 
+# At once, in one process. Predictions are a comfort and may take seconds; events and /health, for which Label
+# Studio waits a second, must always find a thread.
+MOST_PREDICTIONS = 4
+
 
 def ml_api(champion: Champion, events: Events) -> Blueprint:
     """Build the endpoints that Label Studio's ML connector calls.
@@ -24,6 +29,7 @@ def ml_api(champion: Champion, events: Events) -> Blueprint:
     /health and /setup run each time a task is opened, within 1 s and 3 s: they must load nothing heavy.
     """
     api = Blueprint("ml_api", __name__)
+    places = BoundedSemaphore(MOST_PREDICTIONS)
 
     @api.get("/")
     @api.get("/health")
@@ -39,7 +45,15 @@ def ml_api(champion: Champion, events: Events) -> Blueprint:
     def predict() -> dict[str, Any]:
         body = read_object(request)
         project = project_id(body.get("project"))
-        return {"results": champion.predict(project, _tasks(body), _label_config(body), _context(body))}
+        if not places.acquire(blocking=False):
+            raise ServiceUnavailable(
+                f"{MOST_PREDICTIONS} predictions are being made already: ask again in a moment, or set "
+                "IMIL_WEB_PROCESSES to more."
+            )
+        try:
+            return {"results": champion.predict(project, _tasks(body), _label_config(body), _context(body))}
+        finally:
+            places.release()
 
     @api.get("/versions")
     def versions() -> dict[str, list[str]]:

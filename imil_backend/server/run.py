@@ -14,9 +14,11 @@ from imil_backend.config import Settings
 from imil_backend.errors import ImilError, SettingsError
 from imil_backend.server.app import create_app
 from imil_backend.server.auth import BasicAuth
+from imil_backend.server.ml_api import MOST_PREDICTIONS
 
-# Enough that predictions, which wait for one another, never keep webhooks and /health from a thread.
-THREADS = 32
+# Busy threads take the interpreter from one another: beside a training, 50 senders of events on PostgreSQL
+# had a p99 of 600 ms with 32 threads, 340 with 16 and 230 with 8 (benchmarks/webhook.py).
+THREADS = 2 * MOST_PREDICTIONS
 BACKLOG = 2048
 
 # Sender, time, method, path, status, bytes, milliseconds: no query, no header, no body.

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from server_fakes import FakeChampion, recorded
+from werkzeug.test import TestResponse
 
 from imil_backend.errors import (
     DatasetError,
@@ -16,6 +21,7 @@ from imil_backend.errors import (
     UnreadableImageError,
     WeightsError,
 )
+from imil_backend.server.ml_api import MOST_PREDICTIONS
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
@@ -36,6 +42,29 @@ def test_predict_answers_every_task_in_order(client: FlaskClient, champion: Fake
     answer = client.post("/predict", json=request)
     assert [result["score"] for result in answer.json["results"]] == [5.0, 3.0, 9.0]
     assert champion.asked == [(13, 3, request["label_config"])]
+
+
+def test_predictions_leave_threads_to_events(app: Flask, champion: FakeChampion) -> None:
+    all_under_way, go_on = threading.Barrier(MOST_PREDICTIONS + 1), threading.Event()
+
+    def wait(*_: object) -> list[object]:
+        all_under_way.wait(10)
+        go_on.wait(10)
+        return []
+
+    def ask() -> TestResponse:
+        return app.test_client().post("/predict", json=recorded("ml_predict"))
+
+    with patch.object(champion, "predict", wait), ThreadPoolExecutor(MOST_PREDICTIONS) as pool:
+        predictions = [pool.submit(ask) for _ in range(MOST_PREDICTIONS)]
+        all_under_way.wait(10)
+        one_more = ask()
+        health = app.test_client().get("/health")
+        go_on.set()
+    assert [each.result().status_code for each in predictions] == [200] * MOST_PREDICTIONS
+    assert (one_more.status_code, health.status_code) == (503, 200)
+    assert "ask again in a moment" in one_more.json["error"]
+    assert ask().status_code == 200
 
 
 @pytest.mark.parametrize(
