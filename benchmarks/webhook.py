@@ -146,7 +146,7 @@ def _run(
     environment: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
-    sender = Sender(int(environment["IMIL_PORT"]), backend.webhook_secrets()[0])
+    sender = Sender(int(environment["IMIL_PORT"]), backend.webhook_secrets[0])
     loop(sender, seconds)
     jobs = Jobs(backend)
     lost = sum(jobs.status(job) is None for job in sender.sent.jobs)

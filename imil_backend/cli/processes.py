@@ -11,7 +11,7 @@ import typer
 
 from imil_backend.cli.console import command, open_backend, say, settings_of
 
-_WORKER_NICENESS = 5  # on shared cores the web process comes first: a clinician's click waits for it
+_WORKER_NICENESS = 10  # on shared cores the web process comes first: a clinician's click waits for it
 
 
 @command("serve")

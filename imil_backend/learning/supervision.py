@@ -23,7 +23,7 @@ from imil_backend.errors import TrainingFailedError
 
 SUPERVISOR_VARIABLE = "IMIL_TRAINING_SUPERVISOR"  # process ids, outermost first, that a training dies with
 # Of a training, so that webhooks and predictions on the same cores stay quick; its children inherit it.
-NICENESS = 10
+NICENESS = 15
 _PR_SET_PDEATHSIG = 1  # Linux, <sys/prctl.h>
 _SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -56,6 +56,7 @@ class Backend:
             ca=self.settings.label_studio_ca,
         )
 
+    @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets that a webhook may carry; the first one is registered."""
         configured = tuple(secret.get_secret_value() for secret in self.settings.webhook_secrets)

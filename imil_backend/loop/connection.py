@@ -64,7 +64,7 @@ def connect(backend: Backend, dataset: Dataset, project_number: int | None = Non
             f"Project {project.number} was disconnected. Connect it again: `imil connect --project "
             f"{project.number}`."
         )
-    secret = backend.webhook_secrets()[0]
+    secret = backend.webhook_secrets[0]
     webhook = ensure_webhook(backend.label_studio, project.number, backend.settings.own_url, secret)
     if project.connected is not None and "ml_backend" not in project.connected:
         return Connection(project, created, webhook, None)

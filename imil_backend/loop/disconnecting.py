@@ -67,7 +67,7 @@ def _take_back(
         else:
             remove_storages(calls, number, each["kind"], each["place"])
     if "webhook" in record:
-        remove_webhook(calls, number, url, backend.webhook_secrets())
+        remove_webhook(calls, number, url, backend.webhook_secrets)
     if change := record.get("label_config"):
         if there["label_config"] != change["after"]:
             left.append("The labeling config was changed since; it stays as it is.")

@@ -66,7 +66,7 @@ def _images(backend: Backend, number: int) -> Verdict:
 
 def _webhook(backend: Backend, number: int) -> Verdict:
     """SSRF protection and a host name without a dot show here."""
-    ensure_webhook(backend.label_studio, number, backend.settings.own_url, backend.webhook_secrets()[0])
+    ensure_webhook(backend.label_studio, number, backend.settings.own_url, backend.webhook_secrets[0])
     return State.OK, "Label Studio takes the webhook's address."
 
 
@@ -103,7 +103,7 @@ def _ml_backend(backend: Backend, number: int) -> Verdict:
 def _listening(backend: Backend) -> Iterator[threading.Event | None]:
     """Answer in the server's place; the event tells of a webhook. None where its port is taken."""
     received = threading.Event()
-    secret = backend.webhook_secrets()[0]
+    secret = backend.webhook_secrets[0]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

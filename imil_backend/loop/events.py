@@ -47,7 +47,7 @@ class Events:
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that a webhook may carry."""
-        return self._backend.webhook_secrets()
+        return self._backend.webhook_secrets
 
     def record(self, payload: Mapping[str, Any]) -> Receipt:
         """Record an event; committed on return.

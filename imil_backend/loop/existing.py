@@ -208,7 +208,7 @@ def _register(
     backend: Backend, calls: Calls, there: dict[str, Any], changes: Changes, *, predictions: bool
 ) -> None:
     number, url = int(there["id"]), backend.settings.own_url
-    current, *former = backend.webhook_secrets()
+    current, *former = backend.webhook_secrets
     try:
         if ensure_webhook(calls, number, url, current, former=former) is Change.CREATED:
             changes.record["webhook"] = True

@@ -139,7 +139,7 @@ def _mark_tasks(backend: Backend, project: Project, pushed: Collection[int], the
 
 def _repair_webhook(backend: Backend, project: Project, differences: Differences) -> None:
     """See that the webhook is there, switched on and ours; without it every answer waits for this here."""
-    current, *former = backend.webhook_secrets()
+    current, *former = backend.webhook_secrets
     own_url = backend.settings.own_url
     try:
         change = ensure_webhook(backend.label_studio, project.number, own_url, current, former=former)

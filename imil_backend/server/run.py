@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from pathlib import Path
 
@@ -89,7 +90,12 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         try:
-            return create_app(self._settings)
+            app = create_app(self._settings)
         except ImilError as error:
             # gunicorn prints this one without a traceback, and ends.
             raise AppImportError(str(error)) from error
+        # The collector stops all threads, in the middle of an answer. What was imported stays, so it need
+        # not be walked through; and a request leaves few cycles, so rarely is often enough.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        return app

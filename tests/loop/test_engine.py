@@ -89,8 +89,8 @@ def test_secrets_are_made_once_whole_and_for_the_owner_alone(tmp_path: Path) -> 
     assert len(key) == 32
     (path,) = (tmp_path / "data" / "secrets").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert len(backend.webhook_secrets()[0]) == 64
-    assert backend.webhook_secrets() == make_backend(tmp_path / "data").webhook_secrets()
+    assert len(backend.webhook_secrets[0]) == 64
+    assert backend.webhook_secrets == make_backend(tmp_path / "data").webhook_secrets
 
 
 def test_what_is_set_aside_is_noted_once_with_its_latest_reason_until_it_is_taken_back(

@@ -101,7 +101,7 @@ def test_a_connection_adds_the_webhook_alone_and_disconnecting_takes_it_back(
     assert done.calls == planned.calls
     assert [call.path for call in done.calls] == ["/api/webhooks/"]
     assert "***" in str(done.calls[0].shown())
-    assert real.webhook_secrets()[0] not in str(done.calls[0].shown())
+    assert real.webhook_secrets[0] not in str(done.calls[0].shown())
     assert differing(before, snapshot(real_label_studio, number)) == {"webhooks"}
     assert connect_project(real, films, number, {}).calls == []  # never doubled; the choices were kept
     mapping = mapping_of(real, kept_project(real, films))
@@ -216,7 +216,7 @@ def test_a_project_with_answers_is_kept_and_not_taken_up_again_by_a_push(
     label_studio.project = lambda number: {"id": number, "label_config": config}  # type: ignore[method-assign]
     connect(backend, dataset, 7)  # as a push does
     assert len(label_studio.webhooks) == 1
-    assert backend.webhook_secrets()[0] not in caplog.text
+    assert backend.webhook_secrets[0] not in caplog.text
     with pytest.raises(RoundError, match="is in project 7"):
         connect_project(backend, dataset, 8, {})
     project = kept_project(backend, dataset)
