@@ -205,8 +205,8 @@ def _time_epoch(
 
 
 def warm_up(device: str) -> int:
-    """Images of the first, untimed step: a GPU tunes itself to the size of a batch, a CPU has nothing to."""
-    return BATCH[device] if device == "cuda" else 4
+    """Images of the first, untimed step: a batch; a GPU tunes itself to it, a CPU's memory grows to it."""
+    return BATCH[device]
 
 
 def loader_of(directory: str, size: int, device: str, workers: int, *, shuffle: bool) -> DataLoader:
