@@ -158,6 +158,8 @@ def _command(directory: Path, processes: int) -> list[str]:
         "127.0.0.1",
         "--nproc-per-node",
         str(processes),
+        "--log-dir",  # or it leaves a directory in /tmp behind for every start
+        os.devnull,
     ]
     return [*supervised, *torchrun, "-m", "imil_backend.learning.training", str(directory)]
 
@@ -173,16 +175,23 @@ def _tell(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a child that is still running; torchrun ends its processes, which else die with it."""
+    """End a child that is still running: torchrun, which ends its processes; if it hangs, all of them."""
     if child.poll() is not None:
         return
     child.terminate()
     try:
         child.wait(_SECONDS_TO_STOP)
     except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        for process in (*_children(child.pid), child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         child.wait()
+
+
+def _children(torchrun: int) -> list[int]:
+    """Its processes, which have sessions of their own; elsewhere than on Linux they look whether it lives."""
+    listing = Path(f"/proc/{torchrun}/task/{torchrun}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
 
 
 def _handle_failure(directory: Path, settings: dict[str, int]) -> None:

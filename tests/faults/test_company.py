@@ -1,10 +1,11 @@
-"""A clock that is set back, and two backends on one project."""
+"""A clock that is set back, two backends on one project, and a training that hangs until it is cancelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from faults_scene import Scene, start
 
@@ -41,3 +42,19 @@ def test_two_backends_work_on_one_project(make_scene: Callable[..., Scene]) -> N
     for scene in (one, other):
         scene.settle(scene.is_over)
         scene.check("two backends on one project")
+
+
+def test_a_training_that_hangs_is_cancelled(scene: Scene) -> None:
+    def training() -> list[psutil.Process]:
+        return scene.installation.processes("imil_backend.learning.training")
+
+    submitted = [scene.submit(task) for task in scene.tasks]
+    scene.settle(lambda: len(training()) == 2)  # torchrun and its child
+    for process in training():
+        process.suspend()
+    scene.installation.imil("cancel")
+    scene.settle(lambda: not training())
+    assert scene.state() == "cancelled"
+    scene.delete(submitted[0])
+    scene.settle(scene.is_equal)
+    scene.check("hung training cancelled")
