@@ -4,6 +4,7 @@ pytest_plugins = [
     "support.label_studio",
     "support.installation",
     "support.browser",
+    "support.clouds",
     "support.faults",
     "support.order",
     "support.postgres",

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from loop.loop_fakes import make_backend
-from moto.server import ThreadedMotoServer
 from sqlalchemy import select
+from support.clouds import Cloud
 from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
@@ -22,23 +21,12 @@ from imil_backend.loop.existing import connect_project
 from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.label_studio
-KEYS = {"aws_access_key_id": "simulated", "aws_secret_access_key": "simulated"}
 CLASSES = ["normal", "sick"]
 
 
-@pytest.fixture
-def s3() -> Iterator[str]:
-    """A simulated S3 with a bucket of two images; gives its address."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **KEYS)
-    client.create_bucket(Bucket="films")
-    for number in range(2):
-        client.put_object(Bucket="films", Key=f"scans/{number}.png", Body=png(seed=number))
-    yield url
-    server.stop()
+@pytest.fixture(params=["s3", "gcs", pytest.param("azure", marks=pytest.mark.npm)])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -73,51 +61,66 @@ def assert_imported_and_shown_elsewhere(backend: Backend, project: int) -> None:
         assert labels.download(task["data"]["image"]) == Path(sample.path).read_bytes()
 
 
-@pytest.mark.parametrize("presign", [True, False])
-def test_s3(backend: Backend, label_studio: RunningLabelStudio, s3: str, presign: bool) -> None:
-    project = label_studio.client.create_project("films in S3", classification_config(CLASSES), "")
-    storage = {
-        "project": project, "bucket": "films", "prefix": "scans", "use_blob_urls": True, "presign": presign,
-        "s3_endpoint": s3, "region_name": "us-east-1", **KEYS,
-    }  # fmt: skip
-    made = label_studio.request("POST", "/api/storages/s3", json=storage)
+def project_in(label_studio: RunningLabelStudio, cloud: Cloud, *, presign: bool) -> int:
+    """A project with the cloud's images, classified."""
+    project = label_studio.client.create_project(f"films in {cloud.kind}", classification_config(CLASSES), "")
+    body = {**cloud.place, **cloud.keys, "project": project, "use_blob_urls": True, "presign": presign}
+    made = label_studio.request("POST", f"/api/storages/{cloud.kind}", json=body)
     assert made.ok, made.text
-    label_studio.request("POST", f"/api/storages/s3/{made.json()['id']}/sync").raise_for_status()
+    label_studio.request("POST", f"/api/storages/{cloud.kind}/{made.json()['id']}/sync").raise_for_status()
     classify_all(label_studio, project)
-    assert_imported_and_shown_elsewhere(backend, project)
+    return project
+
+
+def test_images_in_a_cloud(backend: Backend, label_studio: RunningLabelStudio, cloud: Cloud) -> None:
+    assert_imported_and_shown_elsewhere(backend, project_in(label_studio, cloud, presign=False))
+
+
+def test_images_at_pre_signed_addresses(
+    backend: Backend, label_studio: RunningLabelStudio, s3: Cloud
+) -> None:
+    assert_imported_and_shown_elsewhere(backend, project_in(label_studio, s3, presign=True))
+
+
+def imported(backend: Backend, label_studio: RunningLabelStudio, cloud: Cloud) -> tuple[int, Dataset, Sample]:
+    """A cloud's project, the dataset that was made of it, and one of its samples."""
+    project = project_in(label_studio, cloud, presign=False)
+    import_project(backend, project, name="films")
+    with backend.store.begin() as session:
+        sample = session.scalars(select(Sample)).first()
+        assert sample is not None
+        return project, session.scalars(select(Dataset)).one(), sample
 
 
 def test_the_storage_is_added_to_another_project_which_then_needs_the_first_no_longer(
-    backend: Backend, label_studio: RunningLabelStudio, s3: str
+    backend: Backend, label_studio: RunningLabelStudio, cloud: Cloud
 ) -> None:
     client = label_studio.client
-    project = client.create_project("films in S3", classification_config(CLASSES), "")
-    place = {"bucket": "films", "prefix": "scans", "s3_endpoint": s3, "region_name": "us-east-1"}
-    body = {**place, **KEYS, "project": project, "use_blob_urls": True}
-    made = label_studio.request("POST", "/api/storages/s3", json=body).json()
-    label_studio.request("POST", f"/api/storages/s3/{made['id']}/sync").raise_for_status()
-    classify_all(label_studio, project)
-    import_project(backend, project, name="films")
-    with backend.store.begin() as session:
-        dataset, sample = session.scalars(select(Dataset)).one(), session.scalars(select(Sample)).first()
-    assert sample is not None
-    address, content = str(sample.address), Path(sample.path).read_bytes()
-
+    project, dataset, sample = imported(backend, label_studio, cloud)
+    address = str(sample.address)
     elsewhere = client.create_project("elsewhere", load_label_config("blackout"), "")
     assert address_in(client, elsewhere)(address) == address
-    [by_hand] = connect_project(backend, dataset, elsewhere, {}, write=True).by_hand
-    assert "bucket films" in by_hand
-    assert "with its aws_access_key_id, aws_secret_access_key" in by_hand
-    changes = connect_project(backend, dataset, elsewhere, {}, write=True, credentials=lambda _: KEYS)
+    changes = connect_project(backend, dataset, elsewhere, {}, write=True, credentials=lambda _: cloud.keys)
     assert changes.by_hand == []
-    assert "simulated" not in str([call.shown() for call in changes.calls])
+    shown = str([call.shown() for call in changes.calls])
+    assert not any(key in shown for key in cloud.keys.values())
 
     stored = address_in(client, elsewhere)(address)
-    assert re.fullmatch(r"s3://films/scans/\d\.png", stored)
+    assert re.fullmatch(rf"{cloud.scheme}://films/scans/\d\.png", stored)
     client.import_tasks(elsewhere, [{"data": {**SHOWN, "image": stored}}])
     client.request("DELETE", f"/api/projects/{project}/")
     [task] = client.tasks(elsewhere)
-    assert backend.label_studio.download(task["data"]["image"]) == content
+    assert backend.label_studio.download(task["data"]["image"]) == Path(sample.path).read_bytes()
+
+
+def test_a_storage_without_credentials_is_left_to_a_person(
+    backend: Backend, label_studio: RunningLabelStudio, s3: Cloud
+) -> None:
+    _, dataset, _ = imported(backend, label_studio, s3)
+    elsewhere = label_studio.client.create_project("elsewhere", load_label_config("blackout"), "")
+    [by_hand] = connect_project(backend, dataset, elsewhere, {}, write=True).by_hand
+    assert "bucket films" in by_hand
+    assert "with its aws_access_key_id, aws_secret_access_key" in by_hand
 
 
 def test_local_files(backend: Backend, label_studio: RunningLabelStudio) -> None:

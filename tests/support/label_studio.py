@@ -25,13 +25,20 @@ STARTER = ROOT / "scripts" / "label_studio.py"
 
 @dataclass(frozen=True)
 class RunningLabelStudio:
-    """Where it is and how to get in; `api_key` is a legacy token, `local_files` a folder it may serve."""
+    """Where it is and how to get in.
+
+    Attributes:
+        api_key: a legacy token.
+        local_files: a folder it may serve.
+        gcs_port: where it looks for Google Cloud Storage, on this machine.
+    """
 
     url: str
     api_key: str
     local_files: Path
     username: str
     password: str
+    gcs_port: int
 
     @cached_property
     def client(self) -> LabelStudio:
@@ -85,7 +92,11 @@ def real_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
     command += ["--data-dir", str(tmp_path_factory.mktemp("label-studio")), "--port", str(free_port())]
     command += ["--local-files", str(local_files)]
     command += ["--password", secrets.token_hex(8), "--token", secrets.token_hex(20)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    gcs_port = free_port()
+    gcs = f"http://127.0.0.1:{gcs_port}"
+    download = gcs + "/download/storage/v1/b/{bucket_name}/o/{blob_name}?alt=media"
+    clouds = {"STORAGE_EMULATOR_HOST": gcs, "RESOLVER_PROXY_GCS_DOWNLOAD_URL": download}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | clouds) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -97,6 +108,7 @@ def real_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
                 local_files=local_files,
                 username=account["username"],
                 password=account["password"],
+                gcs_port=gcs_port,
             )
         finally:
             process.terminate()
