@@ -64,10 +64,16 @@ def _is_untouched_prediction(annotation: Json, choices_name: str, predicted: Map
     """Whether an annotation says no more than the prediction that it was made from."""
     items = _items(annotation, choices_name)
     parent = annotation.get("parent_prediction")
-    if parent is None or any(item.get("origin") != "prediction" for item in items):
+    if parent is None or not all(_is_of_a_model(item) for item in items):
         return False
     labels = [label for item in items for label in _labels(item)]
     return predicted.get(parent, labels) == labels  # the prediction itself may be gone
+
+
+def _is_of_a_model(item: Json) -> bool:
+    """Label Studio calls an interactive suggestion "manual" too, but leaves the model's score in it."""
+    origin = item.get("origin")
+    return origin == "prediction" or (origin == "manual" and "score" in item)
 
 
 def _chosen(annotation: Json, choices_name: str) -> str | None:

@@ -82,8 +82,11 @@ def test_skipped_and_empty_annotations_say_nothing() -> None:
 
 
 @pytest.mark.parametrize("predictions", [[{"id": 5, "result": [chosen("sick")]}], []])
-def test_a_prediction_that_nobody_touched_is_no_truth(predictions: list[dict[str, Any]]) -> None:
-    untouched = annotation(chosen("sick", origin="prediction"), parent_prediction=5)
+@pytest.mark.parametrize("choice", [chosen("sick", origin="prediction"), {**chosen("sick"), "score": 0.9}])
+def test_a_prediction_or_suggestion_that_nobody_touched_is_no_truth(
+    choice: dict[str, Any], predictions: list[dict[str, Any]]
+) -> None:
+    untouched = annotation(choice, parent_prediction=5)
     assert class_of(task(untouched, predictions=predictions), "class", MAJORITY) is None
     corrected = task(untouched, annotation(chosen("normal")), predictions=predictions)
     assert class_of(corrected, "class", MAJORITY) == "normal"
@@ -94,6 +97,7 @@ def test_a_prediction_that_nobody_touched_is_no_truth(predictions: list[dict[str
     [
         annotation(chosen("normal", origin="prediction"), parent_prediction=5),
         annotation(chosen("sick", origin="prediction-changed"), parent_prediction=5),
+        annotation({**chosen("normal"), "score": 0.9}, parent_prediction=5),
         annotation(chosen("sick", origin="prediction"), parent_prediction=5, ground_truth=True),
     ],
 )
