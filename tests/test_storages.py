@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from loop.loop_fakes import make_backend
 from sqlalchemy import select
+from support.browser import Editor
 from support.clouds import Cloud
 from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
@@ -80,6 +81,18 @@ def test_images_at_pre_signed_addresses(
     backend: Backend, label_studio: RunningLabelStudio, s3: Cloud
 ) -> None:
     assert_imported_and_shown_elsewhere(backend, project_in(label_studio, s3, presign=True))
+
+
+@pytest.mark.browser
+def test_a_browser_shows_an_image_at_its_pre_signed_address(
+    label_studio: RunningLabelStudio, s3: Cloud, browser_page: Callable[[], Editor]
+) -> None:
+    project = project_in(label_studio, s3, presign=True)
+    task, *_ = sorted(task["id"] for task in label_studio.client.tasks(project))
+    editor = browser_page()
+    with editor.page.expect_response(lambda response: "Signature=" in response.url) as image:
+        editor.open_task(project, task)
+    assert image.value.url.startswith(s3.place["s3_endpoint"])
 
 
 def imported(backend: Backend, label_studio: RunningLabelStudio, cloud: Cloud) -> tuple[int, Dataset, Sample]:
