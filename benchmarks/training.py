@@ -41,8 +41,8 @@ def measure(options: Options) -> Report:
 
 def _measure(options: Options, size: int, names: Sequence[str]) -> list[dict[str, object]]:
     """One size: the plain loops on each kind of files, and what does not depend on them once."""
-    count = 32 if options.quick else 2048 if options.device == "cuda" else 64 if size > 128 else 96
-    seconds = 0.1 if options.quick else 5
+    count = 32 if options.quick else 2048 if options.device == "cuda" else 96
+    seconds = 0.1 if options.quick else 5 if options.device == "cuda" else 20  # some steps of seven seconds
     workers = max(2, min(8, (os.cpu_count() or 2)))
     common = {"size": size, "device": options.device}
     kinds, arms = {}, []
