@@ -19,6 +19,7 @@ MAX_REDIRECTS = 5
 CHUNK_BYTES = 2**16
 # A server that sends a byte now and then never meets a time-out between bytes.
 DOWNLOAD_TIMEOUTS = 10
+_MALFORMED = "An image's address is malformed."
 
 
 class Downloads:
@@ -48,7 +49,7 @@ class Downloads:
         retries: Retry,
     ) -> None:
         self._url = url
-        self._origin = origin(url)
+        self._origin = origin(_as_sent(url))
         self._own = session
         self._elsewhere = guarded_session(allowed, retries)
         self._auth = auth
@@ -67,32 +68,26 @@ class Downloads:
         """
         if url.startswith("data:"):
             return self._decode_data_uri(url)
-        url = self._absolute(url)
+        url = _as_sent(self._absolute(url))
         deadline = time.monotonic() + DOWNLOAD_TIMEOUTS * self._timeout
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 with self._get(url) as answer:
                     if not answer.is_redirect:
                         return self._read(answer, deadline)
-                    url = urljoin(url, answer.headers["Location"])
+                    url = _as_sent(answer.headers["Location"], url)
             except requests.RequestException as error:
                 if self._is_own(url):
                     raise unreachable(self._url, "the download of an image", error, self._timeout) from None
                 raise ImageError(f"{_host(url)} did not give an image ({type(error).__name__}).") from None
+            except ValueError:  # the client itself looks where a redirect leads
+                raise ImageError(_MALFORMED) from None
         raise ImageError(f"The image's address is redirected more than {MAX_REDIRECTS} times ({_host(url)}).")
 
     def _is_own(self, url: str) -> bool:
         return origin(url) == self._origin
 
     def _get(self, url: str) -> requests.Response:
-        scheme = urlsplit(url).scheme
-        if scheme in {"s3", "gs", "azure-blob"}:
-            raise ImageError(
-                f"Label Studio has no storage in this project that serves the image's {scheme}:// address. "
-                "Add one under Settings > Cloud Storage."
-            )
-        if scheme not in {"http", "https"}:
-            raise ImageError(f"An image's address must start with http, https or /, not {scheme!r}.")
         how = {"timeout": self._timeout, "allow_redirects": False, "stream": True}
         if self._is_own(url):
             answer = self._own.get(url, auth=self._auth, verify=self._verify, **how)  # type: ignore[arg-type]
@@ -143,6 +138,30 @@ class Downloads:
         if sub_path and url.startswith(sub_path + "/"):
             return self._origin + url
         return self._url + url
+
+
+def _as_sent(address: str, base: str = "") -> str:
+    """The address as a request is sent to it, of one that may be relative to `base`.
+
+    Where an address is odd, with a backslash for instance, the client and urlsplit read different hosts of
+    it. What decides whether the token goes along must be what is sent.
+
+    Raises:
+        ImageError: it is none that can be asked.
+    """
+    try:
+        url = urljoin(base, address)
+        scheme = urlsplit(url).scheme
+        if scheme in {"http", "https"}:
+            return str(requests.Request("GET", url).prepare().url)
+    except ValueError:
+        raise ImageError(_MALFORMED) from None
+    if scheme in {"s3", "gs", "azure-blob"}:
+        raise ImageError(
+            f"Label Studio has no storage in this project that serves the image's {scheme}:// address. "
+            "Add one under Settings > Cloud Storage."
+        )
+    raise ImageError(f"An image's address must start with http, https or /, not {scheme!r}.")
 
 
 def origin(url: str) -> str:

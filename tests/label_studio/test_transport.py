@@ -196,6 +196,28 @@ def test_the_token_goes_to_label_studio_only() -> None:
         assert all("Authorization" not in request.headers for request in elsewhere.requests.queue)
 
 
+def test_the_token_goes_by_the_host_that_is_asked_not_by_how_else_an_address_may_be_read() -> None:
+    with serve(lambda _: Answer(200, b"image")) as elsewhere:
+        odd = elsewhere.url + "\\@"
+        with serve(lambda _: Answer(302, b"", {"Location": odd + server_host})) as server:
+            server_host = server.url.removeprefix("http://")
+            labels = client(server.url)
+            for address in (f"{odd}{server_host}/image.png", "/data/upload/1/image.png"):
+                with pytest.raises(ImageError, match="IMIL_IMAGE_HOSTS"):
+                    labels.download(address)
+        assert elsewhere.asked == []
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[bad/image.png", "http://", "http://a.test:port/", "http://\ud800/"]
+)
+def test_a_malformed_address_is_an_image_that_cannot_be_used(address: str) -> None:
+    with serve(lambda _: Answer(302, b"", {"Location": "http://[bad/image.png"})) as server:
+        for each in (address, "/data/upload/1/image.png"):
+            with pytest.raises(ImageError, match="malformed"):
+                client(server.url).download(each)
+
+
 def test_a_download_is_cut_at_its_limit() -> None:
     with (
         serve(lambda _: Answer(200, bytes(2000))) as server,
