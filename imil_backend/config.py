@@ -6,6 +6,7 @@ What belongs to a dataset (its training recipe, its round policy) is stored with
 from __future__ import annotations
 
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -85,6 +86,18 @@ class Settings(BaseSettings):
     def _blank_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
 
+    @field_validator("image_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_host_or_network(entry) for entry in value)
+
+    @field_validator("label_studio_ca")
+    @classmethod
+    def _is_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"there is no file {str(value)!r}")
+        return value
+
     @field_validator("label_studio_url", "public_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
@@ -121,6 +134,12 @@ class Settings(BaseSettings):
                 "Access Token) and set LABEL_STUDIO_API_KEY."
             )
         return self.label_studio_api_key.get_secret_value()
+
+
+def _host_or_network(entry: str) -> str:
+    if "://" in entry:
+        raise ValueError(f"{entry!r} is an address; name the host alone")
+    return str(ip_network(entry, strict=False)) if "/" in entry else entry
 
 
 def load_settings(**overrides: object) -> Settings:

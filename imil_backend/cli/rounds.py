@@ -285,13 +285,18 @@ def push(
 
 def _say_what_would_be_pushed(backend: Backend, dataset: Dataset, project: int | None, count: int) -> None:
     from imil_backend.loop.backend import project_of
+    from imil_backend.loop.connection import takes_predictions
 
     with backend.store.begin() as session:
         kept = project_of(session, dataset.id)
     where = f"project {kept.number}" if kept else f"project {project}" if project else "a new project"
+    url = backend.settings.own_url
+    registered = f"the webhook {url}/webhook"
+    if takes_predictions(kept) if kept else project is None:
+        registered += f" and the ML backend {url}"
     say(
-        f"Would push {count} tasks to {where} on {backend.settings.label_studio_url}, and register there the "
-        f"webhook {backend.settings.own_url}/webhook and the ML backend {backend.settings.own_url}."
+        f"Would push {count} tasks to {where} on {backend.settings.label_studio_url}, and register there "
+        f"{registered}."
     )
 
 

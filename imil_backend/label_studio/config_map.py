@@ -99,7 +99,7 @@ def read_label_config(
     labels = _labels(root, image_name, _folded(irrelevant), _folded(relevant))
     brush_name, brush_label = _brush(root, labels)
     choices = [tag for tag in root.iter("Choices") if image_name in _targets(tag)]
-    review_tag = next((tag for tag in choices if _review(tag)), None)
+    review_tag = next((tag for tag in choices if tag.get("name") != class_choices and _review(tag)), None)
     class_tags = {_name(tag): tag for tag in choices if tag is not review_tag and _holds(tag, classes)}
     class_tag = class_tags.get(class_choices or next(iter(class_tags), ""))
     if complete and not labels.from_names and class_tag is None:
@@ -219,15 +219,20 @@ def _brush(root: Element, labels: LabelMapping) -> tuple[str | None, str | None]
 
 
 def _review(choices: Element) -> dict[str, str]:
-    """What each choice in a result means for the review; empty if this Choices is for something else."""
+    """What each choice in a result means for the review; empty if this Choices is for something else.
+
+    A Choices of classes may hold one that means something for the review, such as "Unreadable".
+    """
     texts = {text.casefold(): meaning for meaning, text in REVIEW_CHOICES.items()}
-    found = {}
+    found, others = {}, 0
     for choice in choices.iter("Choice"):
         value, alias = choice.get("value", ""), choice.get("alias")
         meaning = alias if alias in REVIEW_CHOICES else texts.get(value.casefold())
         if meaning:
             found[alias or value] = meaning
-    return found
+        else:
+            others += 1
+    return found if len(found) > 1 or not others else {}
 
 
 def _holds(choices: Element, classes: Collection[str] | None) -> bool:

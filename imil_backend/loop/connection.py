@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import LabelStudioError, RoundError
+from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.label_studio.webhooks import Change, basic_auth_of, ensure_ml_backend, ensure_webhook
 from imil_backend.loop.backend import Backend, find_project, project_of
@@ -66,7 +66,7 @@ def connect(backend: Backend, dataset: Dataset, project_number: int | None = Non
         )
     secret = backend.webhook_secrets[0]
     webhook = ensure_webhook(backend.label_studio, project.number, backend.settings.own_url, secret)
-    if project.connected is not None and "ml_backend" not in project.connected:
+    if not takes_predictions(project):
         return Connection(project, created, webhook, None)
     auth = basic_auth_of(backend.settings)
     try:
@@ -79,6 +79,11 @@ def connect(backend: Backend, dataset: Dataset, project_number: int | None = Non
     return Connection(project, created, webhook, ml_backend)
 
 
+def takes_predictions(project: Project) -> bool:
+    """Whether the ML backend is registered there: in projects of our own, else only where that was wished."""
+    return project.connected is None or "ml_backend" in project.connected
+
+
 def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Project, bool]:
     with backend.store.begin() as session:
         project = project_of(session, dataset.id)
@@ -88,7 +93,12 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
             raise RoundError(f"Dataset {dataset.name!r} is in project {project.number} already.")
         return project, False
     if number is not None:
-        connect_project(backend, dataset, number, {})
+        try:
+            connect_project(backend, dataset, number, {})
+        except LabelConfigError as error:
+            raise LabelConfigError(
+                f"{error}\nThat is done when it is connected: `imil connect --project {number}`."
+            ) from None
         with backend.store.begin() as session:
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
     number = backend.label_studio.create_project(

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from imil_backend.config import SECRET_HEADER
 from imil_backend.errors import (
     AmbiguousConfigError,
+    ImilError,
     LabelConfigError,
     LabelStudioAuthError,
+    LabelStudioUnreachableError,
     RoundError,
 )
 from imil_backend.label_studio.calls import Call, Calls
@@ -40,18 +42,14 @@ class Changes:
         mapping: what the labeling config means, with the change if it is made.
         difference: what the config lacks, as a unified diff; empty if nothing.
         calls: the requests that change something, in order.
-        record: what `disconnect_project` takes back.
         by_hand: what somebody must enter in Label Studio: what the token may not, storages with credentials.
-        storages: those that were added, for `disconnect_project`.
         offers: what `write` would add beside.
     """
 
     mapping: ProjectMapping
     difference: str
     calls: list[Call]
-    record: dict[str, Any] = field(default_factory=dict)
     by_hand: list[str] = field(default_factory=list)
-    storages: list[dict[str, Any]] = field(default_factory=list)
     offers: list[str] = field(default_factory=list)
 
 
@@ -94,38 +92,47 @@ def connect_project(
     if predictions or "class_choices" in meanings:
         meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
 
-    def change(*, rehearsal: bool) -> Changes:
+    earlier = dict((kept and kept.connected) or {})
+
+    def change(record: dict[str, Any], *, rehearsal: bool) -> Changes:
         calls = Calls(backend.label_studio, rehearsal=rehearsal)
-        changes = _change(backend, calls, there, meanings, predictions=predictions, write=write)
+        changes = _change(backend, calls, there, meanings, record, predictions=predictions, write=write)
         needed = needed_storages(backend, dataset, number)
         if write:
             keys: Credentials = (lambda _: {}) if rehearsal else credentials
-            changes.storages, by_hand = add_storages(calls, number, needed, keys)
+            added, by_hand = add_storages(calls, number, needed, keys)
+            record["storages"] = earlier.get("storages", []) + added
             changes.by_hand += by_hand
         else:
             changes.offers = [offer(each, number, dataset.source_project) for each in needed]
         return changes
 
-    planned = change(rehearsal=True)
+    def note(record: dict[str, Any]) -> None:
+        # Of a config and a model version it is what was there at first that is given back.
+        first = {name: value for name, value in earlier.items() if name != "storages"}
+        _note(backend, dataset, number, meanings, {**earlier, **record, **first})
+
+    planned: dict[str, Any] = {}
+    changes = change(planned, rehearsal=True)
     if rehearsal:
-        return planned
-    # Noted before anything is sent: whatever happens then can be taken back.
-    earlier = ((kept and kept.connected) or {}).get("storages", [])
-    _note(backend, dataset, number, meanings, planned.record, earlier + planned.storages)
-    done = change(rehearsal=False)
-    _note(backend, dataset, number, meanings, {}, earlier + done.storages)
-    return done
+        return changes
+    note(planned)  # before anything is sent: whatever happens then can be taken back
+    done: dict[str, Any] = {}
+    try:
+        changes = change(done, rehearsal=False)
+    except LabelStudioUnreachableError:
+        raise  # what was sent last may have been done
+    except ImilError:
+        note(done)
+        raise
+    note(done)
+    return changes
 
 
 def _note(
-    backend: Backend,
-    dataset: Dataset,
-    number: int,
-    meanings: dict[str, Any],
-    record: dict[str, Any],
-    storages: list[dict[str, Any]],
+    backend: Backend, dataset: Dataset, number: int, meanings: dict[str, Any], connected: dict[str, Any]
 ) -> None:
-    """Note what can be taken back; of a config and a model version, what was there at first."""
+    """Keep what can be taken back."""
     with backend.store.begin() as session:
         project = find_project(session, backend.settings.label_studio_url, number)
         if project is None:
@@ -134,7 +141,7 @@ def _note(
             )
             session.add(project)
         project.meanings = meanings
-        project.connected = {**record, **(project.connected or {}), "storages": storages}
+        project.connected = connected
         project.disconnected_at = None
 
 
@@ -172,24 +179,21 @@ def _change(
     calls: Calls,
     there: dict[str, Any],
     meanings: dict[str, Any],
+    record: dict[str, Any],
     *,
     predictions: bool,
     write: bool,
 ) -> Changes:
+    """Change what is to be changed; `record` says at every moment what was, and what was there before."""
     number, xml = int(there["id"]), str(there["label_config"])
     mapping = read_label_config(xml, **meanings, complete=False)
-    named = [*meanings.get("irrelevant", ()), *meanings.get("relevant", ())]
-    if named and not mapping.paints:
-        there_are = ", ".join(sorted(mapping.labels.other)) or "none"
-        raise LabelConfigError(
-            f"Project {number} has no label {' or '.join(named)} to paint with. Its labels: {there_are}."
-        )
+    _check_named(number, xml, meanings, mapping)
     wanted = completed_config(xml, mapping)
     changes = Changes(mapping, difference(xml, wanted), calls.made)
     if changes.difference and write:
         calls.request("PATCH", f"/api/projects/{number}/", body={"label_config": wanted})
         changes.mapping = read_label_config(wanted, **meanings)
-        changes.record["label_config"] = {"before": xml, "after": wanted}
+        record["label_config"] = {"before": xml, "after": wanted}
     elif not mapping.paints:
         labels = sorted(mapping.labels.other)
         naming = f"Name {', '.join(labels)} with --irrelevant or --relevant, or let" if labels else "Let"
@@ -200,18 +204,36 @@ def _change(
             labels,
             several=True,
         )
-    _register(backend, calls, there, changes, predictions=predictions)
+    _register(backend, calls, there, changes, record, predictions=predictions)
     return changes
 
 
+def _check_named(number: int, xml: str, meanings: dict[str, Any], mapping: ProjectMapping) -> None:
+    """That every label which was named is there: a typing error would leave a label without a meaning."""
+    for name in (*meanings.get("irrelevant", ()), *meanings.get("relevant", ())):
+        alone = {**meanings, "irrelevant": [name], "relevant": []}
+        if not read_label_config(xml, **alone, complete=False).paints:
+            labels = mapping.labels.irrelevant | mapping.labels.relevant | mapping.labels.other
+            raise LabelConfigError(
+                f"Project {number} has no label {name} to paint with. "
+                f"Its labels: {', '.join(sorted(labels)) or 'none'}."
+            )
+
+
 def _register(
-    backend: Backend, calls: Calls, there: dict[str, Any], changes: Changes, *, predictions: bool
+    backend: Backend,
+    calls: Calls,
+    there: dict[str, Any],
+    changes: Changes,
+    record: dict[str, Any],
+    *,
+    predictions: bool,
 ) -> None:
     number, url = int(there["id"]), backend.settings.own_url
     current, *former = backend.webhook_secrets
     try:
         if ensure_webhook(calls, number, url, current, former=former) is Change.CREATED:
-            changes.record["webhook"] = True
+            record["webhook"] = True
     except LabelStudioAuthError as error:
         changes.by_hand.append(
             f"{error}\nLet an administrator add, in the project's Settings > Webhooks: "
@@ -223,7 +245,7 @@ def _register(
     auth = basic_auth_of(backend.settings)
     try:
         if ensure_ml_backend(calls, number, url, ML_BACKEND_TITLE, auth) is Change.CREATED:
-            changes.record["ml_backend"] = {"model_version": there.get("model_version") or ""}
+            record["ml_backend"] = {"model_version": there.get("model_version") or ""}
     except LabelStudioAuthError as error:
         changes.by_hand.append(
             f"{error}\nLet an administrator add, in the project's Settings > Model: name {ML_BACKEND_TITLE}, "

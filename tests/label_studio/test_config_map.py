@@ -69,6 +69,20 @@ def test_a_choices_that_lacks_a_class_is_not_the_class() -> None:
         read_label_config(xml, classes=["c", "a"])
 
 
+def test_classes_beside_which_an_image_may_be_unreadable_are_no_review() -> None:
+    def choices(name: str, *values: str) -> str:
+        tags = "".join(f'<Choice value="{value}"/>' for value in values)
+        return f'<Choices name="{name}" toName="image">{tags}</Choices>'
+
+    diagnosis = choices("diagnosis", "Normal", "Pneumonia", "Unreadable")
+    mapping = read_label_config(f"<View>{IMAGE}{diagnosis}</View>")
+    assert (mapping.review_name, mapping.class_choices_name) == (None, "diagnosis")
+    review = choices("review", "The label is wrong", "Unreadable", "Something else")
+    assert read_label_config(f"<View>{IMAGE}{diagnosis}{review}</View>").review_name == "review"
+    unreadable = choices("quality", "Unreadable")
+    assert read_label_config(f"<View>{IMAGE}{diagnosis}{unreadable}</View>").review_name == "quality"
+
+
 @pytest.mark.parametrize(
     ("xml", "words"),
     [

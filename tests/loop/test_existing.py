@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from support.http_server import Answer, LocalServer, Request, serve
 from support.label_studio import RunningLabelStudio
 from support.snapshot import differing, snapshot
 
-from imil_backend.errors import AmbiguousConfigError, LabelConfigError, RoundError
+from imil_backend.errors import AmbiguousConfigError, LabelConfigError, LabelStudioError, RoundError
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.connection import connect
@@ -171,12 +172,37 @@ def test_a_storage_that_the_images_lie_in_is_offered_added_and_taken_back(
     assert differing(before, snapshot(real_label_studio, number)) == set()
 
 
+@pytest.mark.label_studio
+def test_what_label_studio_refused_is_not_taken_for_done(
+    tmp_path: Path, real_label_studio: RunningLabelStudio
+) -> None:
+    with closing(
+        make_backend(
+            tmp_path / "down",
+            label_studio_url=real_label_studio.url,
+            label_studio_api_key=real_label_studio.api_key,
+            public_url="http://127.0.0.1:9",  # nothing answers there, so Label Studio refuses the ML backend
+        )
+    ) as backend:
+        films, number = make_dataset(backend), project_with(real_label_studio, CLASSES)
+        before = snapshot(real_label_studio, number)
+        with pytest.raises(LabelStudioError):
+            connect_project(backend, films, number, {}, write=True, predictions=True)
+        assert set(kept_project(backend, films).connected or {}) == {"webhook", "label_config"}
+        connect_project(backend, films, number, {})
+        assert connect(backend, films).ml_backend is None
+        disconnect_project(backend, kept_project(backend, films))
+        assert differing(before, snapshot(real_label_studio, number)) == set()
+
+
 def test_labels_that_are_not_there_are_refused(
     backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
 ) -> None:
     label_studio.project = lambda number: {"id": number, "label_config": PAINTED}  # type: ignore[method-assign]
     with pytest.raises(LabelConfigError, match=r"no label Draht .* Its labels: Lunge, Tubus"):
         connect_project(backend, dataset, 7, {"image": "film", "irrelevant": ["Draht"]})
+    with pytest.raises(LabelConfigError, match=r"no label Tubuss .* Its labels: Lunge, Tubus"):
+        connect_project(backend, dataset, 7, {**MEANINGS, "irrelevant": ["Tubus", "Tubuss"]})
     with pytest.raises(LabelConfigError, match="--image chooses one of film, earlier"):
         connect_project(backend, dataset, 7, {})
 
