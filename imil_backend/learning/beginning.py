@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from imil_backend.errors import WeightsError
 from imil_backend.learning.batches import count_micro_batches
 from imil_backend.learning.checkpoint import load_state
 from imil_backend.learning.context import Context
-from imil_backend.learning.job import CHECKPOINT_FILE
+from imil_backend.learning.job import CHECKPOINT_FILE, INTERMEDIATE_FILE
 from imil_backend.learning.kept import forget_kept
 from imil_backend.learning.learner import Learner, last_layers, new_learner
 from imil_backend.learning.network import ModelConfig, Variant, build_network, load_backbone, read_config
@@ -32,7 +33,7 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     if context.recipe.trainable != "all":
         learner = last_layers(learner, context.recipe, context.runtime)
     checkpoint = context.directory / CHECKPOINT_FILE
-    saved = context.runtime.share(_read_checkpoint(checkpoint, state) if context.runtime.is_first else None)
+    saved = context.runtime.share(_read_checkpoint(context, state) if context.runtime.is_first else None)
     if saved is None:
         if context.runtime.is_first:
             forget_kept(context.directory)
@@ -72,8 +73,9 @@ def fresh_learner(context: Context) -> Learner:
     return learner
 
 
-def _read_checkpoint(path: Path, fresh: TrainingState) -> dict[str, Any] | None:
+def _read_checkpoint(context: Context, fresh: TrainingState) -> dict[str, Any] | None:
     """The state after the last whole epoch; None to start over, as a damaged checkpoint makes it."""
+    path = context.directory / CHECKPOINT_FILE
     if not path.exists():
         return None
     try:
@@ -87,7 +89,20 @@ def _read_checkpoint(path: Path, fresh: TrainingState) -> dict[str, Any] | None:
     if saved["training"]["samples"] != fresh.samples:
         logger.warning("Starting over: other samples can be read now than when the checkpoint was written.")
         return None
+    for beside in _kept_beside(context, state_from_dict(saved)):
+        if not beside.exists():
+            logger.warning("Starting over: %s is missing, which belongs to the checkpoint.", beside)
+            return None
     return saved
+
+
+def _kept_beside(context: Context, state: TrainingState) -> Iterator[Path]:
+    """What a training has written before such a checkpoint; a backup made meanwhile may lack it."""
+    best = state.best_epoch(after=context.recipe.mining_epoch)
+    if best is not None:
+        yield context.best_file(best)
+    if state.first_epoch == 0 and state.epoch >= context.recipe.mining_epoch:
+        yield context.directory / INTERMEDIATE_FILE
 
 
 def _new_learner(context: Context, variant: Variant) -> Learner:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
-from imil_backend.errors import ImageError, LabelStudioError
+from imil_backend.errors import ImageError, LabelStudioError, NotFoundError
 from imil_backend.loop.backend import Backend, find_project
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.interactive import without_what_is_painted
@@ -137,7 +137,7 @@ class Champion:
                 # As the pixel cache reads it; what is painted is laid over the natural size.
                 draft_size=None if context else 2 * predictor.config.image_size,
             )
-        except (ImageError, LabelStudioError) as error:
+        except (ImageError, LabelStudioError, NotFoundError) as error:
             logger.warning("No prediction for task %s: %s", task.get("id"), error)
             return None
         return predictor.squash(without_what_is_painted(image, context, mapping.labels))

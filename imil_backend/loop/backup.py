@@ -125,16 +125,17 @@ def _restore(backend: Backend, source: Path, progress: Progress | None) -> None:
     relocation.relocate_files(files, before, backend.directory)
     if manifest["database"] == "sqlite":
         relocation.relocate_sqlite(databases / SQLITE_FILE, before, backend.directory)
+    else:
+        # In one transaction, and first: where it fails, everything is as it was.
+        postgres_dump.load(backend.store.url, databases / POSTGRES_DUMP)
+        relocation.relocate_postgres(backend.store.engine, before, backend.directory)
+        (databases / POSTGRES_DUMP).unlink()
     aside = backend.directory / f".before-restore-{moment}"
-    # The databases move last: without them the directory is empty as far as anyone can tell.
+    # SQLite's databases move last: without them the directory is empty as far as anyone can tell.
     _move([path for path in backend.directory.iterdir() if not path.name.startswith(".")], aside)
     _move(files.iterdir() if files.exists() else [], backend.directory)
     if manifest["database"] == "sqlite":
         _move([databases / name for name in SQLITE_FILES], backend.directory)
-    else:
-        postgres_dump.load(backend.store.url, databases / POSTGRES_DUMP)
-        relocation.relocate_postgres(backend.store.engine, before, backend.directory)
-        (databases / POSTGRES_DUMP).unlink()
     for folder in (databases, files, unpacked):
         if folder.exists():
             folder.rmdir()

@@ -16,9 +16,10 @@ from imil_backend.errors import DatasetError
 from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.inspection import look_at
+from imil_backend.loop.rounds import TRAINING
 from imil_backend.loop.sources import Columns, Row, Source, read_source
 from imil_backend.loop.splits import Grouped, Splits, assign_splits
-from imil_backend.store.tables import Dataset, Sample, Version
+from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 SHOWN_REASONS = 3
 
@@ -142,6 +143,13 @@ def _dataset(session: Session, name: str, labels: list[str], why: str) -> Datase
         session.add(dataset)
         session.flush()
     new = [label for label in labels if label not in dataset.classes]
+    if new and session.scalar(
+        select(Round.id).where(Round.dataset_id == dataset.id, Round.state == TRAINING).limit(1)
+    ):
+        raise DatasetError(
+            f"A training of the dataset {name!r} is under way, for {', '.join(dataset.classes)}; "
+            f"{', '.join(new)} would change them. Import under another --name."
+        )
     if new and session.scalar(select(func.count(Version.id)).where(Version.dataset_id == dataset.id)):
         raise DatasetError(
             f"The dataset {name!r} has trained versions for {', '.join(dataset.classes)}; "

@@ -184,8 +184,13 @@ def record_version(
     directory = directory_of(backend, round_.version_name)
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
-    samples = read_samples(directory)
-    recipe = read_job(directory).recipe
+    samples, job = read_samples(directory), read_job(directory)
+    if list(job.classes) != dataset.classes:
+        raise RoundError(
+            f"Round {round_.number} was trained for {', '.join(job.classes)}; by now the dataset has "
+            f"{', '.join(dataset.classes)}. Train it anew: `imil train`."
+        )
+    recipe = job.recipe
     version = Version(
         dataset_id=dataset.id,
         name=round_.version_name,

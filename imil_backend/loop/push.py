@@ -20,7 +20,7 @@ from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
 from imil_backend.loop.locks import locked
 from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
-from imil_backend.loop.rounds import OPEN, PUSHING, change_state, check_not_cancelled, held_round
+from imil_backend.loop.rounds import FAILED, OPEN, PUSHING, change_state, check_not_cancelled, held_round
 from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
@@ -82,7 +82,10 @@ def _push(
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)
-        change_state(round_, OPEN)
+        if round_.state == FAILED:
+            raise RoundError(f"Round {round_.number} was given up for a new baseline while it was pushed.")
+        if round_.state == PUSHING:
+            change_state(round_, OPEN)
     return count
 
 

@@ -79,6 +79,8 @@ def begin_baseline(session: Session, dataset: Dataset) -> Round:
         RoundError: a round is under way.
     """
     latest = latest_round(session, dataset.id)
+    if latest is not None:
+        latest = held_round(session, latest.id)
     if latest is not None and latest.is_baseline and latest.state in {TRAINING, FAILED}:
         return latest if latest.state == TRAINING else retry(latest)
     if latest is not None and latest.state == PUSHING and latest.error:
@@ -142,6 +144,7 @@ def close_round(session: Session, round_: Round) -> Round:
     Raises:
         RoundError: it is not open, or nothing in it was answered.
     """
+    round_ = held_round(session, round_.id)
     if round_.state == TRAINING:
         return round_
     if round_.state == FAILED:

@@ -205,6 +205,10 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
     """Bring a whole project in line with Label Studio."""
+    return _reconciled(project_number, full)
+
+
+def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
     try:
         return _reconcile(project_number, full)
     except Exception as error:  # noqa: BLE001
@@ -228,7 +232,8 @@ def _close_due_rounds(dataset_id: int) -> None:
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Bring every project in line; run at the worker's start and by the schedule."""
     for number in _project_numbers():
-        reconcile_one(number)
+        # No workflow of its own: the watchdog would take what no queue has started for left lying.
+        _reconciled(number, full=False)
 
 
 @DBOS.step()

@@ -193,6 +193,24 @@ def test_a_training_stops_when_asked_and_goes_on_later(make_job: JobMaker):
     assert len(run_training(job)["epochs"]) == 3
 
 
+@pytest.mark.parametrize("missing", ["best-*.safetensors", INTERMEDIATE_FILE])
+def test_a_checkpoint_without_what_belongs_to_it_is_not_gone_on_from(
+    baseline: Path, make_job: JobMaker, missing: str
+):
+    """As a backup may hold it that was made meanwhile."""
+    job = make_job(recipe=DETERMINISTIC)
+
+    def second_epoch_is_kept() -> bool:
+        return any(job.glob("best-*.safetensors")) and (job / CHECKPOINT_FILE).exists()
+
+    with pytest.raises(TrainingStoppedError):
+        run_training(job, should_stop=second_epoch_is_kept)
+    [path] = job.glob(missing)
+    path.unlink()
+    run_training(job)
+    assert model_bytes(job) == model_bytes(baseline)
+
+
 def test_out_of_fold_mining_with_balanced_sampling(make_job: JobMaker, samples: list[TrainingSample]):
     uneven = [sample for number, sample in enumerate(samples) if number not in range(0, 20, 4)]
     recipe = {"mining": "out-of-fold", "folds": 2, "balance": "sampling", "epochs": 2}

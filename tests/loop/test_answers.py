@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from loop_fakes import MAPPING, PROJECT, FakeLabelStudio, make_project, make_version
 
-from imil_backend.errors import LabelStudioUnreachableError
+from imil_backend.errors import ImageError, ImilError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.images.rle import encode_rle
 from imil_backend.label_studio.config_map import load_label_config
 from imil_backend.loop.answers import UNTRAINED, Champion
@@ -96,11 +96,16 @@ def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
     assert (whole["score"], rest["score"]) == (0.7, 0.8)  # half of the image is black now
 
 
+@pytest.mark.parametrize("error", [LabelStudioUnreachableError, NotFoundError, ImageError])
 def test_an_image_that_cannot_be_had_costs_its_own_prediction_only(
-    champion: Champion, backend: Backend, dataset: Dataset, label_studio: FakeLabelStudio
+    champion: Champion,
+    backend: Backend,
+    dataset: Dataset,
+    label_studio: FakeLabelStudio,
+    error: type[ImilError],
 ) -> None:
     def download(path: str) -> bytes:
-        raise LabelStudioUnreachableError("Label Studio does not answer.")
+        raise error("It cannot be had.")
 
     label_studio.download = download  # type: ignore[attr-defined]
     make_project(backend, dataset)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tarfile
@@ -115,6 +116,22 @@ def test_a_destroyed_original_comes_back_from_postgresql(answered: OpenRound, tm
         connection.execute(text("UPDATE versions SET directory = 'another'"))
     with pytest.raises(BackupError, match="--replace"):
         restore(elsewhere, tmp_path / "backup.tar")
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_database_that_cannot_be_loaded_leaves_everything_as_it_was(
+    answered: OpenRound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = answered.backend.directory
+    back_up(answered.backend, tmp_path / "backup.tar")
+    write_image(original / "masks" / "since.png")
+    before, kept = rows(answered.backend), files(original)
+    (tmp_path / "pg_restore").write_text("#!/bin/sh\necho unsupported version >&2; exit 1")
+    (tmp_path / "pg_restore").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(BackupError, match="unsupported version"):
+        restore(answered.backend.settings, tmp_path / "backup.tar", replace=True)
+    assert (rows(answered.backend), files(original)) == (before, kept)
 
 
 def test_what_must_not_change_cannot_be_changed_after_a_restore_either(

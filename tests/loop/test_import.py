@@ -13,7 +13,8 @@ from sqlalchemy import select
 from imil_backend.errors import DatasetError
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.dataset import ImportReport, import_dataset
-from imil_backend.store.tables import Sample, SetAside, Version
+from imil_backend.loop.rounds import TRAINING
+from imil_backend.store.tables import Round, Sample, SetAside, Version
 
 
 @pytest.fixture
@@ -176,6 +177,15 @@ def test_a_new_class_is_refused_once_there_is_a_version(backend: Backend, films:
         )  # fmt: skip
     write_image(films / "tired" / "a.png")
     with pytest.raises(DatasetError, match="tired would change them"):
+        import_dataset(backend, films)
+
+
+def test_a_new_class_is_refused_while_a_training_is_under_way(backend: Backend, films: Path) -> None:
+    import_dataset(backend, films)
+    with backend.store.begin() as session:
+        session.add(Round(dataset_id=1, number=0, state=TRAINING))
+    write_image(films / "tired" / "a.png")
+    with pytest.raises(DatasetError, match=r"under way, .* tired would change them"):
         import_dataset(backend, films)
 
 

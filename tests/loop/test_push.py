@@ -13,7 +13,7 @@ from imil_backend.loop import rounds
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.champion import promote
 from imil_backend.loop.push import push_round
-from imil_backend.loop.rounds import OPEN, PUSHING
+from imil_backend.loop.rounds import FAILED, OPEN, PUSHING
 from imil_backend.store.tables import Dataset, Project, Round, Sample, SetAside, Task
 
 WRONG = [f"train-{number}" for number in (5, 3, 8, 1)]
@@ -77,6 +77,22 @@ def test_pushing_again_creates_nothing(
     label_studio.asked.clear()
     assert push_round(backend, round_id) == 4
     assert label_studio.asked == []
+
+
+def test_a_round_that_was_given_up_while_it_was_pushed_is_not_opened(
+    backend: Backend, label_studio: FakeLabelStudio, mined: Dataset, round_id: int
+) -> None:
+    with backend.store.begin() as session:
+        session.get_one(Round, round_id).error = "Label Studio was down; the push was put off."
+
+    def give_up(done: int, of: int) -> None:
+        if done == of:
+            with backend.store.begin() as session:
+                rounds.begin_baseline(session, mined)
+
+    with pytest.raises(RoundError, match="given up for a new baseline"):
+        push_round(backend, round_id, give_up)
+    assert state(backend, round_id) == FAILED
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.05])
