@@ -58,9 +58,8 @@ def _measure(options: Options, size: int, names: Sequence[str]) -> list[dict[str
             ]
         ours = {**files, "cache": f"{scratch}/cache"}
         arms += [
-            Arm("ours", "benchmarks.loops:our_training", ours),
+            Arm("ours", "benchmarks.loops:our_training", {**ours, "seconds": seconds}),
             Arm("progressive", "benchmarks.loops:our_progressive", ours),
-            Arm("step", "benchmarks.loops:bare_step", {**common, "seconds": seconds}),
             Arm("product", "benchmarks.loops:product", _product(options, seconds)),
         ]
         measured = in_turns(arms, options.runs)
@@ -84,10 +83,10 @@ def _row(measured: Measured, name: str, workers: int, statistics: Sequence[float
         f"plain, {workers} workers": _rates(measured, f"{name}, workers"),
         "ours": _rates(measured, "ours"),
         "progressive": _rates(measured, "progressive"),
-        "bare step": _rates(measured, "step"),
+        "bare step": spread([each["step"] for each in measured["ours"]]),
         "ours / better plain": ratios(measured, "ours", better),
-        "ours / bare step": ratios(measured, "ours", "step"),
-        "step / product": ratios(measured, "step", "product", "tflops"),
+        "ours / bare step": spread([each["rate"] / each["step"] for each in measured["ours"]]),
+        "step / product": ratios(measured, "ours", "product", "tflops"),
         "decoding once": _rates(measured, f"{name}, decoding"),
         "statistics, s an epoch": spread(statistics),
         "whole training, ours / plain": _whole(measured, name, better, "ours", statistics),
