@@ -143,20 +143,22 @@ def _dataset(session: Session, name: str, labels: list[str], why: str) -> Datase
         session.add(dataset)
         session.flush()
     new = [label for label in labels if label not in dataset.classes]
-    if new and session.scalar(
-        select(Round.id).where(Round.dataset_id == dataset.id, Round.state == TRAINING).limit(1)
-    ):
+    if new and (fixed_by := _what_fixes_classes(session, dataset)):
         raise DatasetError(
-            f"A training of the dataset {name!r} is under way, for {', '.join(dataset.classes)}; "
-            f"{', '.join(new)} would change them. Import under another --name."
-        )
-    if new and session.scalar(select(func.count(Version.id)).where(Version.dataset_id == dataset.id)):
-        raise DatasetError(
-            f"The dataset {name!r} has trained versions for {', '.join(dataset.classes)}; "
+            f"The dataset {name!r} has {fixed_by} for {', '.join(dataset.classes)}; "
             f"{', '.join(new)} would change them. Import under another --name."
         )
     dataset.classes = sorted({*dataset.classes, *new})
     return dataset
+
+
+def _what_fixes_classes(session: Session, dataset: Dataset) -> str | None:
+    """What a dataset's classes may no longer change under, if there is such a thing."""
+    versions = select(Version.id).where(Version.dataset_id == dataset.id).limit(1)
+    if session.scalar(versions) is not None:
+        return "trained versions"
+    trainings = select(Round.id).where(Round.dataset_id == dataset.id, Round.state == TRAINING).limit(1)
+    return None if session.scalar(trainings) is None else "a training under way,"
 
 
 def _keep(
