@@ -24,7 +24,7 @@ from imil_backend.images.masks import mask_from_png
 from imil_backend.images.reading import load_bytes, read_image
 from imil_backend.images.rows import RowStore
 
-CODE_VERSION = 2  # raise it when reading, blackout or resizing give other pixels than before
+CODE_VERSION = 3  # raise it when reading, blackout or resizing give other pixels than before
 _WORKERS = min(4, os.cpu_count() or 1)  # Pillow decodes and resizes without holding the interpreter's lock
 
 
