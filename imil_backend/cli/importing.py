@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from imil_backend.cli.asking import settle
 from imil_backend.cli.console import (
     JsonOption,
     command,
-    console,
     open_backend,
     print_json,
     progress_bar,
     progress_bars,
-    say,
-    table,
 )
+from imil_backend.cli.import_summary import show_import
 from imil_backend.label_studio.classification import SeveralAnnotators
 
 if TYPE_CHECKING:
     from imil_backend.loop.dataset import ImportReport
-
-SHOWN = 20  # reasons; the rest is in `imil status --json`
 
 
 class MaskMeans(str, Enum):
@@ -75,7 +71,11 @@ def import_(
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
     keep_leaking: Annotated[
-        bool, typer.Option("--keep-leaking", help="Train on groups that are in the given test split too.")
+        bool,
+        typer.Option(
+            "--keep-leaking",
+            help="Train on groups that are in the given test split too; never on copies of its images.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,9 +120,9 @@ def import_(
                     **common,
                 )
     if as_json:
-        print_json(vars(report))
+        print_json(asdict(report))
     else:
-        _show(report, keep_leaking)
+        show_import(report, keep_leaking)
 
 
 def _from_label_studio(
@@ -141,22 +141,3 @@ def _from_label_studio(
 
     with progress_bars() as progress:
         return settle(work, fields)
-
-
-def _show(report: ImportReport, keep_leaking: bool) -> None:
-    classes = sorted({label for counts in report.counts.values() for label in counts})
-    columns = [escape(name) for name in classes]
-    shown = table(f"Dataset {escape(report.dataset)}", "split", *columns, numbers=tuple(columns))
-    for split, counts in report.counts.items():
-        shown.add_row(split, *(str(counts.get(each, 0)) for each in classes))
-    console.print(shown)
-    console.print(f"{report.added} samples added, {report.known} were there already.")
-    if report.unlabelled:
-        console.print(f"{report.unlabelled} tasks have no class yet; import again when they have.")
-    if report.leaking:
-        what = "They are trained on all the same." if keep_leaking else "They leave training."
-        console.print(f"{len(report.leaking)} samples have a group that is in the test split too. {what}")
-    for reference, reason in report.set_aside[:SHOWN]:
-        say(f"[yellow]Set aside[/] {escape(reference)}: {escape(reason)}")
-    if len(report.set_aside) > SHOWN:
-        console.print(f"... and {len(report.set_aside) - SHOWN} more; `imil status --json` lists all.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.markup import escape
 
 from imil_backend.cli.console import console, metric, say, table
+from imil_backend.cli.samples import samples_table
+from imil_backend.loop.exclusion import EXPLAINED
 
 METRICS = ("accuracy", "balanced_accuracy", "auc")
 SHOWN = 20  # items set aside; the rest is in the JSON
@@ -22,13 +25,11 @@ def show_status(found: dict[str, Any]) -> None:
 
 
 def _show_dataset(dataset: dict[str, Any]) -> None:
-    classes = [escape(name) for name in dataset["classes"]]
-    samples = table(f"\nDataset {escape(dataset['name'])}", "split", *classes, numbers=tuple(classes))
-    for split, counts in dataset["samples"].items():
-        samples.add_row(split, *(str(counts.get(name, 0)) for name in dataset["classes"]))
-    console.print(samples)
-    if dataset["leaking"]:
-        console.print(f"{dataset['leaking']} samples leave training: their group is in the test split too.")
+    console.print()
+    columns = ("name", "classes", "samples", "groups", "left_out")
+    console.print(samples_table(*(dataset[each] for each in columns)))
+    for reason, count in Counter(each["reason"] for each in dataset["excluded"]).most_common():
+        console.print(f"{count:,} samples are left out: {EXPLAINED[reason]}.")
     say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     if gone := dataset["project_gone_at"]:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from imil_backend.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from imil_backend.images.dicom import is_dicom, read_dicom
+from imil_backend.images.likeness import perceptual_hash, pixels_sha256
 from imil_backend.images.scaling import between_extremes
 
 # Asked for by name, so that no other plugin of Pillow's (PostScript, for one) ever sees the bytes and the
@@ -61,6 +62,8 @@ class ImageInfo:
     format: str  # JPEG, PNG, TIFF, BMP, WEBP or DICOM
     shown_as_is: bool  # a browser shows the file, with this very frame
     group: str | None = None  # DICOM: keyed hash of the PatientID
+    pixels_sha256: str = field(default="", compare=False)  # of size and pixels, however they are stored
+    perceptual_hash: str | None = field(default=None, compare=False)  # see `likeness`
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def inspect_image(
         format=decoded.format,
         shown_as_is=decoded.shown_as_is,
         group=_keyed_hash(decoded.patient_id, group_key),
+        pixels_sha256=pixels_sha256(decoded.pixels),
+        perceptual_hash=perceptual_hash(decoded.pixels),
     )
 
 

@@ -1,27 +1,30 @@
-"""Importing a data set: look at every image, split by group, keep what can be used."""
+"""Importing a data set: look at every image, keep what can be used, and report what was found."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import DatasetError
 from imil_backend.images.reading import ImageInfo
-from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.duplicates import NearDuplicates, near_pairs
 from imil_backend.loop.inspection import look_at
+from imil_backend.loop.keeping import keep
+from imil_backend.loop.reasons import Reason, by_reason
 from imil_backend.loop.rounds import TRAINING
 from imil_backend.loop.sources import Columns, Row, Source, read_source
-from imil_backend.loop.splits import Grouped, Splits, assign_splits
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 SHOWN_REASONS = 3
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class ImportReport:
     leaking: tuple[str, ...]  # names of samples whose group is in the given test split too
     counts: dict[str, dict[str, int]]  # split -> class -> samples, of the whole dataset
     unlabelled: int = 0  # tasks of Label Studio that nobody has answered
+    read: int = 0  # images that the source names: added, known and set aside
+    set_aside_reasons: tuple[Reason, ...] = ()  # the same, counted
+    # Of the whole dataset, as it is now:
+    groups: dict[str, int] = field(default_factory=dict)  # by split
+    ungrouped: int = 0  # samples without a group of their source's or a DICOM patient: each is its own
+    left_out: dict[str, int] = field(default_factory=dict)  # samples by split
+    excluded: dict[str, str] = field(default_factory=dict)  # reason of those, by name
+    duplicates: tuple[tuple[str, ...], ...] = ()  # names of the copies of each image that has some
+    near_duplicates: tuple[NearDuplicates, ...] = ()
 
 
 def import_dataset(
@@ -59,7 +71,8 @@ def import_dataset(
         mask_means: whether the masks of the source mark the "relevant" or the "irrelevant" region.
         limit: take only so many images, drawn by the seed.
         seed: of the limit's draw and of the splits.
-        keep_leaking: train on samples even if their group is in the given test split too.
+        keep_leaking: train on samples even if their group is in the given test split too; copies of images
+            there leave training all the same.
         progress: called with the number of images looked at, and of all.
 
     Raises:
@@ -99,7 +112,38 @@ def import_rows(
     with backend.store.begin() as session:
         dataset = _dataset(session, name, usable, why)
         _note_source(dataset, found)
-        return _keep(session, dataset, found, looked_at, mask_means, seed, keep_leaking)
+        kept = keep(
+            session, dataset, found, looked_at, mask_means=mask_means, seed=seed, keep_leaking=keep_leaking
+        )
+        described = _described(session, dataset)
+    set_aside = tuple((reference, reason) for _, reference, reason in kept.set_aside)
+    return ImportReport(
+        added=kept.added,
+        known=kept.known,
+        set_aside=set_aside,
+        leaking=kept.leaking,
+        unlabelled=found.unlabelled,
+        read=kept.added + kept.known + sum(kind != "class" for kind, _, _ in kept.set_aside),
+        set_aside_reasons=by_reason(set_aside),
+        excluded=kept.excluded,
+        duplicates=tuple(tuple(copy.name for copy in copies) for copies in kept.same if len(copies) > 1),
+        # After the transaction: with many images this takes a while, and nobody else is to wait for it.
+        near_duplicates=tuple(near_pairs(kept.same, kept.split, kept.excluded)),
+        **described,
+    )
+
+
+def _described(session: Session, dataset: Dataset) -> dict[str, Any]:
+    """What a report says of the whole dataset."""
+    own = [Sample.dataset_id == dataset.id]
+    ungrouped = select(func.count(Sample.id)).where(*own, Sample.group == Sample.name)
+    return {
+        "dataset": dataset.name,
+        "counts": sample_counts(session, dataset.id),
+        "groups": group_counts(session, dataset.id),
+        "left_out": left_out_counts(session, dataset.id),
+        "ungrouped": session.scalar(ungrouped) or 0,
+    }
 
 
 def _note_source(dataset: Dataset, found: Source) -> None:
@@ -161,141 +205,9 @@ def _what_fixes_classes(session: Session, dataset: Dataset) -> str | None:
     return None if session.scalar(trainings) is None else "a training under way,"
 
 
-def _keep(
-    session: Session,
-    dataset: Dataset,
-    found: Source,
-    looked_at: Iterable[tuple[Row, ImageInfo | str]],
-    mask_means: str,
-    seed: int,
-    keep_leaking: bool,
-) -> ImportReport:
-    there = select(
-        Sample.id, Sample.name, Sample.sha256, Sample.label, Sample.path,
-        Sample.clinician_mask, Sample.clinician_mask_means, Sample.address, Sample.source_task,
-    ).where(Sample.dataset_id == dataset.id)  # fmt: skip
-    known = {sample.name: sample for sample in session.execute(there)}
-    new: list[tuple[Row, ImageInfo]] = []
-    again: list[Row] = []
-    set_aside = list(found.set_aside)
-    for row, info in looked_at:
-        if isinstance(info, str):
-            set_aside.append(("image", row.name, info))
-        elif row.name not in known:
-            new.append((row, info))
-        elif problem := _difference(known[row.name], row, info):
-            set_aside.append(("image", row.name, problem))
-        else:
-            again.append(row)
-
-    splits = _split(session, dataset.id, new, seed)
-    leaking = [*splits.leaking, *_leaking_since(session, dataset.id, new, splits, keep_leaking)]
-    for row, info in new:
-        leaks = row.name in splits.leaking and not keep_leaking
-        session.add(_sample(dataset, row, info, splits.split[row.name], leaks, mask_means))
-    _follow_source(session, known, again, mask_means)
-    _note(session, dataset.id, [row for row, _ in new] + again, set_aside)
-    session.flush()
-    return ImportReport(
-        dataset=dataset.name,
-        added=len(new),
-        known=len(again),
-        set_aside=tuple((reference, reason) for _, reference, reason in set_aside),
-        leaking=tuple(sorted(leaking)),
-        counts=sample_counts(session, dataset.id),
-        unlabelled=found.unlabelled,
-    )
-
-
-def _difference(known: Any, row: Row, info: ImageInfo) -> str | None:
-    """Why the source's image is no longer the sample that was imported, or None."""
-    if known.sha256 != info.sha256:
-        return "Its content has changed since it was imported. Import it under another name."
-    if known.label != row.label:
-        return f"The source says {row.label!r} now; it was imported as {known.label!r}, and stays that."
-    return None
-
-
-def _follow_source(session: Session, known: Mapping[str, Any], again: list[Row], mask_means: str) -> None:
-    """Take over where images lie now, and masks that came later."""
-    for row in again:
-        sample = known[row.name]
-        now: dict[str, Any] = {"path": str(row.image.absolute())}
-        if row.task is not None:
-            now |= {"address": row.address, "source_task": row.task}
-        if row.mask:
-            now |= {"clinician_mask": str(row.mask.absolute()), "clinician_mask_means": mask_means}
-        if any(getattr(sample, name) != value for name, value in now.items()):
-            session.execute(update(Sample).where(Sample.id == sample.id).values(now))
-
-
-def _note(session: Session, dataset_id: int, fine: list[Row], set_aside: list[tuple[str, str, str]]) -> None:
-    """Note what was set aside, and take back what can be used now."""
-    forget_set_aside(session, dataset_id, "image", (row.name for row in fine))
-    forget_set_aside(session, dataset_id, "class", (row.label for row in fine))
-    note_set_aside(session, dataset_id, set_aside)
-
-
-def _split(session: Session, dataset_id: int, new: list[tuple[Row, ImageInfo]], seed: int) -> Splits:
-    known: dict[str, set[str]] = defaultdict(set)
-    groups = select(Sample.group, Sample.split).where(Sample.dataset_id == dataset_id).distinct()
-    for group, split in session.execute(groups):
-        known[group].add(split)
-    grouped = [Grouped(row.name, _group(row, info), row.label, row.split) for row, info in new]
-    return assign_splits(grouped, known, seed)
-
-
-def _leaking_since(
-    session: Session, dataset_id: int, new: list[tuple[Row, ImageInfo]], splits: Splits, keep: bool
-) -> list[str]:
-    """Names of the samples that are there already and whose group has come into the test split now."""
-    in_test = sorted({_group(row, info) for row, info in new if splits.split[row.name] == "test"})
-    names = []
-    for start in range(0, len(in_test), 500):  # a statement takes a limited number of values
-        crossing = select(Sample).where(
-            Sample.dataset_id == dataset_id,
-            Sample.group.in_(in_test[start : start + 500]),
-            Sample.split != "test",
-            ~Sample.leaking,
-        )
-        for sample in session.scalars(crossing):
-            names.append(sample.name)
-            sample.leaking = not keep
-    return names
-
-
-def _group(row: Row, info: ImageInfo) -> str:
-    """The source's word, else the DICOM patient, else the image by itself."""
-    return row.group or info.group or row.name
-
-
-def _sample(
-    dataset: Dataset, row: Row, info: ImageInfo, split: str, leaking: bool, mask_means: str
-) -> Sample:
-    return Sample(
-        dataset_id=dataset.id,
-        key=hashlib.sha256(f"{dataset.name}\0{row.name}\0{info.sha256}".encode()).hexdigest()[:32],
-        name=row.name,
-        path=str(row.image.absolute()),
-        sha256=info.sha256,
-        width=info.width,
-        height=info.height,
-        channels=info.channels,
-        shown_as_is=info.shown_as_is,
-        label=row.label,
-        split=split,
-        group=_group(row, info),
-        leaking=leaking,
-        clinician_mask=str(row.mask.absolute()) if row.mask else None,
-        clinician_mask_means=mask_means,
-        address=row.address,
-        source_task=row.task,
-    )
-
-
 def sample_counts(session: Session, dataset_id: int) -> dict[str, dict[str, int]]:
     """The number of samples by split and class."""
-    counts: dict[str, dict[str, int]] = {split: Counter() for split in ("train", "validation", "test")}
+    counts: dict[str, dict[str, int]] = {split: Counter() for split in SPLITS}
     found = session.execute(
         select(Sample.split, Sample.label, func.count())
         .where(Sample.dataset_id == dataset_id)
@@ -304,3 +216,21 @@ def sample_counts(session: Session, dataset_id: int) -> dict[str, dict[str, int]
     for split, label, count in found:
         counts[split][label] = count
     return {split: dict(by_class) for split, by_class in counts.items()}
+
+
+def group_counts(session: Session, dataset_id: int) -> dict[str, int]:
+    """The number of groups by split."""
+    return _by_split(session, func.count(Sample.group.distinct()), Sample.dataset_id == dataset_id)
+
+
+def left_out_counts(session: Session, dataset_id: int) -> dict[str, int]:
+    """The number of samples by split that are left out of training and of the figures."""
+    left_out = Sample.excluded.is_not(None)
+    return _by_split(session, func.count(Sample.id), Sample.dataset_id == dataset_id, left_out)
+
+
+def _by_split(session: Session, what: Any, *conditions: Any) -> dict[str, int]:
+    counts = dict.fromkeys(SPLITS, 0)
+    for split, count in session.execute(select(Sample.split, what).where(*conditions).group_by(Sample.split)):
+        counts[split] = count
+    return counts

@@ -116,7 +116,7 @@ def _samples(
     states = sample_states(backend, session, dataset)
     known = {sample.key for sample in read_samples(Path(baseline.directory))} if baseline else None
     found = session.scalars(
-        select(Sample).where(Sample.dataset_id == dataset.id, ~Sample.leaking).order_by(Sample.id)
+        select(Sample).where(Sample.dataset_id == dataset.id, Sample.excluded.is_(None)).order_by(Sample.id)
     )
     index = {name: number for number, name in enumerate(dataset.classes)}
     fill = policy_of(dataset).fill

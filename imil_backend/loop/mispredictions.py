@@ -74,7 +74,7 @@ def next_mispredictions(
         if rank not in mine and record["key"] not in asked and (record["wrong"] or policy.fill_budget)
     }
     training = select(func.count(Sample.id)).where(
-        Sample.dataset_id == dataset.id, Sample.split == "train", ~Sample.leaking
+        Sample.dataset_id == dataset.id, Sample.split == "train", Sample.excluded.is_(None)
     )
     left = max(0, budget_of(session.scalar(training) or 0, policy.budget) - len(mine))
     return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
@@ -97,11 +97,12 @@ def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
 
 
 def _asked(session: Session, dataset: Dataset, policy: Policy) -> set[str]:
-    """Keys of the samples that are not to be asked again."""
+    """Keys of the samples that are not to be asked again, or have left training since they were mined."""
     asked = select(Sample.key).join(Task).where(Sample.dataset_id == dataset.id, ~Task.deleted)
     if policy.repeat:
         asked = asked.where(Task.id.not_in(select(Annotation.task_id).where(~Annotation.deleted)))
-    return set(session.scalars(asked))
+    excluded = select(Sample.key).where(Sample.dataset_id == dataset.id, Sample.excluded.is_not(None))
+    return {*session.scalars(asked), *session.scalars(excluded)}
 
 
 def _described(

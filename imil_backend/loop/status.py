@@ -12,7 +12,7 @@ from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, find_dataset, project_of
 from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
-from imil_backend.loop.dataset import sample_counts
+from imil_backend.loop.dataset import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.engine import worker_is_running
 from imil_backend.loop.rounds import TRAINING, answered, find_closed_round, latest_round
 from imil_backend.loop.training import training_progress
@@ -73,7 +73,9 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "name": dataset.name,
         "classes": dataset.classes,
         "samples": sample_counts(session, dataset.id),
-        "leaking": _count_leaking(session, dataset),
+        "groups": group_counts(session, dataset.id),
+        "left_out": left_out_counts(session, dataset.id),
+        "excluded": _excluded(session, dataset),
         "project": project.number if project else None,
         "project_gone_at": project.gone_at.isoformat() if project and project.gone_at else None,
         "webhook_repaired_at": repair.at.isoformat() if repair else None,
@@ -103,9 +105,14 @@ def _round(backend: Backend, session: Session, round_: Round) -> dict[str, Any]:
     }
 
 
-def _count_leaking(session: Session, dataset: Dataset) -> int:
-    leaking = select(func.count(Sample.id)).where(Sample.dataset_id == dataset.id, Sample.leaking)
-    return session.scalar(leaking) or 0
+def _excluded(session: Session, dataset: Dataset) -> list[dict[str, str]]:
+    """The samples that are left out of training and of the figures, with the reason."""
+    columns = select(Sample.key, Sample.name, Sample.split, Sample.excluded)
+    found = columns.where(Sample.dataset_id == dataset.id, Sample.excluded.is_not(None)).order_by(Sample.id)
+    return [
+        {"sample": key, "source": name, "split": split, "reason": reason or ""}
+        for key, name, split, reason in session.execute(found)
+    ]
 
 
 def _standing(session: Session, dataset: Dataset) -> list[Annotation]:

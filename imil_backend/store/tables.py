@@ -102,7 +102,9 @@ class Sample(Base):
     label: Mapped[str] = mapped_column(String(200))
     split: Mapped[str] = mapped_column(String(10))
     group: Mapped[str] = mapped_column(String(200))
-    leaking: Mapped[bool] = mapped_column(default=False)  # its group is in the given test split too
+    excluded: Mapped[str | None] = mapped_column(String(40))  # why it is left out, one of loop.exclusion
+    pixels_sha256: Mapped[str | None] = mapped_column(String(64))  # None: from before it was kept
+    perceptual_hash: Mapped[str | None] = mapped_column(String(128))  # None: flat, or from before
     clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone
     clinician_mask_means: Mapped[str] = mapped_column(String(10), default="relevant")
     agreement: Mapped[float | None]  # mean Dice between its annotators' masks, 0..1; None with one of them

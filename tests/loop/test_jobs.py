@@ -98,7 +98,7 @@ def test_validation_test_and_leaking_samples_are_never_blacked_out_nor_trained_o
     answer(open_round, region(mask_of(1)), chosen("unreadable"))
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample).where(Sample.name == "train-3")).one()
-        sample.leaking = True
+        sample.excluded = "group in test"
     _, samples = laid_down(backend, open_round.id)
     assert all(sample.mask is None for sample in samples.values() if sample.split != "train")
     assert "key-train-3" not in samples
