@@ -91,6 +91,6 @@ def _show_missing_groups(report: ImportReport) -> None:
     whose = "No image has a group" if report.ungrouped == samples else f"{report.ungrouped:,} have no group"
     say(
         f"[yellow]{whose}[/] (patient): images of one patient may be in train and in validation or test, "
-        "whose figures are then too good. Import them with --group, the patient's column of a CSV or field of "
-        "the tasks, under another --name."
+        "whose figures are then too good. Import them with --group, the patient's column of a CSV or field "
+        "of the tasks, under another --name."
     )

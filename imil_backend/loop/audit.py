@@ -17,6 +17,7 @@ ASKED = "asked"  # the sample was pushed as a task; the version is the one whose
 ANSWERED = "answered"  # an annotation was made or changed
 WITHDRAWN = "withdrawn"  # an annotation no longer stands: deleted, a draft again, its task or project gone
 TRAINED = "trained"  # a version was trained with the sample blacked out
+LEFT_OUT = "left out"  # an import found that the sample is not to be trained or measured on
 PROMOTED = "promoted"
 ROLLED_BACK = "rolled back"
 CANCELLED = "cancelled"

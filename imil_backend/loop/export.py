@@ -20,7 +20,18 @@ from imil_backend.loop.policy import policy_of
 from imil_backend.store.tables import Dataset, Sample
 
 MANIFEST = "manifest.csv"
-COLUMNS = ("sample", "source", "label", "split", "group", "state", "image", "mask", "blacked_out_share")
+COLUMNS = (
+    "sample",
+    "source",
+    "label",
+    "split",
+    "group",
+    "state",
+    "image",
+    "mask",
+    "blacked_out_share",
+    "excluded",
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,7 @@ def _write(
         "image": f"images/{sample.key}.png",
         "mask": "",
         "blacked_out_share": 0.0,
+        "excluded": sample.excluded or "",
     }
     if state.mask_sha256:
         mask = load_mask(backend, state.mask_sha256, sample)

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.images.reading import ImageInfo
+from imil_backend.loop import audit
 from imil_backend.loop.backend import forget_set_aside, note_set_aside
 from imil_backend.loop.duplicates import (
     Picture,
@@ -55,7 +56,7 @@ def keep(
     there = select(
         Sample.id, Sample.name, Sample.sha256, Sample.pixels_sha256, Sample.perceptual_hash, Sample.label,
         Sample.group, Sample.split, Sample.path, Sample.clinician_mask, Sample.clinician_mask_means,
-        Sample.address, Sample.source_task,
+        Sample.address, Sample.source_task, Sample.excluded,
     ).where(Sample.dataset_id == dataset.id)  # fmt: skip
     known = {sample.name: sample for sample in session.execute(there)}
     new, again, set_aside = _sorted_out(known, looked_at)
@@ -71,6 +72,7 @@ def keep(
     session.flush()
     split = earlier | splits.split
     _exclude(session, dataset.id, excluded_copies(same, split))
+    excluded = _note_excluded(session, dataset.id, known)
     _follow_source(session, known, again, mask_means)
     _note(session, dataset.id, [row for row, _ in new + again], set_aside)
     return Kept(
@@ -80,7 +82,7 @@ def keep(
         leaking=tuple(sorted(leaking)),
         same=same,
         split=split,
-        excluded=_excluded(session, dataset.id),
+        excluded=excluded,
     )
 
 
@@ -180,11 +182,16 @@ def _exclude(session: Session, dataset_id: int, reasons: Mapping[str, str]) -> N
             sample.excluded = reasons[sample.name]
 
 
-def _excluded(session: Session, dataset_id: int) -> dict[str, str]:
-    left_out = select(Sample.name, Sample.excluded).where(
+def _note_excluded(session: Session, dataset_id: int, known: Mapping[str, Any]) -> dict[str, str]:
+    """The reasons of all samples that are left out, by name; new ones go into the audit trail."""
+    left_out = select(Sample.id, Sample.name, Sample.excluded).where(
         Sample.dataset_id == dataset_id, Sample.excluded.is_not(None)
     )
-    return {name: reason or "" for name, reason in session.execute(left_out.order_by(Sample.id))}
+    found = session.execute(left_out.order_by(Sample.id)).all()
+    for sample, name, reason in found:
+        if name not in known or known[name].excluded != reason:
+            audit.note(session, dataset_id, audit.LEFT_OUT, sample_id=sample, reason=reason)
+    return {name: str(reason) for _, name, reason in found}
 
 
 def _follow_source(

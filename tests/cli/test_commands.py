@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,30 @@ def test_an_import_shows_what_came_in_and_what_was_set_aside(films: Path) -> Non
     assert "Set aside sick/bad[red].png: bad[red].png is empty" in shown
     report = json.loads(ok("import", films, "--json"))
     assert (report["added"], report["known"]) == (0, 12)
+
+
+def test_an_import_shows_counts_that_can_be_checked_at_a_glance(films: Path) -> None:
+    for number in range(3):
+        (films / "fit" / f"cut-{number}.png").write_text("no image")
+    shown = ok("import", films)
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()]
+    for row in (
+        ["fit", "4", "1", "1", "6"], ["sick", "4", "1", "1", "6"], ["samples", "8", "2", "2", "12"],
+        ["groups", "8", "2", "2", "12"], ["read now", "16"], ["added", "12"], ["there already", "0"],
+        ["set aside", "4"], ["duplicates", "0"], ["near-duplicates", "0"],
+    ):  # fmt: skip
+        assert row in rows
+    assert "Set aside 3, such as fit/cut-0.png, fit/cut-1.png, fit/cut-2.png: cut-0.png is not an" in shown
+    assert "No image has a group (patient): images of one patient may be in train and in validation" in shown
+    report = json.loads(ok("import", films, "--json"))
+    assert [each["count"] for each in report["set_aside_reasons"]] == [3, 1]
+
+
+def test_copies_are_shown_with_what_becomes_of_them(films: Path) -> None:
+    shutil.copy(films / "sick" / "0[x].png", films / "fit" / "copy.png")
+    left = "the same image is there with another label"
+    assert f"figures: 2, such as fit/copy.png = sick/0[x].png: {left}." in ok("import", films)
+    assert f"2 samples are left out: {left}." in ok("status")
 
 
 def test_status_as_json_is_json_alone(films: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from loop_fakes import OpenRound, chosen, make_dataset, make_version
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError
@@ -9,7 +10,7 @@ from imil_backend.loop.backend import Backend
 from imil_backend.loop.mispredictions import all_mispredictions, next_mispredictions
 from imil_backend.loop.policy import Policy
 from imil_backend.loop.reconcile import reconcile
-from imil_backend.store.tables import Dataset, Task
+from imil_backend.store.tables import Dataset, Sample, Task
 
 WRONG = ["train-3", "train-1", "train-6", "train-4"]  # classes: normal, normal, lesion, lesion
 
@@ -31,6 +32,11 @@ def test_the_most_instructive_come_first_up_to_the_budget(session: Session, mine
     first = next_mispredictions(session, mined)[0]
     assert (first.rank, first.sample.label, first.predicted) == (1, "normal", "lesion")
     assert len(all_mispredictions(session, mined)) == 4
+
+
+def test_what_has_left_training_since_is_not_asked(session: Session, mined: Dataset) -> None:
+    session.execute(update(Sample).where(Sample.name == "train-1").values(excluded="copy in test"))
+    assert names(session, mined, budget=1.0) == ["train-3", "train-6", "train-4"]
 
 
 def test_the_least_certain_fill_the_budget_only_if_asked(session: Session, mined: Dataset) -> None:

@@ -64,6 +64,34 @@ def test_a_later_import_follows_the_groups_that_are_there(
     assert outcome.leaking == frozenset()
 
 
+@given(samples(st.none()), st.lists(st.sets(st.integers(0, 12), min_size=2, max_size=3)), st.integers(0, 3))
+def test_groups_that_share_an_image_are_never_parted_by_a_draw(
+    made: list[Grouped], shared: list[set[int]], seed: int
+) -> None:
+    there = {sample.group for sample in made}
+    joined = [{f"group {number}" for number in numbers} & there for numbers in shared]
+    outcome = assign_splits(made, {}, seed, joined)
+    found = splits_of_groups(made, outcome.split)
+    for groups in joined:
+        assert len(set().union(*(found[group] for group in groups))) <= 1
+    assert assign_splits(made[::-1], {}, seed, [set(groups) for groups in joined[::-1]]) == outcome
+
+
+def test_a_new_group_that_shares_an_image_follows_unless_its_source_gives_it_a_split() -> None:
+    new = [Grouped("a", "p1", "x", None), Grouped("b", "p2", "x", "train")]
+    known = {"p8": {"test"}, "p9": {"validation"}}
+    split = assign_splits(new, known, joined_groups=[{"p1", "p8"}, {"p2", "p9"}]).split
+    assert split == {"a": "test", "b": "train"}
+
+
+def test_no_split_is_drawn_from_samples_that_are_left_out() -> None:
+    made = [Grouped(f"{n}", f"p{n}", "x", None) for n in range(20)]
+    out = {f"{n}" for n in range(17)}
+    split = assign_splits(made, {}, left_out=out).split
+    assert {split[name] for name in out} == {"train"}
+    assert sorted(split[f"{n}"] for n in range(17, 20)) == ["test", "train", "validation"]
+
+
 @given(samples(st.none()))
 def test_a_class_of_three_groups_is_in_every_split_that_is_drawn(made: list[Grouped]) -> None:
     pure = [Grouped(f"{n}", f"{s.label} {s.group}", s.label, None) for n, s in enumerate(made)]

@@ -9,7 +9,7 @@ from alembic import command
 from sqlalchemy import select, text
 
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import AuditEntry
+from imil_backend.store.tables import AuditEntry, Sample
 
 MOMENT = "2026-01-02 03:04:05"
 
@@ -43,6 +43,33 @@ def test_the_audit_trail_begins_with_what_is_known(tmp_path: Path) -> None:
         {"by": "loop", "reason": "first"},
     )
     assert promoted.at.isoformat() == "2026-01-02T03:04:05+00:00"
+    store.close()
+
+
+def test_samples_that_leaked_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    store = Store(database_url(tmp_path, None))
+    command.upgrade(store._alembic(), "0004")
+    row = (
+        "INSERT INTO samples (id, dataset_id, key, name, path, sha256, width, height, channels, shown_as_is, "
+        'label, split, "group", leaking, clinician_mask_means, imported_at) '
+        "VALUES (:id, 1, :name, :name, 'p', 's', 1, 1, 1, 1, 'a', 'train', 'g', :leaking, 'relevant', :at)"
+    )
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO datasets (id, name, classes, recipe, policy, created_at) "
+                 "VALUES (1, 'films', '[]', '{}', '{}', :at)"), {"at": MOMENT},
+        )  # fmt: skip
+        for number, leaking in enumerate((0, 1)):
+            connection.execute(
+                text(row), {"id": number, "name": f"film {number}", "leaking": leaking, "at": MOMENT}
+            )
+    store.migrate()
+    with store.begin() as session:
+        found = session.execute(select(Sample.name, Sample.excluded, Sample.pixels_sha256)).all()
+    assert [tuple(sample) for sample in found] == [
+        ("film 0", None, None),
+        ("film 1", "group in test", None),
+    ]
     store.close()
 
 
