@@ -41,7 +41,7 @@ class ImportReport:
     read: int = 0  # images that the source names: added, known and set aside
     set_aside_reasons: tuple[Reason, ...] = ()  # the same, counted
     # Of the whole dataset, as it is now:
-    groups: dict[str, int] = field(default_factory=dict)  # by split
+    groups: dict[str, int] = field(default_factory=dict)  # by split, of what is not left out
     ungrouped: int = 0  # samples without a group of their source's or a DICOM patient: each is its own
     left_out: dict[str, int] = field(default_factory=dict)  # samples by split
     excluded: dict[str, str] = field(default_factory=dict)  # reason of those, by name
@@ -135,8 +135,9 @@ def import_rows(
 
 def _described(session: Session, dataset: Dataset) -> dict[str, Any]:
     """What a report says of the whole dataset."""
-    own = [Sample.dataset_id == dataset.id]
-    ungrouped = select(func.count(Sample.id)).where(*own, Sample.group == Sample.name)
+    own = Sample.dataset_id == dataset.id
+    itself = select(Sample.name).where(own).scalar_subquery()  # a group of images is named by one of them
+    ungrouped = select(func.count(Sample.id)).where(own, Sample.group.in_(itself))
     return {
         "dataset": dataset.name,
         "counts": sample_counts(session, dataset.id),
@@ -219,8 +220,9 @@ def sample_counts(session: Session, dataset_id: int) -> dict[str, dict[str, int]
 
 
 def group_counts(session: Session, dataset_id: int) -> dict[str, int]:
-    """The number of groups by split."""
-    return _by_split(session, func.count(Sample.group.distinct()), Sample.dataset_id == dataset_id)
+    """The number of groups by split that are not left out altogether."""
+    used = Sample.excluded.is_(None)
+    return _by_split(session, func.count(Sample.group.distinct()), Sample.dataset_id == dataset_id, used)
 
 
 def left_out_counts(session: Session, dataset_id: int) -> dict[str, int]:

@@ -100,6 +100,24 @@ def excluded_copies(same: Iterable[Sequence[Picture]], split: Mapping[str, str])
     return excluded
 
 
+def groups_of(
+    same: Iterable[Sequence[Picture]], split: Mapping[str, str], ungrouped: Collection[str]
+) -> dict[str, str]:
+    """The groups of the samples that have none of their source's.
+
+    The copies of an image in one split are one group: several would pass for as many patients wherever
+    groups are counted.
+    """
+    groups = {}
+    for copies in same:
+        first: dict[str, str] = {}
+        for copy in copies:
+            group = first.setdefault(split[copy.name], copy.group)
+            if copy.name in ungrouped:
+                groups[copy.name] = group
+    return groups
+
+
 def near_pairs(
     same: Iterable[Sequence[Picture]], split: Mapping[str, str], excluded: Collection[str]
 ) -> list[NearDuplicates]:

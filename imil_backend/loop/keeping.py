@@ -17,6 +17,7 @@ from imil_backend.loop.backend import forget_set_aside, note_set_aside
 from imil_backend.loop.duplicates import (
     Picture,
     excluded_copies,
+    groups_of,
     groups_to_join,
     same_pictures,
     used_for_nothing,
@@ -66,11 +67,13 @@ def keep(
     earlier = {sample.name: sample.split for sample in known.values()}
     splits = _split(session, dataset.id, new, seed, same, earlier)
     leaking = [*splits.leaking, *_leaking_since(session, dataset.id, new, splits, keep_leaking)]
+    split = earlier | splits.split
+    groups = groups_of(same, split, {row.name for row, info in new if not (row.group or info.group)})
     for row, info in new:
         leaks = row.name in splits.leaking and not keep_leaking
-        session.add(_sample(dataset, row, info, splits.split[row.name], leaks, mask_means))
+        group = groups.get(row.name) or _group(row, info)
+        session.add(_sample(dataset, row, info, split[row.name], group, leaks, mask_means))
     session.flush()
-    split = earlier | splits.split
     _exclude(session, dataset.id, excluded_copies(same, split))
     excluded = _note_excluded(session, dataset.id, known)
     _follow_source(session, known, again, mask_means)
@@ -226,7 +229,7 @@ def _group(row: Row, info: ImageInfo) -> str:
 
 
 def _sample(
-    dataset: Dataset, row: Row, info: ImageInfo, split: str, leaking: bool, mask_means: str
+    dataset: Dataset, row: Row, info: ImageInfo, split: str, group: str, leaking: bool, mask_means: str
 ) -> Sample:
     return Sample(
         dataset_id=dataset.id,
@@ -240,7 +243,7 @@ def _sample(
         shown_as_is=info.shown_as_is,
         label=row.label,
         split=split,
-        group=_group(row, info),
+        group=group,
         excluded=GROUP_IN_TEST if leaking else None,
         pixels_sha256=info.pixels_sha256,
         perceptual_hash=info.perceptual_hash,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loop_fakes import on_both_databases
 from PIL import Image, ImageEnhance
 from sqlalchemy import select, update
 
@@ -70,6 +71,7 @@ def test_test_films_that_are_in_train_too_leave_training_and_contradicting_ones_
     assert (report.read, report.added) == (25, 25)
     assert report.left_out == {"train": 9, "validation": 0, "test": 1}
     assert report.ungrouped == 25
+    assert report.groups == {"train": 6, "validation": 2, "test": 7}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,8 @@ def test_copies_in_one_split_are_counted_and_stay(backend: Backend, films: Path)
     report = import_dataset(backend, films)
     assert report.duplicates == (("train/sick/0.png", "train/sick/x.png"),)
     assert report.excluded == {}
+    assert (report.counts["train"]["sick"], report.groups["train"]) == (5, 8)  # no patient more for it
+    assert report.ungrouped == 17
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -139,6 +143,7 @@ def test_no_validation_split_is_drawn_from_what_is_left_out(backend: Backend, fi
     assert list(splits(backend).values()).count("validation") == 2
 
 
+@on_both_databases
 def test_a_later_import_finds_the_copies_of_what_is_there(backend: Backend, films: Path) -> None:
     import_dataset(backend, films)
     copy(films, "train/sick/0.png", "test/sick/x.png")
@@ -204,7 +209,7 @@ def test_what_is_left_out_is_in_the_status_and_in_the_manifest(
     (found,) = status(backend)["datasets"]
     ((source, reason),) = [(each["source"], each["reason"]) for each in found["excluded"]]
     assert (source, reason) == ("train/sick/x.png", "copy in test")
-    assert (found["left_out"]["train"], found["groups"]["train"]) == (1, 9)
+    assert (found["left_out"]["train"], found["groups"]["train"]) == (1, 8)
     with backend.store.begin() as session:
         dataset = session.scalars(select(Dataset)).one()
         (entry,) = audit.history(session, dataset, audit.find_sample(session, dataset, source))
