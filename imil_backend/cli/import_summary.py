@@ -38,7 +38,7 @@ def _show_counts(report: ImportReport) -> None:
     shown.add_row("  set aside", f"{report.read - report.added - report.known:,}")
     shown.add_section()
     shown.add_row("duplicates", f"{sum(len(names) - 1 for names in report.duplicates):,}")
-    shown.add_row("near-duplicates", f"{len(report.near_duplicates):,}")
+    shown.add_row("near-duplicates", _near(report))
     console.print(shown)
     console.print(f"{report.added} samples added, {report.known} were there already.")
     if report.unlabelled:
@@ -73,12 +73,19 @@ def _show_left_out(report: ImportReport, keep_leaking: bool) -> None:
         )
 
 
+def _near(report: ImportReport) -> str:
+    from imil_backend.images.likeness import MOST_PAIRS
+
+    count = len(report.near_duplicates)
+    return f"{count:,}" if count < MOST_PAIRS else f"{count:,} or more"
+
+
 def _show_near_duplicates(report: ImportReport) -> None:
     if not report.near_duplicates:
         return
     across = sum(pair.across for pair in report.near_duplicates)
     say(
-        f"[yellow]Near-duplicates[/]: {len(report.near_duplicates):,}, {across:,} of them across splits. "
+        f"[yellow]Near-duplicates[/]: {_near(report)}, {across:,} of them across splits. "
         "Nothing is left out for it; look at them:"
     )
     for pair in report.near_duplicates[:EXAMPLES]:

@@ -46,8 +46,8 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> str | None:
 def near_duplicates(hashes: Sequence[str]) -> list[tuple[int, int]]:
     """The pairs of near-duplicates (indices, the smaller one first), the most alike first.
 
-    Every hash is compared with every other, block by block: TIMING. After 10,000 pairs it ends: there is
-    then something else to be looked at than pairs.
+    Every hash is compared with every other, block by block: 100,000 take half a minute. At MOST_PAIRS it
+    ends: there is then something else to be looked at than pairs.
     """
     raw = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(len(hashes), 2, WORDS)
     words = np.ascontiguousarray(raw.transpose(1, 2, 0))  # direction, word, image
