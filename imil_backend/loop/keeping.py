@@ -64,17 +64,18 @@ def keep(
     set_aside = [*found.set_aside, *set_aside]
 
     same = same_pictures(_pictures(known, again, new))
+    several = [copies for copies in same if len(copies) > 1]
     earlier = {sample.name: sample.split for sample in known.values()}
-    splits = _split(session, dataset.id, new, seed, same, earlier)
+    splits = _split(session, dataset.id, new, seed, several, earlier)
     leaking = [*splits.leaking, *_leaking_since(session, dataset.id, new, splits, keep_leaking)]
     split = earlier | splits.split
-    groups = groups_of(same, split, {row.name for row, info in new if not (row.group or info.group)})
+    groups = groups_of(several, split, {row.name for row, info in new if not (row.group or info.group)})
     for row, info in new:
         leaks = row.name in splits.leaking and not keep_leaking
         group = groups.get(row.name) or _group(row, info)
         session.add(_sample(dataset, row, info, split[row.name], group, leaks, mask_means))
     session.flush()
-    _exclude(session, dataset.id, excluded_copies(same, split))
+    _exclude(session, dataset.id, excluded_copies(several, split))
     excluded = _note_excluded(session, dataset.id, known)
     _follow_source(session, known, again, mask_means)
     _note(session, dataset.id, [row for row, _ in new + again], set_aside)
@@ -143,7 +144,7 @@ def _split(
     dataset_id: int,
     new: list[LookedAt],
     seed: int,
-    same: list[list[Picture]],
+    copies: list[list[Picture]],
     earlier: Mapping[str, str],
 ) -> Splits:
     known: dict[str, set[str]] = defaultdict(set)
@@ -152,7 +153,7 @@ def _split(
         known[group].add(split)
     grouped = [Grouped(row.name, _group(row, info), row.label, row.split) for row, info in new]
     given = {**earlier, **{row.name: row.split for row, _ in new}}
-    return assign_splits(grouped, known, seed, groups_to_join(same), used_for_nothing(same, given))
+    return assign_splits(grouped, known, seed, groups_to_join(copies), used_for_nothing(copies, given))
 
 
 def _leaking_since(
