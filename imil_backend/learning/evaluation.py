@@ -47,6 +47,22 @@ def compute_metrics(probabilities: NDArray[np.float64], labels: NDArray[np.int64
     }
 
 
+def placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Each sample's share of the other side that it is placed rightly against, (n,); ties count half.
+
+    For a positive the share of the negatives that score below it, for a negative the share of the positives
+    that score above it. The mean of either is the AUC (DeLong et al. 1988, "structural components"; by
+    midranks as in Sun and Xu 2014).
+    """
+    ranks = _midranks(scores)
+    result = np.empty(len(scores))
+    for side in (True, False):
+        own = positive == side
+        below = (ranks[own] - _midranks(scores[own])) / (~own).sum()
+        result[own] = below if side else 1 - below
+    return result
+
+
 def _macro_auc(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], present: NDArray[np.int64]
 ) -> float | None:
@@ -58,8 +74,10 @@ def _macro_auc(
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
     """The chance that a positive scores above a negative, ties counting half (Mann and Whitney's U)."""
+    return float(placements(scores, positive)[positive].mean())
+
+
+def _midranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1; equal scores share the mean of theirs."""
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_ranks = np.cumsum(counts) - (counts - 1) / 2
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    above = mean_ranks[places][positive].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])

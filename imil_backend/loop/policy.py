@@ -8,6 +8,7 @@ from typing import Any, Literal
 from imil_backend.errors import SettingsError
 from imil_backend.learning.checks import check_recipe
 from imil_backend.learning.job import Recipe, Trainable
+from imil_backend.learning.power import Margins
 from imil_backend.store.tables import Dataset
 
 
@@ -26,21 +27,29 @@ class Policy:
     class_quota: bool = False  # the budget shared out among the classes
     repeat: bool = False  # ask again for samples that were answered before
     trainable: Trainable = "all"  # in rounds; the baseline trains all layers
-    promotion_margin: float = 0.02  # of accuracy; the candidate may not be worse by more
+    promotion_margin: float = 0.02  # of accuracy; the candidate may not be worse by it or more
+    recall_margin: float = 0.10  # likewise of the recall of any class; 29 groups of each class can show it
+    auc_margin: float = 0.05  # likewise of AUC; 59 groups of the rarer of two classes can show it
     next_round: bool = True  # push the next mispredictions when a round has closed
 
     def __post_init__(self) -> None:
         for name in ("budget", "close_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1.")
-        if not 0 < self.promotion_margin < 1:
-            raise SettingsError(
-                f"promotion_margin is {self.promotion_margin}; it must be above 0 and below 1: no validation "
-                "split is large enough to exclude every loss."
-            )
+        for name in ("promotion_margin", "recall_margin", "auc_margin"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)}; it must be above 0 and below 1: no validation split "
+                    "is large enough to exclude every loss."
+                )
         for name in ("close_count", "close_quiet_seconds", "close_after_hours"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+
+    @property
+    def margins(self) -> Margins:
+        """What a candidate may lose at most."""
+        return Margins(self.promotion_margin, self.recall_margin, self.auc_margin)
 
 
 def policy_of(dataset: Dataset) -> Policy:

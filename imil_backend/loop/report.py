@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ PICTURES = 4
 PANEL = 512  # pixels, the height of a panel
 GAP = 8  # white pixels between panels
 PAINT, PAINT_OPACITY = (229, 72, 77), 0.5
+BOUNDS = (
+    "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
+    "line says *not worse*, and rejected if one says *worse*."
+)
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
 
 
@@ -63,6 +68,7 @@ def _text(session: Session, round_: Round, version: Version, pictures: list[Path
         "",
         f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
         "",
+        *_findings_table(verdict.get("findings", [])),
         *_metrics_table(champion, version, "validation"),
         f"The same validation split serves every round: the more it has judged (this version is its no. "
         f"{_judged(session, version)}), the more it flatters.",
@@ -106,6 +112,27 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
         for key, title in METRICS.items()
     ]
     return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
+
+
+def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
+    """What the verdict rests on; verdicts of earlier releases rested on accuracy alone, without a table."""
+    rows = [
+        f"| {_title_of(each)} | {_number(each['champion'])} | {_number(each['candidate'])} | "
+        f"{each['lower']:+.4f} to {each['upper']:+.4f} | {each['margin']:.3f} | {each['groups']} | "
+        f"{_changed(each)} | {each['state']} |"
+        for each in findings
+    ]
+    head = "| compared | champion | candidate | difference | margin | groups | worse, better | finding |"
+    return [head, "|---" * 8 + "|", *rows, "", BOUNDS, ""] if rows else []
+
+
+def _title_of(finding: dict[str, Any]) -> str:
+    return f"recall of {finding['label']}" if finding["metric"] == "recall" else METRICS[finding["metric"]]
+
+
+def _changed(finding: dict[str, Any]) -> str:
+    worse, better = finding["groups_worse"], finding["groups_better"]
+    return "-" if worse is None else f"{worse}, {better}"
 
 
 def _number(value: float | None) -> str:

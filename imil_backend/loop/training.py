@@ -116,11 +116,11 @@ def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[st
 def _verdict(session: Session, round_: Round, champion: Version | None, version: Version) -> dict[str, Any]:
     if champion is None:
         return {"verdict": "promote", "reason": "It is the first version."}
-    policy = policy_of(session.get_one(Dataset, round_.dataset_id))
+    dataset = session.get_one(Dataset, round_.dataset_id)
     predictions = [
         read_json(Path(each.directory) / PREDICTIONS_FILE)["validation"] for each in (champion, version)
     ]
-    comparison = compare(*predictions, margin=policy.promotion_margin)
+    comparison = compare(*predictions, margins=policy_of(dataset).margins, classes=dataset.classes)
     return {"champion": champion.name, "candidate": version.name, **asdict(comparison)}
 
 

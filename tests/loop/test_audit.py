@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from loop_fakes import RESULT, OpenRound, chosen, mask_of, on_both_databases, region, write_results
+from loop_fakes import LENIENT, RESULT, OpenRound, chosen, mask_of, on_both_databases, region, write_results
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -54,7 +54,7 @@ def test_what_a_version_was_trained_on_and_its_promotion_are_told_once(open_roun
     backend = open_round.backend
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, open_round.dataset.id)
-        dataset.policy = {"promotion_margin": 0.6}
+        dataset.policy = dict(LENIENT)
     number = open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
     sync_annotation(backend, open_round.project, number)
     with backend.store.begin() as session:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from loop_fakes import (
+    LENIENT,
     FakeLabelStudio,
     make_backend,
     make_dataset,
@@ -29,7 +30,7 @@ def test_a_round_survives_the_death_of_its_worker_after_every_step(tmp_path: Pat
     dataset = make_dataset(backend, train=20)
     with backend.store.begin() as session:
         found = session.get_one(Dataset, dataset.id)
-        found.policy, found.recipe = {"promotion_margin": 0.6, "budget": 0.1}, {"pretrained": False}
+        found.policy, found.recipe = {**LENIENT, "budget": 0.1}, {"pretrained": False}
     names = ["train-0", "train-1"]
     version = make_version(backend, dataset, wrong=names)
     make_round(backend, label_studio, make_project(backend, dataset), version, names)

@@ -14,6 +14,8 @@ from imil_backend.store.tables import Dataset
         ("close_share", 1.1),
         ("promotion_margin", 0),
         ("promotion_margin", 1),
+        ("recall_margin", 0),
+        ("auc_margin", 1),
         ("close_after_hours", -1),
     ],
 )

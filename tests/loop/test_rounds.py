@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from loop_fakes import (
+    LENIENT,
     RESULT,
     FakeJobs,
     OpenRound,
@@ -264,7 +265,7 @@ def train(backend: Backend, round_id: int) -> dict[str, Any]:
 
 
 def test_each_step_may_run_twice_and_a_version_comes_out_once(open_round: OpenRound) -> None:
-    set_policy(open_round, promotion_margin=0.6)
+    set_policy(open_round, **LENIENT)
     open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
     set_state(open_round, TRAINING)
     verdict = train(open_round.backend, open_round.id)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from loop_fakes import (
+    LENIENT,
     FakeLabelStudio,
     chosen,
     make_backend,
@@ -47,7 +48,7 @@ def answered(tmp_path: Path, database_url: str | None) -> Iterator[Backend]:
     dataset = make_dataset(backend)
     with backend.store.begin() as session:
         found = session.get_one(Dataset, dataset.id)
-        found.policy, found.recipe = {"promotion_margin": 0.6, "next_round": False}, {"pretrained": False}
+        found.policy, found.recipe = {**LENIENT, "next_round": False}, {"pretrained": False}
     version = make_version(backend, dataset, wrong=["train-0"])
     make_round(backend, label_studio, make_project(backend, dataset), version, ["train-0"])
     label_studio.annotate(next(iter(label_studio.tasks_there)), chosen("nothing_to_black_out"))

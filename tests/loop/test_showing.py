@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
+from imil_backend.learning.comparison import compare
 from imil_backend.loop.backend import Backend, set_aside
 from imil_backend.loop.export import export
 from imil_backend.loop.reconcile import reconcile
@@ -108,6 +110,25 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
     assert (panels[:, -8:-6] == 0).all()  # as training sees it now
     assert (panels[:, -6:] == 50).all()
     assert write_report(answered.backend, answered.id).text == report.text
+
+
+def test_a_report_lists_what_the_verdict_rests_on(answered: OpenRound) -> None:
+    close(answered)
+    labels = [0] * 300 + [1] * 300
+    right, wrong = [[0.9, 0.1]] * 300 + [[0.1, 0.9]] * 300, [[0.9, 0.1]] * 600
+    split = {"keys": range(600), "groups": range(600), "labels": labels}
+    found = compare(
+        {**split, "probabilities": right}, {**split, "probabilities": wrong}, classes=("lesion", "normal")
+    )
+    with answered.backend.store.begin() as session:
+        session.get_one(Round, answered.id).verdict = json.loads(json.dumps(asdict(found)))
+    text = write_report(answered.backend, answered.id).text.read_text()
+    assert "**reject**: The candidate is worse. Accuracy went from 1.000 to 0.500" in text
+    assert "| recall of normal | 1.0000 | 0.0000 | -1.0000 to " in text
+    assert "| 0.100 | 300 | 300, 0 | worse |" in text
+    assert "| recall of lesion | 1.0000 | 1.0000 |" in text
+    assert "| 0, 0 | not worse |" in text
+    assert "| AUC | 1.0000 | 0.5000 |" in text
 
 
 def test_a_round_without_a_version_has_no_report(open_round: OpenRound) -> None:
