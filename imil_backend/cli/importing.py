@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from imil_backend.cli.asking import settle
 from imil_backend.cli.console import (
@@ -17,6 +18,7 @@ from imil_backend.cli.console import (
     print_json,
     progress_bar,
     progress_bars,
+    say,
 )
 from imil_backend.cli.import_summary import show_import
 from imil_backend.label_studio.classification import SeveralAnnotators
@@ -92,7 +94,9 @@ def import_(
     are fetched once into the data directory, and shown to clinicians from where they lie. Interrupted, the
     same command goes on. Nothing in that project is changed.
     """
+    from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.dataset import import_dataset
+    from imil_backend.loop.power import as_sentences, as_values, validation_power
     from imil_backend.loop.sources import Columns
 
     if (source is None) == (label_studio is None):
@@ -119,10 +123,13 @@ def import_(
                     progress=progress,
                     **common,
                 )
+        with backend.store.begin() as session:
+            powers = validation_power(session, find_dataset(session, report.dataset))
     if as_json:
-        print_json(asdict(report))
+        print_json({**asdict(report), "validation": as_values(powers)})
     else:
         show_import(report, keep_leaking)
+        say(escape(as_sentences(powers)))
 
 
 def _from_label_studio(

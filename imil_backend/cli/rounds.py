@@ -216,6 +216,13 @@ def push(
     promotion_margin: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Accuracy that a candidate may lose (0.02).")
     ] = None,
+    recall_margin: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Recall of any class that a candidate may lose (0.1)."),
+    ] = None,
+    auc_margin: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="AUC that a candidate may lose (0.05).")
+    ] = None,
     next_round: Annotated[
         bool | None, typer.Option(help="Push the next mispredictions when a round has closed (yes).")
     ] = None,
@@ -233,6 +240,7 @@ def push(
     from imil_backend.loop.connection import connect
     from imil_backend.loop.mispredictions import next_mispredictions
     from imil_backend.loop.policy import changed_policy
+    from imil_backend.loop.power import as_sentences, validation_power
     from imil_backend.loop.push import push_round
 
     changes = {
@@ -247,6 +255,8 @@ def push(
         "class_quota": class_quota,
         "repeat": repeat,
         "promotion_margin": promotion_margin,
+        "recall_margin": recall_margin,
+        "auc_margin": auc_margin,
         "next_round": next_round,
     }
     with open_backend(context) as backend:
@@ -254,12 +264,14 @@ def push(
             found = find_dataset(session, dataset)
             policy = changed_policy(found, changes)
             asked = next_mispredictions(session, found, policy)
+            powers = validation_power(session, found, policy)
             if not dry_run:
                 found.policy = asdict(policy)
                 # Refuses before anything is made in Label Studio.
                 under_way = rounds.round_to_push(session, found)
                 if under_way is not None and under_way.state == rounds.OPEN:
                     asked = []
+        say(escape(as_sentences(powers)))
         if hidden_text := sum(not item.sample.shown_as_is for item in asked):
             console.print(
                 f"[yellow]{hidden_text} images are pushed as PNG. Text burned into them is not removed:[/] "

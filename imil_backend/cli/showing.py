@@ -30,6 +30,8 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     console.print(samples_table(*(dataset[each] for each in columns)))
     for reason, count in Counter(each["reason"] for each in dataset["excluded"]).most_common():
         console.print(f"{count:,} samples are left out: {EXPLAINED[reason]}.")
+    if short := [each["told"] for each in dataset["validation"] if not each["enough"]]:
+        say(f"Validation split: {escape(' '.join(short))}")
     say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     if gone := dataset["project_gone_at"]:

@@ -14,6 +14,7 @@ from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.dataset import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.engine import worker_is_running
+from imil_backend.loop.power import as_values, validation_power
 from imil_backend.loop.rounds import TRAINING, answered, find_closed_round, latest_round
 from imil_backend.loop.training import training_progress
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, SetAside, Version
@@ -76,6 +77,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "groups": group_counts(session, dataset.id),
         "left_out": left_out_counts(session, dataset.id),
         "excluded": _excluded(session, dataset),
+        "validation": as_values(validation_power(session, dataset)),
         "project": project.number if project else None,
         "project_gone_at": project.gone_at.isoformat() if project and project.gone_at else None,
         "webhook_repaired_at": repair.at.isoformat() if repair else None,
