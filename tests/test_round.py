@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,13 +26,17 @@ STROKE: Stroke = [(0.55, 0.12), (0.9, 0.12)]
 @pytest.fixture
 def pushed(trained: Installation) -> Installation:
     """Three tasks pushed to a project of their own; two answers close the round."""
-    # Six validation groups decide nothing; with this margin any candidate is let through.
+    # Six validation groups decide nothing; these margins let any candidate through that keeps its classes.
     policy = (
         "--close-share",
         "0.6",
         "--close-quiet-seconds",
         "0",
         "--promotion-margin",
+        "0.99",
+        "--recall-margin",
+        "0.99",
+        "--auc-margin",
         "0.99",
         "--no-next-round",
     )
@@ -61,6 +66,8 @@ def test_a_clinician_paints_and_a_new_version_answers(
     predictions = label_studio.request("GET", f"/api/tasks/{left_open}/").json()["predictions"]
     assert {prediction["model_version"] for prediction in predictions} == {status["champion"]}
     assert all(prediction["result"] == [] for prediction in predictions)  # nothing is pre-filled
+    # One number is on the screen: how sure the model was when it was asked.
+    assert len(re.findall(r"\d ?%", editor.page.inner_text("body"))) == 1
 
 
 def _check_masks(installation: Installation, box: ImageBox) -> None:

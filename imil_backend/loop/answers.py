@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "imil-untrained"
+CONFIDENCE_FIELD = "confidence"  # of a pushed task; see `push.py`
 
 
 class Champion:
@@ -65,9 +66,10 @@ class Champion:
     ) -> list[dict[str, Any]]:
         """One prediction per task, in order; with the regions of an interactive request, without them.
 
-        In a project with a Choices of the classes: the class and its score. In a brush project: the score
-        alone, so that nothing is pre-filled. A task whose image cannot be read gets an empty result and
-        no score.
+        In a project with a Choices of the classes: the class and its score. Without one: the score alone, so
+        that nothing is pre-filled. Not even that where the task shows how sure the model was when it was
+        asked: the champion's score, without a class, would stand beside it and contradict it. A task whose
+        image cannot be read gets an empty result and no score.
         """
         from imil_backend.loop.sync import read_config
 
@@ -78,6 +80,8 @@ class Champion:
             return [{"result": [], "model_version": UNTRAINED} for _ in tasks]
         xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
         mapping = read_config(project, xml)
+        if context is None and _shows_confidence_alone(mapping):
+            return [{"result": [], "model_version": version.name} for _ in tasks]
         predictor = self._predictor(version)
         images = [self._image(task, mapping, predictor, context) for task in tasks]
         probabilities = iter(predictor.predict([image for image in images if image is not None]))
@@ -149,6 +153,10 @@ class Champion:
         if path is not None and Path(path).exists():
             return Path(path)
         return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
+
+
+def _shows_confidence_alone(mapping: ProjectMapping) -> bool:
+    return mapping.class_choices_name is None and CONFIDENCE_FIELD in mapping.fields
 
 
 def _answer(

@@ -17,6 +17,8 @@ from imil_backend.store.tables import Dataset
 
 CLASSES_CONFIG = """<View><Image name="img" value="$image"/>
 <Choices name="finding" toName="img"><Choice value="Lesion"/><Choice value="Normal"/></Choices></View>"""
+BRUSH_CONFIG = """<View><Image name="image" value="$image"/>
+<BrushLabels name="mask" toName="image"><Label value="Irrelevant"/></BrushLabels></View>"""
 
 
 class FakePredictor:
@@ -71,11 +73,21 @@ def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
 ) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
-    (painted,) = champion.predict(PROJECT, tasks(0), load_label_config("blackout"))
+    (painted,) = champion.predict(PROJECT, tasks(0), BRUSH_CONFIG)
     assert painted == {"result": [], "score": 0.8, "model_version": "A"}
     first, second = champion.predict(PROJECT, tasks(0, 5), CLASSES_CONFIG)
     assert first["result"][0]["value"] == {"choices": ["Lesion"]}
     assert (second["result"][0]["from_name"], second["result"][0]["score"]) == ("finding", 0.7)
+
+
+def test_no_score_stands_beside_the_confidence_that_the_task_shows(
+    champion: Champion, backend: Backend, dataset: Dataset
+) -> None:
+    make_project(backend, dataset)
+    make_version(backend, dataset, "A")
+    asked = champion.predict(PROJECT, tasks(0, 5), load_label_config("blackout"))
+    assert asked == [{"result": [], "model_version": "A"}] * 2
+    assert champion._loaded == {}, "for an answer that shows nothing no network is loaded"
 
 
 def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
@@ -111,6 +123,6 @@ def test_an_image_that_cannot_be_had_costs_its_own_prediction_only(
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
     asked = [*tasks(*[0] * 9), {"id": 1, "data": {"image": "/data/absent.png"}}, *tasks(5)]
-    answers = champion.predict(PROJECT, asked, load_label_config("blackout"))
+    answers = champion.predict(PROJECT, asked, BRUSH_CONFIG)
     assert [answer.get("score") for answer in answers] == [0.8] * 9 + [None, 0.7]
     assert FakePredictor.seen == [10]
