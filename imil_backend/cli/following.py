@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from imil_backend.cli.console import errors, say
@@ -108,6 +109,6 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
         verdict = round_.verdict
     show_versions([each for each in listed if each["name"] in names], "On the validation split")
     words = {"promote": "Promoted", "reject": "Not promoted", "undecided": "Not promoted: undecided"}
-    say(f"{words[verdict['verdict']]}. {verdict['reason']}")
+    say(f"{words[verdict['verdict']]}. {escape(verdict['reason'])}")
     if verdict["verdict"] == "undecided":
         say(f"The word is yours: imil promote {verdict['candidate']}")

@@ -70,7 +70,8 @@ def _show_round(round_: dict[str, Any]) -> None:
     if round_["error"]:
         say(f"  [red]{escape(round_['error'])}[/]")
     if round_["verdict"]:
-        console.print(f"  Verdict: {round_['verdict']['verdict']}. {round_['verdict']['reason']}")
+        verdict = round_["verdict"]
+        console.print(f"  Verdict: {verdict['verdict']}. {escape(verdict['reason'])}", highlight=False)
 
 
 def show_versions(versions: list[dict[str, Any]], title: str) -> None:

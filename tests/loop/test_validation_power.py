@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from loop_fakes import LENIENT, URL, FakeLabelStudio, make_version, write_image
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
@@ -16,7 +16,8 @@ from imil_backend.learning.job import PREDICTIONS_FILE
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.policy import Policy
 from imil_backend.loop.power import as_sentences, validation_power
-from imil_backend.store.tables import Dataset, Sample
+from imil_backend.loop.rounds import CLOSED
+from imil_backend.store.tables import Dataset, Round, Sample
 
 FOUR = "4 groups cannot exclude a loss of 0.020 in accuracy; 149 could."
 TWO = "2 groups with lesion cannot exclude a loss of 0.100 in its recall; 29 could."
@@ -83,6 +84,19 @@ def test_a_push_says_it_before_anything_is_painted(
         "push", "--dry-run", "--promotion-margin", "0.6"
     )
     assert label_studio.asked == []
+
+
+def test_a_class_may_be_called_like_markup(
+    backend: Backend, dataset: Dataset, imil: Callable[..., str]
+) -> None:
+    with backend.store.begin() as session:
+        session.get_one(Dataset, dataset.id).classes = ["[red]", "normal"]
+        session.execute(update(Sample).where(Sample.label == "lesion").values(label="[red]"))
+        verdict = {"verdict": "undecided", "reason": "2 groups with [red] tell too little."}
+        session.add(Round(dataset_id=dataset.id, number=0, state=CLOSED, verdict=verdict))
+    said = imil("status")
+    assert "2 groups with [red] cannot exclude a loss of 0.100 in its recall" in said
+    assert "Verdict: undecided. 2 groups with [red] tell too little." in said
 
 
 def test_the_status_says_what_cannot_be_shown(dataset: Dataset, imil: Callable[..., str]) -> None:
