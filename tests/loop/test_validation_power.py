@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from imil_backend.cli import app
 from imil_backend.learning.job import PREDICTIONS_FILE
 from imil_backend.loop.backend import Backend
+from imil_backend.loop.exclusion import GROUP_IN_TEST
 from imil_backend.loop.policy import Policy
 from imil_backend.loop.power import as_sentences, validation_power
 from imil_backend.loop.rounds import CLOSED
@@ -50,7 +51,7 @@ def test_before_the_baseline_the_imported_samples_are_counted(backend: Backend, 
     assert "no candidate is promoted by itself" in said
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample).where(Sample.name == "validation-0")).one()
-        sample.excluded = "leaking"
+        sample.excluded = GROUP_IN_TEST
     assert "3 groups cannot exclude" in told(backend, dataset)
 
 
