@@ -17,9 +17,13 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flask import abort, has_request_context, make_response
+
 from imil_backend.config import load_settings
+from imil_backend.errors import ImilError
 from imil_backend.loop.answers import Champion
 from imil_backend.loop.events import ANNOTATION_EVENTS, TASK_EVENTS, Events
+from imil_backend.server.app import answer_to
 
 if TYPE_CHECKING:
     _Base: Any = object
@@ -62,11 +66,17 @@ class ImilModel(_Base):  # type: ignore[misc]
     def fit(self, *arguments: Any, **more: Any) -> dict[str, Any]:
         """Record an event of Label Studio's; the worker does the rest.
 
-        Called as fit(tasks, event=, data=) by 1.0.9 and as fit(event, data) by 2.x.
+        Called as fit(tasks, event=, data=) by 1.0.9 and as fit(event, data) by 2.x, which calls it within
+        the request: what cannot be done is answered as `imil serve` answers it, with the reason.
         """
         named = dict(zip(("event", "data"), arguments, strict=False)) if len(arguments) > 1 else {}
         event, data = more.get("event", named.get("event")), more.get("data", named.get("data")) or {}
-        events = Events(load_settings())  # 1.0.9 calls from a process of its own each time
-        if event == START_TRAINING:
-            return {"job": events.start_training(int(data["project"]["id"]))}
-        return {"jobs": events.record({**data, "action": event}).jobs}
+        try:
+            events = Events(load_settings())  # 1.0.9 calls from a process of its own each time
+            if event == START_TRAINING:
+                return {"job": events.start_training(int(data["project"]["id"]))}
+            return {"jobs": events.record({**data, "action": event}).jobs}
+        except ImilError as error:
+            if not has_request_context():
+                raise
+            abort(make_response(*answer_to(error)))

@@ -84,7 +84,7 @@ def create_app(
             basic_auth.check(request)
 
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(ImilError, _imil_error)
+    app.register_error_handler(ImilError, answer_to)
     app.register_error_handler(Exception, _unexpected_error)
     return app
 
@@ -94,7 +94,8 @@ def _http_error(error: HTTPException) -> tuple[dict[str, str], int, list[tuple[s
     return {"error": error.description or error.name}, error.code or 500, headers
 
 
-def _imil_error(error: ImilError) -> tuple[dict[str, str], int]:
+def answer_to(error: ImilError) -> tuple[dict[str, str], int]:
+    """The body and the status of an error of ours."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     logger.warning("%s answered %d: %s", request.path, status, error)
     return {"error": str(error)}, status

@@ -10,7 +10,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from flask import Flask, Response, jsonify, request
 from loop_fakes import PROJECT, make_backend, make_dataset, make_project, make_version
+
+from imil_backend.errors import ImilError, RoundError, StoreError
+from imil_backend.loop.events import Events
 
 MODULE = "imil_backend.label_studio_ml_model"
 
@@ -83,6 +87,59 @@ def test_fit_records_the_event_for_the_worker(module: Any) -> None:
     assert model.fit("ANNOTATION_CREATED", annotation) == {"jobs": ["sync-5"]}
     assert model.fit("START_TRAINING", {"project": {"id": PROJECT}}) == {"job": "train-1"}
     assert RecordedEvents.seen == [{**annotation, "action": "ANNOTATION_CREATED"}, PROJECT]
+
+
+def post_start_training(module: Any, project: int) -> Response:
+    """As 2.x takes the button's request: fit() runs within it, and nothing there catches what it raises."""
+    app = Flask("label_studio_ml")
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        data = request.get_json()
+        event = data.pop("action")
+        model = module.ImilModel(str(data["project"]["id"]), label_config=data["project"]["label_config"])
+        return jsonify({"result": model.fit(event, data), "status": "ok"}), 201
+
+    body = {"action": "START_TRAINING", "project": {"id": project, "label_config": "<View/>"}}
+    return app.test_client().post("/webhook", json=body)
+
+
+@pytest.mark.parametrize(
+    ("project", "status", "words"),
+    [(PROJECT, 409, "No round has been opened"), (PROJECT + 1, 404, "none of this backend's")],
+)
+def test_a_training_that_cannot_start_is_answered_with_the_reason(
+    module: Any, monkeypatch: pytest.MonkeyPatch, project: int, status: int, words: str
+) -> None:
+    monkeypatch.setattr(module, "Events", Events)
+    answer = post_start_training(module, project)
+    assert (answer.status_code, answer.is_json) == (status, True)
+    assert words in answer.get_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RoundError("Round 2 is training; only an open round can be closed."), 409),
+        (StoreError("The database is locked."), 503),
+    ],
+)
+def test_every_refusal_is_answered_as_the_own_server_does(
+    module: Any, monkeypatch: pytest.MonkeyPatch, error: ImilError, status: int
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(RecordedEvents, "start_training", refuse)
+    answer = post_start_training(module, PROJECT)
+    assert (answer.status_code, answer.get_json()) == (status, {"error": str(error)})
+    with pytest.raises(type(error)):  # 1.0.9 calls it in a process of its own: its log has it
+        module.ImilModel().fit((), event="START_TRAINING", data={"project": {"id": PROJECT}})
+
+
+def test_a_training_that_starts_is_answered_with_its_job(module: Any) -> None:
+    answer = post_start_training(module, PROJECT)
+    assert (answer.status_code, answer.get_json()) == (201, {"result": {"job": "train-1"}, "status": "ok"})
 
 
 def test_a_project_of_which_nothing_is_known_is_answered_without_a_class(module: Any) -> None:
