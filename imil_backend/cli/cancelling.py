@@ -21,5 +21,5 @@ def cancel(context: typer.Context, dataset: DatasetOption = None) -> None:
 
     with open_backend(context) as backend, backend.store.begin() as session:
         round_ = cancel_round(session, find_dataset(session, dataset), getuser())
-        count = answered(session, round_).answered
+        count = answered(session, round_).begun
     say(f"Round {round_.number} is cancelled. Its {count} answers are kept and count in the next round.")

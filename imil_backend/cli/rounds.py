@@ -204,8 +204,12 @@ def push(
         float | None,
         typer.Option(min=0.0, help="Close a round after this time without a new answer (0: never)."),
     ] = None,
+    readers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Different people who answer each task, blind to each other (1)."),
+    ] = None,
     annotators: Annotated[
-        Annotators | None, typer.Option(help="Whose masks count when several painted one task.")
+        Annotators | None, typer.Option(help="Whose masks count when several painted one task (latest).")
     ] = None,
     fill: Annotated[Fill | None, typer.Option(help="What painted pixels become (black).")] = None,
     fill_budget: Annotated[
@@ -249,6 +253,7 @@ def push(
         "close_count": close_count,
         "close_quiet_seconds": close_quiet_seconds,
         "close_after_hours": close_after_hours,
+        "readers": readers,
         "annotators": annotators.value if annotators else None,
         "fill": fill.value if fill else None,
         "fill_budget": fill_budget,
@@ -278,7 +283,7 @@ def push(
                 "see that it names no patient before others can log in."
             )
         if dry_run:
-            _say_what_would_be_pushed(backend, found, project, len(asked))
+            _say_what_would_be_pushed(backend, found, project, len(asked), policy.readers)
             return
         connection = connect(backend, found, project)
         with backend.store.begin() as session:
@@ -288,6 +293,11 @@ def push(
     number = connection.project.number
     say(f"Round {round_.number} is open: {count} tasks in project {number}.")
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
+    if round_.readers > 1:
+        say(
+            f"Each task is for {round_.readers} readers. Let them work at this address, where nobody sees "
+            "what others painted. Opened from the list, a task shows the answers of all."
+        )
     if connection.problem:
         say(
             f"[yellow]The ML backend was not registered:[/] {escape(connection.problem)} Start `imil serve` "
@@ -295,7 +305,9 @@ def push(
         )
 
 
-def _say_what_would_be_pushed(backend: Backend, dataset: Dataset, project: int | None, count: int) -> None:
+def _say_what_would_be_pushed(
+    backend: Backend, dataset: Dataset, project: int | None, count: int, readers: int
+) -> None:
     from imil_backend.loop.backend import project_of
     from imil_backend.loop.connection import takes_predictions
 
@@ -310,6 +322,10 @@ def _say_what_would_be_pushed(backend: Backend, dataset: Dataset, project: int |
         f"Would push {count} tasks to {where} on {backend.settings.label_studio_url}, and register there "
         f"{registered}."
     )
+    if readers > 1:
+        is_a_teams = kept.connected is not None if kept else project is not None
+        setting = "the project's own setting stays" if is_a_teams else "maximum_annotations of the project"
+        say(f"Each of these tasks would be for {readers} readers ({setting}).")
 
 
 @command("simulate")

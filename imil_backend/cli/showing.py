@@ -12,6 +12,7 @@ from imil_backend.cli.samples import samples_table
 from imil_backend.loop.exclusion import EXPLAINED
 
 METRICS = ("accuracy", "balanced_accuracy", "auc")
+APART = 3  # samples on which readers agree least; the rest is in the JSON
 SHOWN = 20  # items set aside; the rest is in the JSON
 
 
@@ -49,6 +50,8 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     if agreement := dataset["agreement"]:
         samples, dice = agreement["samples"], agreement["dice"]
         console.print(f"Agreement between annotators: Dice {dice:.2f} over {samples} samples")
+    if readers := dataset["readers"]:
+        _show_readers(readers)
     for item in dataset["left_training"][:SHOWN]:
         say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
     for item in dataset["set_aside"][:SHOWN]:
@@ -58,9 +61,26 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
         console.print(f"... and {more} more; `imil status --json` lists all.")
 
 
+def _show_readers(readers: dict[str, Any]) -> None:
+    """How far people agree who answered the same samples, and where least."""
+    console.print(
+        f"Several readers: {readers['samples']} samples; the same answer in {readers['same_answer']:.0%} "
+        f"of cases (kappa {metric(readers['kappa'])})"
+    )
+    for item in readers["apart"][:APART]:
+        answers = ", ".join(f"{each['answer']} (annotator {each['annotator']})" for each in item["answers"])
+        dice = "" if item["dice"] is None else f"; Dice {item['dice']:.2f}"
+        say(f"  [yellow]They differ[/] on {escape(item['source'])}, task {item['task']}: {answers}{dice}")
+    if (more := len(readers["apart"]) - APART) > 0:
+        console.print(f"  ... and on {more} more; `imil status --json` lists all.")
+
+
 def _show_round(round_: dict[str, Any]) -> None:
     kind = "Baseline" if round_["is_baseline"] else f"Round {round_['number']}"
     answered = f", {round_['answered']} of {round_['tasks']} tasks answered" if round_["tasks"] else ""
+    if answered and round_["readers"] > 1:
+        fewer = round_["begun"] - round_["answered"]
+        answered += f" by {round_['readers']} readers, {fewer} by fewer"
     console.print(f"{kind}: {round_['state']}{answered}")
     if progress := round_["training"]:
         console.print(

@@ -83,6 +83,10 @@ class LabelStudio:
         """Label Studio's version, such as "1.23.2"."""
         return str(self.request("GET", "/api/version/").get("release", ""))
 
+    def user_id(self) -> int:
+        """The id of the token's user."""
+        return int(self.request("GET", "/api/current-user/whoami")["id"])
+
     def create_project(self, title: str, label_config: str, instructions: str) -> int:
         """Make a project and return its id.
 

@@ -21,6 +21,7 @@ LEFT_OUT = "left out"  # an import found that the sample is not to be trained or
 PROMOTED = "promoted"
 ROLLED_BACK = "rolled back"
 CANCELLED = "cancelled"
+READERS = "readers"  # Label Studio was told how many people are to answer each task of a round
 WEBHOOK_REPAIRED = "webhook repaired"
 PROJECT_GONE = "project gone"
 PROJECT_BACK = "project back"

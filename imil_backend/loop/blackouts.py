@@ -79,16 +79,15 @@ def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.b
 def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[int, SampleState]:
     """The state of every sample that was answered, by sample id.
 
-    The latest answer decides whether a sample leaves training. What is blacked out follows the policy on
-    several annotators: the latest answer's mask, or the combination of each annotator's latest.
+    It follows the policy on several annotators. By the latest answer: whether the sample leaves training, and
+    the mask. By all of them, each with the latest answer: it leaves if more than half of them say so, and
+    else the masks of those who do not are combined.
     """
-    states = {}
+    states, annotators = {}, policy_of(dataset).annotators
     for sample, answers in _answers(session, dataset.id).items():
-        latest = answers[-1]
-        if latest.answer in LEAVES_TRAINING:
-            states[sample] = SampleState(None, latest.answer)
-        else:
-            states[sample] = SampleState(_mask(backend, answers, policy_of(dataset).annotators), None)
+        leaves = _leaves(answers, annotators)
+        mask = None if leaves else _mask(backend, answers, annotators)
+        states[sample] = SampleState(mask, leaves)
     return states
 
 
@@ -127,16 +126,27 @@ def _answers(session: Session, dataset_id: int, sample_id: int | None = None) ->
     return answers
 
 
+def _of_each(answers: list[Annotation]) -> list[Annotation]:
+    """The latest answer of each annotator."""
+    return list({answer.annotator: answer for answer in answers}.values())
+
+
 def _of_annotators(answers: list[Annotation]) -> list[Annotation]:
     """The latest answer of each annotator, of those that leave the sample in training."""
-    latest = {answer.annotator: answer for answer in answers if answer.answer not in LEAVES_TRAINING}
-    return list(latest.values())
+    return [answer for answer in _of_each(answers) if answer.answer not in LEAVES_TRAINING]
+
+
+def _leaves(answers: list[Annotation], annotators: str) -> str | None:
+    """Why a sample leaves training, if it does."""
+    asked = answers[-1:] if annotators == "latest" else _of_each(answers)
+    leaving = [answer.answer for answer in asked if answer.answer in LEAVES_TRAINING]
+    return leaving[-1] if 2 * len(leaving) > len(asked) else None
 
 
 def _mask(backend: Backend, answers: list[Annotation], annotators: str) -> str | None:
-    painted = _of_annotators(answers)
-    if annotators == "latest" or len(painted) == 1:
-        return answers[-1].mask_sha256
+    painted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
+    if len(painted) == 1:
+        return painted[0].mask_sha256
     combined = combine_masks([_load(backend, answer) for answer in painted], annotators)
     return save_mask(backend, combined) if combined.any() else None
 

@@ -21,6 +21,7 @@ class Policy:
     close_count: int = 0  # answered tasks close it too; 0: the share alone
     close_quiet_seconds: float = 60.0  # without a new answer, before enough answers close a round
     close_after_hours: float = 0.0  # without a new answer close it too, if anything was answered; 0: never
+    readers: int = 1  # different people who are to answer each task, blind to each other
     annotators: Literal["latest", "union", "intersection", "majority"] = "latest"
     fill: Literal["black", "mean", "noise", "blur"] = "black"
     fill_budget: bool = False  # with the least certain, when fewer are wrong than the budget
@@ -42,6 +43,8 @@ class Policy:
                     f"{name} is {getattr(self, name)}; it must be above 0 and below 1: no validation split "
                     "is large enough to exclude every loss."
                 )
+        if self.readers < 1:
+            raise SettingsError(f"readers is {self.readers}; it must be 1 or more.")
         for name in ("close_count", "close_quiet_seconds", "close_after_hours"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
@@ -63,9 +66,19 @@ def recipe_of(dataset: Dataset) -> Recipe:
 
 
 def changed_policy(dataset: Dataset, changes: dict[str, Any]) -> Policy:
-    """The policy with what is named changed; None leaves a field as it is."""
+    """The policy with what is named changed; None leaves a field as it is.
+
+    Raises:
+        SettingsError: a value is out of range, or has no effect beside the others.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(policy_of(dataset), **given)
+    policy = replace(policy_of(dataset), **given)
+    if policy.annotators != "latest" and policy.readers == 1 and given.keys() & {"annotators", "readers"}:
+        raise SettingsError(
+            f"--annotators {policy.annotators} combines what several people painted, and a task has one "
+            "reader. Have it answered by two (--readers 2), or take the latest answer (--annotators latest)."
+        )
+    return policy
 
 
 def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:

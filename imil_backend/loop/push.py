@@ -20,6 +20,7 @@ from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, project_of, set_aside
 from imil_backend.loop.locks import locked
 from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
+from imil_backend.loop.readers import ask_readers
 from imil_backend.loop.rounds import FAILED, OPEN, PUSHING, change_state, check_not_cancelled, held_round
 from imil_backend.loop.sync import mapping_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
@@ -32,7 +33,7 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
 
     Args:
         backend: the store and Label Studio.
-        round_id: a round that is being pushed; an open one is left as it is.
+        round_id: a round that is being pushed; of an open one the number of readers is brought in line.
         progress: called with the number of tasks done, and of all.
 
     Returns:
@@ -48,6 +49,8 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
             round_ = session.get_one(Round, round_id)
             project = project_of(session, round_.dataset_id)
             count = session.scalar(select(func.count(Task.id)).where(Task.round_id == round_id)) or 0
+        if round_.state == OPEN and project is not None:
+            ask_readers(backend, project, round_)
         if round_.state != PUSHING:
             return count
         if project is None:
@@ -79,6 +82,7 @@ def _push(
         count += 1
     if not count:
         raise RoundError("None of the images to be asked can be read; `imil status` says why.")
+    ask_readers(backend, project, round_)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)

@@ -8,25 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, MaskError, NotFoundError
-from imil_backend.images.blackout import black_out
-from imil_backend.images.masks import mask_coverage
-from imil_backend.images.reading import read_image
+from imil_backend.loop.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.backend import Backend
-from imil_backend.loop.blackouts import load_mask, sample_states
+from imil_backend.loop.blackouts import sample_states
 from imil_backend.loop.files import write_atomically
+from imil_backend.loop.pictures import before_and_after, readers_apart
 from imil_backend.loop.policy import policy_of
-from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
+from imil_backend.loop.rounds import answered
+from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
 
 PICTURES = 4
-PANEL = 512  # pixels, the height of a panel
-GAP = 8  # white pixels between panels
-PAINT, PAINT_OPACITY = (229, 72, 77), 0.5
+APART = 3  # samples on which the readers agree least, with their pictures
 BOUNDS = (
     "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
     "line says *not worse*, and rejected if one says *worse*."
@@ -55,12 +51,13 @@ def write_report(backend: Backend, round_id: int) -> Report:
         directory = Path(round_.version.directory) / "report"
         directory.mkdir(exist_ok=True)
         pictures = _pictures(backend, session, round_, directory)
-        text = _text(session, round_, round_.version, pictures)
+        readers = _readers(backend, session, round_, directory)
+        text = _text(session, round_, round_.version, readers, pictures)
     write_atomically(directory / "report.md", text.encode())
     return Report(directory / "report.md", tuple(pictures))
 
 
-def _text(session: Session, round_: Round, version: Version, pictures: list[Path]) -> str:
+def _text(session: Session, round_: Round, version: Version, readers: list[str], pictures: list[Path]) -> str:
     verdict = round_.verdict or {}
     champion = session.get(Version, version.parent_id) if version.parent_id else None
     lines = [
@@ -81,6 +78,7 @@ def _text(session: Session, round_: Round, version: Version, pictures: list[Path
         *_answers(session, round_),
         f"- {version.blacked_out} training samples are blacked out in all",
         "",
+        *readers,
         "## How it was trained",
         "",
         f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
@@ -153,6 +151,44 @@ def _answers(session: Session, round_: Round) -> list[str]:
     return lines
 
 
+def _readers(backend: Backend, session: Session, round_: Round, directory: Path) -> list[str]:
+    """How far the round's readers agree, and where least; nothing where each task had one reader."""
+    readings = several_readings(session, round_.dataset_id, round_.id)
+    figures, progress = agreement_of(readings), answered(session, round_)
+    if figures is None and round_.readers == 1:
+        return []
+    lines = ["## How far the readers agree", ""]
+    if round_.readers > 1:
+        lines.append(
+            f"- {progress.answered} of {progress.tasks} tasks were answered by {round_.readers} readers, "
+            f"{progress.begun - progress.answered} by fewer"
+        )
+    if figures is not None:
+        lines.append(
+            f"- {figures.samples} samples have several readers. Two of them gave the same answer in "
+            f"{figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and their masks agree by Dice "
+            f"{_number(figures.dice)}"
+        )
+    apart = [each for each in readings if not each.agrees][:APART]
+    for number, each in enumerate(apart, start=1):
+        lines += _apart(backend, each, directory / f"readers-apart-{number}.png")
+    return [*lines, ""]
+
+
+def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
+    """A sample on which the readers do not agree, with what each painted if anybody has."""
+    answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
+    dice = _number(readings.sample.agreement)
+    lines = [f"- `{readings.sample.name}`, task {readings.answers[0].task.number}: {answers}; Dice {dice}"]
+    if not any(each.mask_sha256 for each in readings.answers):
+        return lines
+    try:
+        readers_apart(backend, readings.answers).save(picture)
+    except (ImageError, MaskError):
+        return lines
+    return [*lines, "", f"  ![what each of them painted]({picture.name})", ""]
+
+
 def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:
     """The most instructive mispredictions with their blackouts; unreadable ones are left out."""
     dataset = session.get_one(Dataset, round_.dataset_id)
@@ -164,33 +200,10 @@ def _pictures(backend: Backend, session: Session, round_: Round, directory: Path
         if len(pictures) == PICTURES or state is None or state.mask_sha256 is None:
             continue
         try:
-            picture = _side_by_side(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
+            picture = before_and_after(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
         except (ImageError, MaskError):
             continue
         path = directory / f"before-after-{len(pictures) + 1}.png"
         picture.save(path)
         pictures.append(path)
     return pictures
-
-
-def _side_by_side(backend: Backend, sample: Sample, mask_sha256: str, fill: str) -> Image.Image:
-    """Three panels, at most PANEL pixels high: the original, what was painted, the blackout."""
-    settings = backend.settings
-    image = read_image(
-        Path(sample.path), max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-    )
-    mask = load_mask(backend, mask_sha256, sample)
-    height = min(sample.height, PANEL)
-    width = max(1, round(sample.width * height / sample.height))
-    before, after = (
-        Image.fromarray(each).convert("RGB").resize((width, height), Image.Resampling.BOX)
-        for each in (image, black_out(image, mask, fill))
-    )
-    tint = PAINT_OPACITY * 255 * mask_coverage(mask, width, height)
-    painted = Image.composite(
-        Image.new("RGB", before.size, PAINT), before, Image.fromarray(tint.astype(np.uint8))
-    )
-    panels = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
-    for place, panel in enumerate((before, painted, after)):
-        panels.paste(panel, (place * (width + GAP), 0))
-    return panels

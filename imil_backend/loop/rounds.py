@@ -33,7 +33,8 @@ class Answered:
     """How far a round's tasks are answered."""
 
     tasks: int
-    answered: int
+    answered: int  # by as many different people as are to read each
+    begun: int  # by one of them at least
 
     @property
     def share(self) -> float:
@@ -57,10 +58,14 @@ def find_closed_round(session: Session, dataset_id: int, number: int | None = No
 
 
 def answered(session: Session, round_: Round) -> Answered:
-    """Count a round's tasks that Label Studio still has, and those of them with an answer."""
+    """Count a round's tasks that Label Studio still has, and those that its readers have answered.
+
+    A reader who has answered a task twice is one.
+    """
     tasks = select(func.count(Task.id)).where(Task.round_id == round_.id, ~Task.deleted)
-    with_answer = (
-        select(func.count(func.distinct(Annotation.task_id)))
+    people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
+    by_task = (
+        select(people)
         .join(Annotation.task)
         .where(
             Task.round_id == round_.id,
@@ -68,8 +73,11 @@ def answered(session: Session, round_: Round) -> Answered:
             ~Annotation.deleted,
             Annotation.answer.in_(ANSWERS),
         )
+        .group_by(Annotation.task_id)
     )
-    return Answered(session.scalar(tasks) or 0, session.scalar(with_answer) or 0)
+    readers = list(session.scalars(by_task))
+    whole = sum(count >= round_.readers for count in readers)
+    return Answered(session.scalar(tasks) or 0, whole, len(readers))
 
 
 def begin_baseline(session: Session, dataset: Dataset) -> Round:
@@ -124,7 +132,9 @@ def open_round(session: Session, dataset: Dataset) -> Round:
     Raises:
         RoundError: see `round_to_push`.
     """
+    readers = policy_of(dataset).readers
     if under_way := round_to_push(session, dataset):
+        under_way.readers = readers
         return under_way
     latest, champion = latest_round(session, dataset.id), champion_of(session, dataset.id)
     round_ = Round(
@@ -132,6 +142,7 @@ def open_round(session: Session, dataset: Dataset) -> Round:
         number=latest.number + 1 if latest else 1,
         state=PUSHING,
         mined_version_id=champion.id if champion else None,
+        readers=readers,
     )
     session.add(round_)
     session.flush()
@@ -151,7 +162,7 @@ def close_round(session: Session, round_: Round) -> Round:
         return retry(round_)
     if round_.state != OPEN:
         raise RoundError(f"Round {round_.number} is {round_.state}; only an open round can be closed.")
-    if answered(session, round_).answered == 0:
+    if answered(session, round_).begun == 0:
         raise RoundError(
             f"Nothing in round {round_.number} has been answered yet; there is nothing to learn."
         )
@@ -211,7 +222,7 @@ def check_not_cancelled(round_: Round) -> None:
 def is_due(session: Session, round_: Round) -> bool:
     """Whether an open round is to be closed: enough answers and a quiet time, or long silence."""
     progress = answered(session, round_)
-    if progress.answered == 0:
+    if progress.begun == 0:
         return False
     if progress.answered == progress.tasks:
         return True

@@ -16,13 +16,16 @@ from imil_backend.label_studio.simulated_clinician import paint
 from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.rounds import OPEN, latest_round
 from imil_backend.loop.sync import mapping_of
-from imil_backend.store.tables import Annotation, Dataset, Sample, Task
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task
 
 
 def answer_open_tasks(
     backend: Backend, dataset: Dataset, progress: Callable[[int, int], None] | None = None
 ) -> int:
     """Paint every unanswered task of the open round through Label Studio's API.
+
+    Where a round has several readers the token's user is one of them, and answers what that user has not
+    answered; with another user's token it plays the next reader.
 
     Returns:
         How many tasks were answered.
@@ -32,7 +35,10 @@ def answer_open_tasks(
     """
     with backend.store.begin() as session:
         project = project_of(session, dataset.id)
-        tasks = _unanswered(session, dataset)
+        round_ = latest_round(session, dataset.id)
+        several = round_ is not None and round_.readers > 1
+        reader = backend.label_studio.user_id() if several else None
+        tasks = _unanswered(session, round_, reader)
     if project is None or not tasks:
         return 0
     mapping = mapping_of(backend, project)
@@ -63,10 +69,12 @@ def irrelevant_region(sample: Sample) -> npt.NDArray[np.bool_]:
     return marked if sample.clinician_mask_means == "irrelevant" else ~marked
 
 
-def _unanswered(session: Session, dataset: Dataset) -> list[Task]:
-    round_ = latest_round(session, dataset.id)
+def _unanswered(session: Session, round_: Round | None, reader: int | None) -> list[Task]:
+    """The tasks that nobody, or this reader, has answered."""
     if round_ is None or round_.state != OPEN:
         return []
     answered = select(Annotation.task_id).where(~Annotation.deleted)
+    if reader is not None:
+        answered = answered.where(Annotation.annotator == reader)
     waiting = select(Task).where(Task.round_id == round_.id, ~Task.deleted, Task.id.not_in(answered))
     return list(session.scalars(waiting.order_by(Task.rank)))

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop import audit
+from imil_backend.loop.agreement import agreement_of, several_readings
 from imil_backend.loop.backend import Backend, find_dataset, project_of
 from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
@@ -86,6 +87,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "last_closed": _round(backend, session, closed) if closed else None,
         "answers": dict(_answers(session, dataset)),
         "agreement": _agreement(session, dataset),
+        "readers": _readers(session, dataset),
         "left_training": _left_training(session, dataset),
         "set_aside": _set_aside(session, dataset),
     }
@@ -100,6 +102,8 @@ def _round(backend: Backend, session: Session, round_: Round) -> dict[str, Any]:
         "version": round_.version_name,
         "tasks": progress.tasks,
         "answered": progress.answered,
+        "begun": progress.begun,
+        "readers": round_.readers,
         "training": training_progress(backend, round_) if round_.state == TRAINING else None,
         "verdict": round_.verdict,
         "error": round_.error,
@@ -131,6 +135,33 @@ def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     agreed = select(func.count(Sample.agreement), func.avg(Sample.agreement))
     samples, mean = session.execute(agreed.where(Sample.dataset_id == dataset.id)).one()
     return {"samples": samples, "dice": float(mean)} if samples else None
+
+
+def _readers(session: Session, dataset: Dataset) -> dict[str, Any] | None:
+    """How far people agree who answered the same samples, and where they do not, the worst first."""
+    readings = several_readings(session, dataset.id)
+    figures = agreement_of(readings)
+    if figures is None:
+        return None
+    return {
+        "samples": figures.samples,
+        "same_answer": figures.same,
+        "kappa": figures.kappa,
+        "dice": figures.dice,
+        "apart": [
+            {
+                "sample": each.sample.key,
+                "source": each.sample.name,
+                "task": each.answers[0].task.number,
+                "answers": [
+                    {"annotator": answer.annotator, "answer": answer.answer} for answer in each.answers
+                ],
+                "dice": each.sample.agreement,
+            }
+            for each in readings
+            if not each.agrees
+        ],
+    }
 
 
 def _left_training(session: Session, dataset: Dataset) -> list[dict[str, str]]:

@@ -188,6 +188,7 @@ class Round(Base):
     version_name: Mapped[str | None] = mapped_column(String(120))  # fixed before training starts
     verdict: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     error: Mapped[str | None] = mapped_column(String(4000))
+    readers: Mapped[int] = mapped_column(default=1)  # different people who are to answer each of its tasks
     attempt: Mapped[int] = mapped_column(default=1)  # at training; each is a workflow of its own
     created_at: Mapped[datetime] = mapped_column(default=now)
     changed_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,410 @@
+"""Several people read the same tasks: Label Studio is told, a round waits for them, and they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from loop_fakes import (
+    PROJECT,
+    FakeLabelStudio,
+    OpenRound,
+    chosen,
+    make_dataset,
+    make_project,
+    make_version,
+    mask_of,
+    region,
+    write_mask,
+)
+from PIL import Image
+from sqlalchemy import select
+
+from imil_backend.errors import RoundError, SettingsError
+from imil_backend.loop import audit, rounds
+from imil_backend.loop.backend import Backend
+from imil_backend.loop.blackouts import sample_states
+from imil_backend.loop.policy import change_policy, changed_policy, policy_of
+from imil_backend.loop.push import push_round
+from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.report import write_report
+from imil_backend.loop.rounds import CLOSED, OPEN, TRAINING, change_state
+from imil_backend.loop.simulation import answer_open_tasks
+from imil_backend.loop.status import status
+from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Project, Round, Sample, now
+
+WRONG = [f"train-{number}" for number in (5, 3, 6, 1)]
+
+
+class LabelStudioWithReaders(FakeLabelStudio):
+    """With the number of people that a task is for, kept as the real one keeps it (1.23.2, measured)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maximum_annotations = 1
+        self.user = 1
+
+    def project(self, number: int) -> dict[str, Any]:
+        return {**super().project(number), "maximum_annotations": self.maximum_annotations}
+
+    def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        return map(dict, super().tasks(project, since))
+
+    def user_id(self) -> int:
+        return self.user
+
+    def create_annotation(self, task: int, result: Any, lead_time: float) -> int:
+        return self.annotate(task, result, by=self.user)
+
+    def request(self, method: str, path: str, **request: Any) -> Any:
+        if method != "PATCH" or path.startswith("/api/webhooks/"):
+            return super().request(method, path, **request)
+        kind, number = path.removeprefix("/api/").strip("/").split("/")
+        self._ask(f"PATCH {kind}")
+        if kind == "tasks":
+            self.tasks_there[int(number)] |= request["body"]
+            return None
+        self.maximum_annotations = request["body"]["maximum_annotations"]
+        several = [task for task in self.tasks_there.values() if task["overlap"] > 1]
+        for task in several or self.tasks_there.values():
+            task["overlap"] = self.maximum_annotations
+            task["is_labeled"] = task["total_annotations"] >= task["overlap"]
+        return None
+
+    def add_task(self, data: dict[str, Any], project: int = PROJECT, number: int | None = None) -> int:
+        number = super().add_task(data, project, number)
+        mine = {"overlap": self.maximum_annotations, "is_labeled": False, "total_annotations": 0}
+        self.tasks_there[number] |= mine
+        return number
+
+    def annotate(self, task: int, *arguments: Any, **more: Any) -> int:
+        there = self.tasks_there[task]
+        there["total_annotations"] += 1
+        there["is_labeled"] = there["total_annotations"] >= there["overlap"]
+        return super().annotate(task, *arguments, **more)
+
+
+@pytest.fixture
+def label_studio() -> LabelStudioWithReaders:
+    return LabelStudioWithReaders()
+
+
+@pytest.fixture
+def mined(backend: Backend) -> Dataset:
+    """Four samples are to be asked, in a project that `imil push` made."""
+    dataset = make_dataset(backend)
+    make_version(backend, dataset, wrong=WRONG)
+    make_project(backend, dataset)
+    with backend.store.begin() as session:
+        change_policy(session.get_one(Dataset, dataset.id), {"budget": 0.25})
+    return dataset
+
+
+def push(backend: Backend, dataset: Dataset, **changes: Any) -> Round:
+    """As the command does it."""
+    with backend.store.begin() as session:
+        found = session.get_one(Dataset, dataset.id)
+        change_policy(found, changes)
+        round_ = rounds.open_round(session, found)
+    push_round(backend, round_.id)
+    with backend.store.begin() as session:
+        return session.get_one(Round, round_.id)
+
+
+def overlaps(label_studio: LabelStudioWithReaders) -> list[tuple[int, bool]]:
+    return [(task["overlap"], task["is_labeled"]) for task in label_studio.tasks_there.values()]
+
+
+def close(backend: Backend, round_: Round) -> None:
+    with backend.store.begin() as session:
+        change_state(session.get_one(Round, round_.id), CLOSED)
+
+
+# --- Label Studio is told
+
+
+def test_one_reader_is_what_label_studio_does_by_itself(
+    backend: Backend, mined: Dataset, label_studio: LabelStudioWithReaders
+) -> None:
+    label_studio.maximum_annotations = 3  # somebody has set it there
+    assert push(backend, mined).readers == 1
+    push(backend, mined, readers=1)
+    assert label_studio.maximum_annotations == 3
+    assert not [asked for asked in label_studio.asked if asked.startswith("PATCH")]
+
+
+def test_a_project_of_our_own_is_set_to_the_number_of_readers(
+    backend: Backend, mined: Dataset, label_studio: LabelStudioWithReaders
+) -> None:
+    assert push(backend, mined, readers=2).readers == 2
+    assert label_studio.maximum_annotations == 2
+    assert overlaps(label_studio) == [(2, False)] * 2
+    label_studio.asked.clear()
+    push(backend, mined)
+    assert not [asked for asked in label_studio.asked if asked.startswith("PATCH")]
+
+
+def test_a_change_in_an_open_round_opens_tasks_that_were_done(
+    backend: Backend, mined: Dataset, label_studio: LabelStudioWithReaders
+) -> None:
+    push(backend, mined)
+    label_studio.annotate(101, region(mask_of(1)))
+    assert overlaps(label_studio) == [(1, True), (1, False)]
+    assert push(backend, mined, readers=2).readers == 2
+    assert overlaps(label_studio) == [(2, False), (2, False)]
+    assert push(backend, mined, readers=1).readers == 1
+    assert overlaps(label_studio) == [(1, True), (1, False)]
+    assert label_studio.maximum_annotations == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_a_change_between_rounds_leaves_the_tasks_of_earlier_rounds_as_they_are(
+    backend: Backend, mined: Dataset, label_studio: LabelStudioWithReaders, before: int, after: int
+) -> None:
+    first = push(backend, mined, readers=before)
+    label_studio.annotate(101, region(mask_of(1)))
+    left = overlaps(label_studio)
+    close(backend, first)
+    second = push(backend, mined, readers=after)
+    assert (second.number, second.readers) == (2, after)
+    assert overlaps(label_studio) == [*left, (after, False), (after, False)]
+    assert label_studio.maximum_annotations == after
+    with backend.store.begin() as session:
+        assert session.get_one(Round, first.id).readers == before
+        told = session.scalars(select(AuditEntry).where(AuditEntry.event == audit.READERS)).all()
+    assert [entry.details["readers"] for entry in told] == ([before, after] if before > 1 else [after])
+
+
+def test_in_a_teams_project_the_rounds_own_tasks_alone_are_changed(
+    backend: Backend, mined: Dataset, label_studio: LabelStudioWithReaders
+) -> None:
+    with backend.store.begin() as session:
+        session.scalars(select(Project)).one().connected = {"webhook": True}
+    label_studio.add_task({"image": "theirs.png"})
+    label_studio.annotate(101, [])
+    push(backend, mined, readers=2)
+    assert label_studio.maximum_annotations == 1
+    assert overlaps(label_studio) == [(1, True), (2, False), (2, False)]
+
+
+# --- a round waits for its readers
+
+
+def progress(open_round: OpenRound) -> tuple[int, int, int]:
+    reconcile(open_round.backend, open_round.project)
+    with open_round.backend.store.begin() as session:
+        found = rounds.answered(session, session.get_one(Round, open_round.id))
+    return found.tasks, found.answered, found.begun
+
+
+def set_readers(open_round: OpenRound, readers: int) -> None:
+    with open_round.backend.store.begin() as session:
+        session.get_one(Round, open_round.id).readers = readers
+
+
+def test_a_task_is_answered_when_as_many_different_people_have(open_round: OpenRound) -> None:
+    set_readers(open_round, 2)
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    label_studio.annotate(task, region(mask_of(1)), by=1)
+    label_studio.annotate(task, region(mask_of(2)), by=1)  # the same person again
+    skipped = label_studio.annotate(task, [], by=2)
+    label_studio.update(skipped, was_cancelled=True)
+    assert progress(open_round) == (4, 0, 1)
+    second = label_studio.annotate(task, chosen("nothing_to_black_out"), by=2)
+    assert progress(open_round) == (4, 1, 1)
+    set_readers(open_round, 3)
+    assert progress(open_round) == (4, 0, 1)
+    set_readers(open_round, 2)
+    label_studio.delete(second)
+    assert progress(open_round) == (4, 0, 1)
+
+
+def test_a_round_closes_by_itself_when_all_readers_have_answered(open_round: OpenRound) -> None:
+    set_readers(open_round, 2)
+
+    def is_due() -> bool:
+        reconcile(open_round.backend, open_round.project)
+        with open_round.backend.store.begin() as session:
+            return rounds.is_due(session, session.get_one(Round, open_round.id))
+
+    for task in open_round.tasks:
+        open_round.label_studio.annotate(task, region(mask_of(1)), by=1)
+    assert not is_due()
+    for task in open_round.tasks:
+        open_round.label_studio.annotate(task, region(mask_of(1)), by=2)
+    assert is_due()
+
+
+def test_a_person_or_a_long_silence_closes_a_round_that_one_reader_has_begun(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_readers(open_round, 2)
+    with open_round.backend.store.begin() as session:
+        change_policy(session.get_one(Dataset, open_round.dataset.id), {"close_after_hours": 2.0})
+        round_ = session.get_one(Round, open_round.id)
+        with pytest.raises(RoundError, match="answered yet"):
+            rounds.close_round(session, round_)
+        assert not rounds.is_due(session, round_)
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)), by=1)
+    reconcile(open_round.backend, open_round.project)
+    with open_round.backend.store.begin() as session:
+        answered_at = session.scalars(select(Annotation.label_studio_updated_at)).one()
+    for hours, due in ((1, False), (3, True)):
+        monkeypatch.setattr(rounds, "now", lambda hours=hours: answered_at + timedelta(hours=hours))
+        with open_round.backend.store.begin() as session:
+            assert rounds.is_due(session, session.get_one(Round, open_round.id)) == due
+    monkeypatch.setattr(rounds, "now", now)
+    with open_round.backend.store.begin() as session:
+        assert rounds.close_round(session, session.get_one(Round, open_round.id)).state == TRAINING
+
+
+# --- what becomes of several answers
+
+
+@pytest.mark.parametrize(
+    ("annotators", "answers", "leaves"),
+    [
+        ("latest", ["blackout", "label_wrong"], "label_wrong"),
+        ("latest", ["label_wrong", "blackout"], None),
+        ("union", ["label_wrong", "blackout"], None),
+        ("union", ["blackout", "label_wrong"], None),  # whoever comes last decides nothing
+        ("majority", ["label_wrong", "blackout", "label_wrong"], "label_wrong"),
+        ("majority", ["label_wrong", "unreadable", "blackout"], "unreadable"),
+        ("intersection", ["label_wrong", "label_wrong"], "label_wrong"),
+    ],
+)
+def test_more_than_half_of_the_readers_take_a_sample_out_of_training(
+    open_round: OpenRound, annotators: str, answers: list[str], leaves: str | None
+) -> None:
+    for person, answer in enumerate(answers, start=1):
+        painted = answer == "blackout"
+        result = region(mask_of(1)) if painted else chosen(answer)
+        open_round.label_studio.annotate(open_round.tasks[0], result, by=person)
+    reconcile(open_round.backend, open_round.project)
+    with open_round.backend.store.begin() as session:
+        dataset = session.get_one(Dataset, open_round.dataset.id)
+        change_policy(dataset, {"annotators": annotators, "readers": len(answers)})
+        [state] = sample_states(open_round.backend, session, dataset).values()
+    assert state.leaves == leaves
+    assert (state.mask_sha256 is None) == (leaves is not None)
+
+
+def test_a_reader_who_changes_the_answer_has_one_voice(open_round: OpenRound) -> None:
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    label_studio.annotate(task, region(mask_of(1, 2)), by=1)
+    label_studio.annotate(task, chosen("label_wrong"), by=1)
+    label_studio.annotate(task, region(mask_of(5)), by=2)
+    reconcile(open_round.backend, open_round.project)
+    with open_round.backend.store.begin() as session:
+        dataset = session.get_one(Dataset, open_round.dataset.id)
+        change_policy(dataset, {"annotators": "union", "readers": 2})
+        [state] = sample_states(open_round.backend, session, dataset).values()
+        own = session.scalars(select(Annotation).where(Annotation.annotator == 2)).one()
+    assert state.mask_sha256 == own.mask_sha256
+
+
+def test_combining_annotators_asks_for_several_readers(backend: Backend, dataset: Dataset) -> None:
+    with backend.store.begin() as session:
+        found = session.get_one(Dataset, dataset.id)
+        with pytest.raises(SettingsError, match=r"--annotators union .* one reader.*--readers 2"):
+            changed_policy(found, {"annotators": "union"})
+        change_policy(found, {"annotators": "union", "readers": 2})
+        with pytest.raises(SettingsError, match="--annotators latest"):
+            changed_policy(found, {"readers": 1})
+        assert changed_policy(found, {"readers": 1, "annotators": "latest"}).readers == 1
+        with pytest.raises(SettingsError, match="readers is 0"):
+            changed_policy(found, {"readers": 0})
+        # What was chosen before there were readers stands, and keeps no other option out.
+        found.policy = {"annotators": "majority"}
+        assert changed_policy(found, {"budget": 0.1}).annotators == "majority"
+        assert policy_of(found).readers == 1
+
+
+# --- agreement
+
+
+@pytest.fixture
+def read_twice(open_round: OpenRound) -> OpenRound:
+    """Four samples, two readers: the same; other masks; paint and nothing; paint and a wrong label."""
+    set_readers(open_round, 2)
+    both = [
+        (region(mask_of(1, 2)), region(mask_of(1, 2))),
+        (region(mask_of(1, 2)), region(mask_of(2, 3))),
+        (region(mask_of(1)), chosen("nothing_to_black_out")),
+        (region(mask_of(1)), chosen("label_wrong")),
+    ]
+    for task, results in zip(open_round.tasks, both, strict=True):
+        for person, result in zip((7, 9), results, strict=True):
+            open_round.label_studio.annotate(task, result, by=person)
+    reconcile(open_round.backend, open_round.project)
+    return open_round
+
+
+def test_status_tells_how_far_readers_agree_and_where_not(read_twice: OpenRound) -> None:
+    (dataset,) = status(read_twice.backend)["datasets"]
+    readers = dataset["readers"]
+    assert (dataset["round"]["readers"], dataset["round"]["answered"]) == (2, 4)
+    # Two of four agree. By chance: (6/8)^2 + 2 (1/8)^2 = 0.59375; Dice 1, 0.5 and 0.
+    assert (readers["samples"], readers["same_answer"], readers["dice"]) == (4, 0.5, 0.5)
+    assert readers["kappa"] == pytest.approx((0.5 - 0.59375) / (1 - 0.59375))
+    assert [(item["source"], item["dice"]) for item in readers["apart"]] == [
+        ("train-2", 0.0),
+        ("train-3", None),
+        ("train-1", 0.5),
+    ]
+    assert readers["apart"][1]["task"] == read_twice.tasks[3]
+    assert readers["apart"][1]["answers"] == [
+        {"annotator": 7, "answer": "blackout"},
+        {"annotator": 9, "answer": "label_wrong"},
+    ]
+
+
+def test_readers_who_always_agree_have_no_kappa(open_round: OpenRound) -> None:
+    for person in (1, 2):
+        open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)), by=person)
+    reconcile(open_round.backend, open_round.project)
+    (dataset,) = status(open_round.backend)["datasets"]
+    assert dataset["readers"] == {
+        "samples": 1, "same_answer": 1.0, "kappa": None, "dice": 1.0, "apart": []
+    }  # fmt: skip
+
+
+def test_the_report_shows_what_the_readers_disagree_on(read_twice: OpenRound) -> None:
+    version = make_version(read_twice.backend, read_twice.dataset, "newer", wrong=[])
+    with read_twice.backend.store.begin() as session:
+        round_ = session.get_one(Round, read_twice.id)
+        round_.version_id, round_.verdict = version.id, {"verdict": "promote", "reason": "better"}
+        change_state(round_, CLOSED)
+    text = write_report(read_twice.backend, read_twice.id).text
+    lines = text.read_text()
+    assert "- 4 of 4 tasks were answered by 2 readers, 0 by fewer" in lines
+    assert "the same answer in 50% of cases (kappa -0.2308), and their masks agree by Dice 0.5000" in lines
+    assert f"- `train-2`, task {read_twice.tasks[2]}: annotator 7: blackout; annotator 9: nothing; " in lines
+    assert "annotator 9: label_wrong; Dice -" in lines
+    for number in (1, 2, 3):
+        assert f"(readers-apart-{number}.png)" in lines
+    first = Image.open(text.with_name("readers-apart-1.png"))
+    assert first.size == (3 * 8 + 2 * 8, 6)  # the image, one reader's paint, the other's
+    assert first.getpixel((16 + 1, 3)) != first.getpixel((1, 3)) == first.getpixel((32 + 1, 3))
+
+
+# --- the simulated clinician
+
+
+def test_the_simulated_clinician_is_one_reader_by_token(
+    open_round: OpenRound, label_studio: LabelStudioWithReaders
+) -> None:
+    set_readers(open_round, 2)
+    with open_round.backend.store.begin() as session:
+        for sample in session.scalars(select(Sample)):
+            path = open_round.backend.path("given", f"{sample.key}.png")
+            sample.clinician_mask = str(write_mask(path, mask_of(1)))
+            sample.clinician_mask_means = "irrelevant"
+    for user, painted in ((1, 4), (1, 0), (2, 4)):
+        label_studio.user = user
+        assert answer_open_tasks(open_round.backend, open_round.dataset) == painted
+        progress(open_round)
+    assert progress(open_round) == (4, 4, 4)
+    assert open_round.round.state == OPEN
