@@ -333,6 +333,7 @@ def simulate(context: typer.Context, dataset: DatasetOption = None) -> None:
     """A simulated clinician answers the open round's tasks with the data set's own masks.
 
     Through Label Studio's API, as real brush annotations. For demos and tests; say so when you show it.
+    In a round for several readers it is one of them; with another user's token it is the next.
     """
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.simulation import answer_open_tasks

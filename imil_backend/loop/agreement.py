@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.blackouts import ANSWERS
@@ -63,19 +63,29 @@ class Agreement:
 
 def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
     """The samples that several people answered, in a round or ever; the least agreement first."""
+    wanted = [Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS)]
+    if round_id is not None:
+        wanted.append(Task.round_id == round_id)
+    people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
+    samples = (
+        select(Annotation.sample_id)
+        .join(Annotation.task)
+        .join(Annotation.sample)
+        .where(*wanted)
+        .group_by(Annotation.sample_id)
+        .having(people > 1)
+    )
     found = (
         select(Annotation)
         .join(Annotation.task)
         .join(Annotation.sample)
-        .where(Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(*wanted, Annotation.sample_id.in_(samples))
         .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
-    if round_id is not None:
-        found = found.where(Task.round_id == round_id)
     latest: dict[int, dict[int | None, Annotation]] = defaultdict(dict)
     for annotation in session.scalars(found):
         latest[annotation.sample_id][annotation.annotator] = annotation
-    several = [_readings(answers) for answers in latest.values() if len(answers) > 1]
+    several = [_readings(answers) for answers in latest.values()]
     return sorted(several, key=lambda each: (each.same, _dice(each.sample), each.sample.name))
 
 

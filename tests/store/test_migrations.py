@@ -9,7 +9,7 @@ from alembic import command
 from sqlalchemy import select, text
 
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import AuditEntry, Sample
+from imil_backend.store.tables import AuditEntry, Round, Sample
 
 MOMENT = "2026-01-02 03:04:05"
 
@@ -30,6 +30,8 @@ def test_the_audit_trail_begins_with_what_is_known(tmp_path: Path) -> None:
             for entry in session.scalars(select(AuditEntry).where(AuditEntry.sample_id == 1))
         ]
         (promoted,) = session.scalars(select(AuditEntry).where(AuditEntry.sample_id.is_(None)))
+        readers = session.scalars(select(Round.readers)).all()
+    assert readers == [1]
     answer = {"annotation": 9, "annotator": 7, "answer": "blackout", "mask_sha256": "m" * 64}
     assert told == [
         ("asked", 1, 1, {"task": 5}),
