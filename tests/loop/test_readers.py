@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from loop_fakes import (
     PROJECT,
+    URL,
     FakeLabelStudio,
     OpenRound,
     chosen,
@@ -21,7 +22,10 @@ from loop_fakes import (
 )
 from PIL import Image
 from sqlalchemy import select
+from typer.testing import CliRunner, Result
 
+from imil_backend.cli import app
+from imil_backend.cli.showing import show_status
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.loop import audit, rounds
 from imil_backend.loop.backend import Backend
@@ -408,3 +412,54 @@ def test_the_simulated_clinician_is_one_reader_by_token(
         progress(open_round)
     assert progress(open_round) == (4, 4, 4)
     assert open_round.round.state == OPEN
+
+
+# --- the command
+
+
+@pytest.fixture
+def imil(backend: Backend, mined: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`imil` on the data directory of the mined dataset."""
+    monkeypatch.chdir(backend.directory)
+    monkeypatch.setenv("IMIL_DATA_DIR", str(backend.directory))
+    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize(
+    ("connected", "setting"),
+    [(None, "maximum_annotations of the project"), ({}, "the project's own setting stays")],
+)
+def test_a_dry_run_says_what_becomes_of_the_projects_setting(
+    backend: Backend, imil: Callable[..., Result], connected: dict[str, Any] | None, setting: str
+) -> None:
+    with backend.store.begin() as session:
+        session.scalars(select(Project)).one().connected = connected
+    shown = imil("push", "--dry-run", "--readers", "3")
+    assert shown.exit_code == 0, shown.output
+    assert f"Each of these tasks would be for 3 readers ({setting})." in shown.stdout
+    assert "readers" not in imil("push", "--dry-run").stdout  # it was not kept
+
+
+def test_combining_readers_without_several_is_refused_by_name(imil: Callable[..., Result]) -> None:
+    shown = imil("push", "--dry-run", "--annotators", "majority")
+    assert shown.exit_code == 1
+    assert "--annotators majority combines what several people painted" in shown.stderr
+    assert imil("push", "--dry-run", "--annotators", "majority", "--readers", "2").exit_code == 0
+
+
+def test_status_shows_readers_and_where_they_differ(
+    read_twice: OpenRound, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("imil_backend.cli.console.console.width", 200)
+    show_status(status(read_twice.backend))
+    shown = capsys.readouterr().out
+    assert "Round 1: open, 4 of 4 tasks answered by 2 readers, 0 by fewer" in shown
+    assert "Several readers: 4 samples; the same answer in 50% of cases (kappa -0.231)" in shown
+    number = read_twice.tasks[2]
+    assert (
+        f"They differ on train-2, task {number}: blackout (annotator 7), nothing (annotator 9); Dice 0.00"
+        in shown
+    )
