@@ -295,8 +295,8 @@ def push(
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if round_.readers > 1:
         say(
-            f"Each task is for {round_.readers} readers. Let them work at this address, where nobody sees "
-            "what others painted. Opened from the list, a task shows the answers of all."
+            f"Each task is for {round_.readers} readers. Let them work at this address, where a task comes "
+            "without what others painted. Opened from the list, it shows the answers of all."
         )
     if connection.problem:
         say(
