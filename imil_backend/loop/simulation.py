@@ -36,10 +36,12 @@ def answer_open_tasks(
     with backend.store.begin() as session:
         project = project_of(session, dataset.id)
         round_ = latest_round(session, dataset.id)
-        several = round_ is not None and round_.readers > 1
-        reader = backend.label_studio.user_id() if several else None
+    if project is None or round_ is None or round_.state != OPEN:
+        return 0
+    reader = backend.label_studio.user_id() if round_.readers > 1 else None
+    with backend.store.begin() as session:
         tasks = _unanswered(session, round_, reader)
-    if project is None or not tasks:
+    if not tasks:
         return 0
     mapping = mapping_of(backend, project)
     for done, task in enumerate(tasks, start=1):
@@ -69,10 +71,8 @@ def irrelevant_region(sample: Sample) -> npt.NDArray[np.bool_]:
     return marked if sample.clinician_mask_means == "irrelevant" else ~marked
 
 
-def _unanswered(session: Session, round_: Round | None, reader: int | None) -> list[Task]:
-    """The tasks that nobody, or this reader, has answered."""
-    if round_ is None or round_.state != OPEN:
-        return []
+def _unanswered(session: Session, round_: Round, reader: int | None) -> list[Task]:
+    """The tasks that nobody has answered; of a reader, those that this one has not."""
     answered = select(Annotation.task_id).where(~Annotation.deleted)
     if reader is not None:
         answered = answered.where(Annotation.annotator == reader)
