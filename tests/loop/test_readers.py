@@ -20,23 +20,18 @@ from loop_fakes import (
     region,
     write_mask,
 )
-from PIL import Image
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from imil_backend.cli import app
-from imil_backend.cli.showing import show_status
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.loop import audit, rounds
 from imil_backend.loop.backend import Backend
-from imil_backend.loop.blackouts import sample_states
 from imil_backend.loop.policy import change_policy, changed_policy, policy_of
 from imil_backend.loop.push import push_round
 from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.report import write_report
 from imil_backend.loop.rounds import CLOSED, OPEN, TRAINING, change_state
 from imil_backend.loop.simulation import answer_open_tasks
-from imil_backend.loop.status import status
 from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Project, Round, Sample, now
 
 WRONG = [f"train-{number}" for number in (5, 3, 6, 1)]
@@ -264,136 +259,6 @@ def test_a_person_or_a_long_silence_closes_a_round_that_one_reader_has_begun(
         assert rounds.close_round(session, session.get_one(Round, open_round.id)).state == TRAINING
 
 
-# --- what becomes of several answers
-
-
-@pytest.mark.parametrize(
-    ("annotators", "answers", "leaves"),
-    [
-        ("latest", ["blackout", "label_wrong"], "label_wrong"),
-        ("latest", ["label_wrong", "blackout"], None),
-        ("union", ["label_wrong", "blackout"], None),
-        ("union", ["blackout", "label_wrong"], None),  # whoever comes last decides nothing
-        ("majority", ["label_wrong", "blackout", "label_wrong"], "label_wrong"),
-        ("majority", ["label_wrong", "unreadable", "blackout"], "unreadable"),
-        ("intersection", ["label_wrong", "label_wrong"], "label_wrong"),
-    ],
-)
-def test_more_than_half_of_the_readers_take_a_sample_out_of_training(
-    open_round: OpenRound, annotators: str, answers: list[str], leaves: str | None
-) -> None:
-    for person, answer in enumerate(answers, start=1):
-        painted = answer == "blackout"
-        result = region(mask_of(1)) if painted else chosen(answer)
-        open_round.label_studio.annotate(open_round.tasks[0], result, by=person)
-    reconcile(open_round.backend, open_round.project)
-    with open_round.backend.store.begin() as session:
-        dataset = session.get_one(Dataset, open_round.dataset.id)
-        change_policy(dataset, {"annotators": annotators, "readers": len(answers)})
-        [state] = sample_states(open_round.backend, session, dataset).values()
-    assert state.leaves == leaves
-    assert (state.mask_sha256 is None) == (leaves is not None)
-
-
-def test_a_reader_who_changes_the_answer_has_one_voice(open_round: OpenRound) -> None:
-    label_studio, task = open_round.label_studio, open_round.tasks[0]
-    label_studio.annotate(task, region(mask_of(1, 2)), by=1)
-    label_studio.annotate(task, chosen("label_wrong"), by=1)
-    label_studio.annotate(task, region(mask_of(5)), by=2)
-    reconcile(open_round.backend, open_round.project)
-    with open_round.backend.store.begin() as session:
-        dataset = session.get_one(Dataset, open_round.dataset.id)
-        change_policy(dataset, {"annotators": "union", "readers": 2})
-        [state] = sample_states(open_round.backend, session, dataset).values()
-        own = session.scalars(select(Annotation).where(Annotation.annotator == 2)).one()
-    assert state.mask_sha256 == own.mask_sha256
-
-
-def test_combining_annotators_asks_for_several_readers(backend: Backend, dataset: Dataset) -> None:
-    with backend.store.begin() as session:
-        found = session.get_one(Dataset, dataset.id)
-        with pytest.raises(SettingsError, match=r"--annotators union .* one reader.*--readers 2"):
-            changed_policy(found, {"annotators": "union"})
-        change_policy(found, {"annotators": "union", "readers": 2})
-        with pytest.raises(SettingsError, match="--annotators latest"):
-            changed_policy(found, {"readers": 1})
-        assert changed_policy(found, {"readers": 1, "annotators": "latest"}).readers == 1
-        with pytest.raises(SettingsError, match="readers is 0"):
-            changed_policy(found, {"readers": 0})
-        # What was chosen before there were readers stands, and keeps no other option out.
-        found.policy = {"annotators": "majority"}
-        assert changed_policy(found, {"budget": 0.1}).annotators == "majority"
-        assert policy_of(found).readers == 1
-
-
-# --- agreement
-
-
-@pytest.fixture
-def read_twice(open_round: OpenRound) -> OpenRound:
-    """Four samples, two readers: the same; other masks; paint and nothing; paint and a wrong label."""
-    set_readers(open_round, 2)
-    both = [
-        (region(mask_of(1, 2)), region(mask_of(1, 2))),
-        (region(mask_of(1, 2)), region(mask_of(2, 3))),
-        (region(mask_of(1)), chosen("nothing_to_black_out")),
-        (region(mask_of(1)), chosen("label_wrong")),
-    ]
-    for task, results in zip(open_round.tasks, both, strict=True):
-        for person, result in zip((7, 9), results, strict=True):
-            open_round.label_studio.annotate(task, result, by=person)
-    reconcile(open_round.backend, open_round.project)
-    return open_round
-
-
-def test_status_tells_how_far_readers_agree_and_where_not(read_twice: OpenRound) -> None:
-    (dataset,) = status(read_twice.backend)["datasets"]
-    readers = dataset["readers"]
-    assert (dataset["round"]["readers"], dataset["round"]["answered"]) == (2, 4)
-    # Two of four agree. By chance: (6/8)^2 + 2 (1/8)^2 = 0.59375; Dice 1, 0.5 and 0.
-    assert (readers["samples"], readers["same_answer"], readers["dice"]) == (4, 0.5, 0.5)
-    assert readers["kappa"] == pytest.approx((0.5 - 0.59375) / (1 - 0.59375))
-    assert [(item["source"], item["dice"]) for item in readers["apart"]] == [
-        ("train-2", 0.0),
-        ("train-3", None),
-        ("train-1", 0.5),
-    ]
-    assert readers["apart"][1]["task"] == read_twice.tasks[3]
-    assert readers["apart"][1]["answers"] == [
-        {"annotator": 7, "answer": "blackout"},
-        {"annotator": 9, "answer": "label_wrong"},
-    ]
-
-
-def test_readers_who_always_agree_have_no_kappa(open_round: OpenRound) -> None:
-    for person in (1, 2):
-        open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)), by=person)
-    reconcile(open_round.backend, open_round.project)
-    (dataset,) = status(open_round.backend)["datasets"]
-    assert dataset["readers"] == {
-        "samples": 1, "same_answer": 1.0, "kappa": None, "dice": 1.0, "apart": []
-    }  # fmt: skip
-
-
-def test_the_report_shows_what_the_readers_disagree_on(read_twice: OpenRound) -> None:
-    version = make_version(read_twice.backend, read_twice.dataset, "newer", wrong=[])
-    with read_twice.backend.store.begin() as session:
-        round_ = session.get_one(Round, read_twice.id)
-        round_.version_id, round_.verdict = version.id, {"verdict": "promote", "reason": "better"}
-        change_state(round_, CLOSED)
-    text = write_report(read_twice.backend, read_twice.id).text
-    lines = text.read_text()
-    assert "- 4 of 4 tasks were answered by 2 readers, 0 by fewer" in lines
-    assert "the same answer in 50% of cases (kappa -0.2308), and their masks agree by Dice 0.5000" in lines
-    assert f"- `train-2`, task {read_twice.tasks[2]}: annotator 7: blackout; annotator 9: nothing; " in lines
-    assert "annotator 9: label_wrong; Dice -" in lines
-    for number in (1, 2, 3):
-        assert f"(readers-apart-{number}.png)" in lines
-    first = Image.open(text.with_name("readers-apart-1.png"))
-    assert first.size == (3 * 8 + 2 * 8, 6)  # the image, one reader's paint, the other's
-    assert first.getpixel((16 + 1, 3)) != first.getpixel((1, 3)) == first.getpixel((32 + 1, 3))
-
-
 # --- the simulated clinician
 
 
@@ -415,6 +280,23 @@ def test_the_simulated_clinician_is_one_reader_by_token(
 
 
 # --- the command
+
+
+def test_combining_annotators_asks_for_several_readers(backend: Backend, dataset: Dataset) -> None:
+    with backend.store.begin() as session:
+        found = session.get_one(Dataset, dataset.id)
+        with pytest.raises(SettingsError, match=r"--annotators union .* one reader.*--readers 2"):
+            changed_policy(found, {"annotators": "union"})
+        change_policy(found, {"annotators": "union", "readers": 2})
+        with pytest.raises(SettingsError, match="--annotators latest"):
+            changed_policy(found, {"readers": 1})
+        assert changed_policy(found, {"readers": 1, "annotators": "latest"}).readers == 1
+        with pytest.raises(SettingsError, match="readers is 0"):
+            changed_policy(found, {"readers": 0})
+        # What was chosen before there were readers stands, and keeps no other option out.
+        found.policy = {"annotators": "majority"}
+        assert changed_policy(found, {"budget": 0.1}).annotators == "majority"
+        assert policy_of(found).readers == 1
 
 
 @pytest.fixture
@@ -448,18 +330,3 @@ def test_combining_readers_without_several_is_refused_by_name(imil: Callable[...
     assert shown.exit_code == 1
     assert "--annotators majority combines what several people painted" in shown.stderr
     assert imil("push", "--dry-run", "--annotators", "majority", "--readers", "2").exit_code == 0
-
-
-def test_status_shows_readers_and_where_they_differ(
-    read_twice: OpenRound, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("imil_backend.cli.console.console.width", 200)
-    show_status(status(read_twice.backend))
-    shown = capsys.readouterr().out
-    assert "Round 1: open, 4 of 4 tasks answered by 2 readers, 0 by fewer" in shown
-    assert "Several readers: 4 samples; the same answer in 50% of cases (kappa -0.231)" in shown
-    number = read_twice.tasks[2]
-    assert (
-        f"They differ on train-2, task {number}: blackout (annotator 7), nothing (annotator 9); Dice 0.00"
-        in shown
-    )
