@@ -9,6 +9,8 @@ What a whole annotation says:
 - if any pixel is painted relevant, everything outside the relevant regions is irrelevant;
 - with both, irrelevant wins: a pixel stays only if it is relevant and not irrelevant;
 - with neither, nothing is irrelevant.
+
+Key points cover no area and are passed over (`regions.key_points` names them).
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ import base64
 import binascii
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ from imil_backend.errors import (
     BitmaskError,
     MaskError,
     MaskSizeError,
-    RegionLabelError,
     RegionTypeError,
 )
+from imil_backend.images.regions import LabelMapping, Region, labels_of, painted_regions, shortened
 from imil_backend.images.rle import decode_rle, encode_rle
 from imil_backend.images.shapes import ellipse_mask, polygon_mask, rectangle_mask
 
@@ -48,54 +49,9 @@ __all__ = [
 ]
 
 Mask = NDArray[np.bool_]
-Region = Mapping[str, object]
 
 PAINTED = 128  # alpha from which an anti-aliased pixel counts as painted
 POLICIES = ("latest", "union", "intersection", "majority")
-
-_SHAPES = ("brush", "magicwand", "bitmask", "rectangle", "ellipse", "polygon")
-_TYPES = frozenset({"labels", *_SHAPES, *(f"{shape}labels" for shape in _SHAPES)})
-
-
-@dataclass(frozen=True)
-class LabelMapping:
-    """What the labels of a project mean.
-
-    Attributes:
-        to_name: name of the tag that shows the sample's image; regions of other tags are ignored.
-        from_names: names of the tags that paint; results of others (choices, texts) are ignored.
-        irrelevant: values of the labels for what does not matter.
-        relevant: values of the labels for what matters.
-        other: values of labels that the tags have besides, and that mean neither.
-        aliases: value of each label that has an alias, by its alias.
-    """
-
-    to_name: str
-    from_names: frozenset[str]
-    irrelevant: frozenset[str]
-    relevant: frozenset[str] = frozenset()
-    other: frozenset[str] = frozenset()
-    aliases: Mapping[str, str] = field(default_factory=dict)
-
-    def says_irrelevant(self, labels: Sequence[str]) -> bool | None:
-        """True for irrelevant, False for relevant, None for labels that mean neither.
-
-        A magic wand paints without a label where its labels are BrushLabels: such a region is what the
-        project's only kind of label says.
-
-        Raises:
-            RegionLabelError: the labels contradict each other, or there is none, and it could be either.
-        """
-        values = {self.aliases.get(label, label) for label in labels}
-        if not values:
-            kinds = [bool(kind) for kind in (self.irrelevant, self.relevant, self.other)]
-            if sum(kinds) != 1:
-                raise RegionLabelError("it has no label, and the project has labels of several meanings")
-            return True if self.irrelevant else False if self.relevant else None
-        irrelevant, relevant = bool(values & self.irrelevant), bool(values & self.relevant)
-        if irrelevant and relevant:
-            raise RegionLabelError("it is labelled both irrelevant and relevant")
-        return irrelevant if irrelevant or relevant else None
 
 
 def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int, height: int) -> Mask:
@@ -112,9 +68,9 @@ def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int,
     """
     irrelevant = np.zeros((height, width), dtype=bool)
     relevant = np.zeros((height, width), dtype=bool)
-    for name, items in _regions(result, mapping):
+    for name, items in painted_regions(result, mapping):
         try:
-            meaning = mapping.says_irrelevant(_labels(items))
+            meaning = mapping.says_irrelevant([label for item in items for label in labels_of(item)])
             if meaning is not None:
                 target = irrelevant if meaning else relevant
                 target |= _region_mask(items, width, height)
@@ -180,47 +136,15 @@ def mask_from_png(source: bytes | Path, width: int, height: int) -> Mask:
     return _painted(_decode_png(data, width, height).convert("L"))
 
 
-def _regions(result: Sequence[Region], mapping: LabelMapping) -> Iterator[tuple[str, list[Region]]]:
-    """The painted regions of the sample's image; a tool's and its label's item share one id."""
-    groups: dict[str, list[Region]] = {}
-    for number, item in enumerate(result):
-        if not isinstance(item, Mapping):
-            raise MaskError(f"Item {number} of the result is not an object.")
-        if str(item.get("from_name")) not in mapping.from_names:
-            continue
-        name, kind = _short(item.get("id", f"number {number}")), _short(item.get("type"))
-        if kind not in _TYPES:
-            raise RegionTypeError(
-                f"Region {name!r} cannot be used: no mask can be made of a region of type {kind!r}."
-            )
-        if item.get("to_name") == mapping.to_name:
-            groups.setdefault(name, []).append(item)
-    return iter(groups.items())
-
-
-def _short(text: object) -> str:
-    """What a message quotes of something that anybody may have written."""
-    return str(text)[:80]
-
-
-def _labels(items: Sequence[Region]) -> list[str]:
-    found: list[str] = []
-    for item in items:
-        value = item.get("value")
-        labels = value.get(str(item["type"])) if isinstance(value, Mapping) else None
-        found += labels if isinstance(labels, list) else []
-    if not all(isinstance(label, str) for label in found):
-        raise RegionLabelError("a label is not a text")
-    return found
-
-
 def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
     """The pixels of one region; all its items draw the same, so the first one is taken."""
     item = items[0]
     for key, size in (("original_width", width), ("original_height", height)):
-        if item.get(key, size) != size:
-            raise MaskSizeError(f"{key} is {_short(item[key])}, and the image has {width} x {height} pixels")
-    if item.get("item_index", 0) != 0:
+        if item.get(key) not in (None, size):
+            raise MaskSizeError(
+                f"{key} is {shortened(item[key])}, and the image has {width} x {height} pixels"
+            )
+    if item.get("item_index") not in (None, 0):
         raise RegionTypeError("it is not on the first image of a list of images")
     value = item.get("value")
     if not isinstance(value, Mapping):

@@ -2,8 +2,9 @@
 
 A shape covers the pixels whose centres lie inside it, so it is never off by half a pixel against the
 image. Coordinates come in per cent of the natural size and may reach outside; what does is clipped.
-Angles are clockwise degrees in natural pixels, about the top left corner of a rectangle and about the
-centre of an ellipse; turning the view (`image_rotation`) does not change them.
+Angles are clockwise degrees in natural pixels, about a rectangle's corner (x, y) and about the centre of an
+ellipse; turning the view (`image_rotation`) does not change them. A side below zero, as scripts write it and
+as the editor did when a shape was pulled over its own edge, reaches the other way; a radius has no sign.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def rectangle_mask(value: Mapping[str, object], width: int, height: int) -> NDAr
     """Mask, bool of shape (height, width), of a value with x, y, width, height and rotation.
 
     Raises:
-        ShapeError: a number is missing, not finite or absurd, or a side is negative.
+        ShapeError: a number is missing, not finite or absurd.
     """
-    sides = np.array([_length(value, "width") * width, _length(value, "height") * height]) / 100
+    sides = np.array([_of(value, "width") * width, _of(value, "height") * height]) / 100
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]) * sides
     cos, sin = _rotation(value)
     turned = corners @ np.array([[cos, sin], [-sin, cos]])
@@ -40,11 +41,11 @@ def ellipse_mask(value: Mapping[str, object], width: int, height: int) -> NDArra
     """Mask, bool of shape (height, width), of a value with x, y, radiusX, radiusY and rotation.
 
     Raises:
-        ShapeError: a number is missing, not finite or absurd, or a radius is negative.
+        ShapeError: a number is missing, not finite or absurd.
     """
     x, y = _position(value, width, height)
-    radius_x = _length(value, "radiusX") * width / 100
-    radius_y = _length(value, "radiusY") * height / 100
+    radius_x = abs(_of(value, "radiusX")) * width / 100
+    radius_y = abs(_of(value, "radiusY")) * height / 100
     mask = np.zeros((height, width), dtype=bool)
     if min(radius_x, radius_y) < 1e-6:
         return mask
@@ -108,7 +109,7 @@ def _fill(points: Points, width: int, height: int) -> NDArray[np.bool_]:
 
 
 def _position(value: Mapping[str, object], width: int, height: int) -> Points:
-    return np.array([_number(value.get("x"), "x") * width, _number(value.get("y"), "y") * height]) / 100
+    return np.array([_of(value, "x") * width, _of(value, "y") * height]) / 100
 
 
 def _rotation(value: Mapping[str, object]) -> tuple[float, float]:
@@ -116,11 +117,8 @@ def _rotation(value: Mapping[str, object]) -> tuple[float, float]:
     return math.cos(angle), math.sin(angle)
 
 
-def _length(value: Mapping[str, object], name: str) -> float:
-    length = _number(value.get(name), name)
-    if length < 0:
-        raise ShapeError(f"{name} is negative")
-    return length
+def _of(value: Mapping[str, object], name: str) -> float:
+    return _number(value.get(name), name)
 
 
 def _number(number: object, name: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import MaskError
 from imil_backend.images.masks import annotation_mask
+from imil_backend.images.regions import key_points
 from imil_backend.label_studio.config_map import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
@@ -52,7 +53,7 @@ class Reading:
         answer: what becomes of the sample.
         mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
             BLACKOUT, or LABEL_WRONG, in case the label is put right later.
-        reason: why it is set aside, "" otherwise.
+        reason: why it is set aside, or what of it was passed over; "" otherwise.
         choice: the review choice as it stands in the result, or None.
     """
 
@@ -73,6 +74,7 @@ def read_annotation(
     - Painted, and 'Nothing to black out' or 'Unreadable': a contradiction, SET_ASIDE.
     - Not painted: what was chosen; without a choice SET_ASIDE.
     - Two choices, a region that cannot be used, or every pixel painted irrelevant: SET_ASIDE.
+    - Key points beside them are passed over and named: they cover no pixels.
 
     Args:
         annotation: with `result` and `was_cancelled`.
@@ -87,23 +89,34 @@ def read_annotation(
         return _set_aside("Its result is not a list of regions.")
     choices = _review_choices(result, mapping)
     if len(choices) > 1:
-        return _set_aside(f"It says {' and '.join(map(repr, choices))} at once.")
+        words = " and ".join(repr(mapping.shown.get(choice, choice)) for choice in choices)
+        return _set_aside(f"It says {words} at once.")
     choice = choices[0] if choices else None
     try:
         mask = annotation_mask(result, mapping.labels, width, height)
+        points = key_points(result, mapping.labels)
     except MaskError as error:
         return _set_aside(str(error), choice)
-    return _combine(mask, choice, mapping.review.get(choice or ""))
+    reading = _combine(mask, choice, mapping)
+    return replace(reading, reason=" ".join(filter(None, (reading.reason, _passed_over(points)))))
 
 
-def _combine(mask: NDArray[np.bool_], choice: str | None, meaning: str | None) -> Reading:
+def _passed_over(points: Sequence[str]) -> str:
+    if not points:
+        return ""
+    names = ", ".join(map(repr, points))
+    return f"Passed over, since a key point covers no pixels: {names}. What is meant must be painted over."
+
+
+def _combine(mask: NDArray[np.bool_], choice: str | None, mapping: ProjectMapping) -> Reading:
     painted = bool(mask.any())
-    answer = _ANSWERS.get(meaning or "")
+    answer = _ANSWERS.get(mapping.review.get(choice or "", ""))
+    words = mapping.shown.get(choice or "", choice)
     problem = ""
     if choice is not None and answer is None:
-        problem = f"Its choice {choice!r} is not in the labeling config."
+        problem = f"Its choice {words!r} is not in the labeling config."
     elif painted and answer in {Answer.NOTHING, Answer.UNREADABLE}:
-        problem = f"Something is painted although {choice!r} is chosen."
+        problem = f"Something is painted although {words!r} is chosen."
     elif painted and mask.all():
         problem = "Every pixel is painted irrelevant; nothing of the image would be left."
     elif not painted and answer is None:

@@ -41,6 +41,7 @@ class ProjectMapping:
         brush_label: that label as it stands in a result.
         review_name: name of the Choices for what cannot be painted, or None.
         review: NOTHING_TO_BLACK_OUT, LABEL_WRONG or UNREADABLE, by the choice as it stands in a result.
+        shown: what the editor shows of each choice of the review, by the choice as it stands in a result.
         class_choices_name: name of the Choices that carries the class, or None.
         classes: its choices as they stand in a result, in the config's order.
         class_candidates: names of all Choices that could carry the class.
@@ -55,6 +56,7 @@ class ProjectMapping:
     brush_label: str | None = None
     review_name: str | None = None
     review: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
     class_choices_name: str | None = None
     classes: tuple[str, ...] = ()
     class_candidates: tuple[str, ...] = ()
@@ -116,6 +118,7 @@ def read_label_config(
         brush_label=brush_label,
         review_name=None if review_tag is None else _name(review_tag),
         review={} if review_tag is None else _review(review_tag),
+        shown={} if review_tag is None else _shown(review_tag),
         class_choices_name=None if class_tag is None else _name(class_tag),
         classes=() if class_tag is None else tuple(_results(class_tag)),
         class_candidates=tuple(class_tags),
@@ -233,6 +236,12 @@ def _review(choices: Element) -> dict[str, str]:
         else:
             others += 1
     return found if len(found) > 1 or not others else {}
+
+
+def _shown(choices: Element) -> dict[str, str]:
+    """The words of each choice, by the choice as it stands in a result: an alias takes their place there."""
+    values = ((choice.get("value", ""), choice.get("alias")) for choice in choices.iter("Choice"))
+    return {alias or value: value or str(alias) for value, alias in values if value or alias}
 
 
 def _holds(choices: Element, classes: Collection[str] | None) -> bool:

@@ -236,7 +236,7 @@ class Annotation(Base):
     answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     mask_share: Mapped[float | None]  # of the image's pixels, 0..1
-    reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside
+    reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside; what was passed over
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from
     synced_at: Mapped[datetime] = mapped_column(default=now)  # when what it says was taken in, by our clock

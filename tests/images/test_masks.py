@@ -33,6 +33,7 @@ from imil_backend.images.masks import (
     mask_from_png,
     mask_to_png,
 )
+from imil_backend.images.regions import key_points
 
 DRAWN = Path(__file__).parents[1] / "fixtures" / "regions"
 WIDTH, HEIGHT = 90, 60
@@ -166,6 +167,69 @@ def test_a_tool_and_its_label_are_one_region():
     assert np.array_equal(mask_of(tool, label), np.broadcast_to(~LEFT, (HEIGHT, WIDTH)))
 
 
+# --- ids and extents as scripts and converters write them ----------------------------------------------
+
+LS_REGIONS = json.loads((DRAWN.parent / "inputs" / "ls_regions" / "regions.json").read_text())
+BOXES = LabelMapping("image", frozenset({"box"}), frozenset({"Irrelevant"}))
+
+
+def test_regions_whose_id_is_null_are_all_kept():
+    mask = annotation_mask(LS_REGIONS["null_ids"], BOXES, 600, 400)
+    assert mask.mean() == pytest.approx(0.08)
+    assert mask[:80, :120].all()
+    assert mask[240:320, 360:480].all()
+
+
+def test_a_negative_height_is_flipped():
+    mask = annotation_mask(LS_REGIONS["negative_height"], BOXES, 600, 400)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    assert (columns[0] / 6, (columns[-1] + 1) / 6) == pytest.approx((16.4, 69.4), abs=0.2)
+    assert (rows[0] / 4, (rows[-1] + 1) / 4) == pytest.approx((35.5, 96.2), abs=0.2)
+
+
+@pytest.mark.parametrize("none", [None, "", 0, False, "missing"])
+def test_regions_without_an_id_are_regions_of_their_own(none):
+    items = [box(0, 0, 30, 60), box(60, 0, 30, 60), box(30, 0, 30, 20, name="r1")]
+    for item in items[:2]:
+        item["id"] = none
+        if none == "missing":
+            del item["id"]
+    expected = np.broadcast_to((np.arange(WIDTH) < 30) | (np.arange(WIDTH) >= 60) | TOP, (HEIGHT, WIDTH))
+    assert np.array_equal(mask_of(*items), expected)
+
+
+def test_regions_whose_ids_differ_at_the_end_alone_are_two():
+    one, other = box(0, 0, 30, 60, name="a" * 100 + "1"), box(60, 0, 30, 60, name="a" * 100 + "2")
+    assert mask_of(one, other).mean() == pytest.approx(2 / 3)
+
+
+def test_sizes_and_the_place_in_a_list_of_images_may_be_null():
+    item = {**box(0, 0, 30, 60), "original_width": None, "original_height": None, "item_index": None}
+    assert np.array_equal(mask_of(item), np.broadcast_to(LEFT, (HEIGHT, WIDTH)))
+
+
+def test_a_key_point_beside_a_brush_is_passed_over_and_named():
+    point = region("keypointlabels", name="k1", x=80, y=80, width=0.5)
+    by_tool = [
+        region("keypoint", None, name="k2", from_name="dot", x=80, y=80, width=0.5),
+        region("labels", name="k2", x=80, y=80, width=0.5),
+    ]
+    result = [point, brush(LEFT), *by_tool]
+    assert np.array_equal(mask_of(*result), np.broadcast_to(LEFT, (HEIGHT, WIDTH)))
+    assert key_points(result, MAPPING) == ["k1", "k2"]
+
+
+def test_a_landmark_is_none_of_our_business():
+    landmark = region("keypointlabels", "Carina", name="k1", from_name="landmarks", x=80, y=80, width=0.5)
+    elsewhere = region("keypointlabels", name="k2", to_name="second", x=80, y=80, width=0.5)
+    assert key_points([landmark, elsewhere], MAPPING) == []
+
+
+def test_a_rectangle_without_a_height_is_no_key_point():
+    with pytest.raises(ShapeError, match="height"):
+        mask_of(region(x=10, y=10, width=20))
+
+
 # --- where it applies -----------------------------------------------------------------------------
 
 
@@ -178,9 +242,7 @@ def test_other_images_and_other_tags_are_ignored():
     assert np.array_equal(mask, np.broadcast_to(LEFT, (HEIGHT, WIDTH)))
 
 
-@pytest.mark.parametrize(
-    "kind", ["videorectangle", "timeserieslabels", "audio", "keypointlabels", "vectorlabels"]
-)
+@pytest.mark.parametrize("kind", ["videorectangle", "timeserieslabels", "audio", "vectorlabels"])
 def test_regions_that_are_no_masks_are_refused_by_name(kind):
     with pytest.raises(RegionTypeError, match=kind):
         mask_of(region(kind, name="r7"))
@@ -259,6 +321,33 @@ def test_an_ellipse_turns_about_its_centre(x, y, radius_x, radius_y, rotation):
     assert not mask[distance > 1 + 1e-6].any()
 
 
+SIDES = st.floats(-90, 90)
+
+
+@given(*[st.floats(-20, 120)] * 2, SIDES, SIDES, st.sampled_from([0, 30, 90, -45, 200]))
+def test_a_side_below_zero_reaches_the_other_way_from_the_same_corner(x, y, width, height, rotation):
+    """As the editor shows it: the turned frame stays, the rectangle lies on the other side of its axes."""
+    mask = mask_of(region(x=x, y=y, width=width, height=height, rotation=rotation))
+    columns, rows = centres()
+    angle = np.radians(rotation)
+    right, down = columns - x * WIDTH / 100, rows - y * HEIGHT / 100
+    along, across = right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle)
+    along, across = along * np.sign(width), across * np.sign(height)
+    sides = abs(width) * WIDTH / 100, abs(height) * HEIGHT / 100
+    inside = np.minimum.reduce([along, sides[0] - along, across, sides[1] - across])
+    assert mask[inside > 1e-6].all()
+    assert not mask[inside < -1e-6].any()
+
+
+@pytest.mark.parametrize("signs", [(-1, 1), (1, -1), (-1, -1)])
+def test_a_radius_has_no_sign(signs):
+    ellipse = {"x": 40, "y": 50, "radiusX": 30, "radiusY": 15, "rotation": 35}
+    turned = ellipse | {"radiusX": signs[0] * 30, "radiusY": signs[1] * 15}
+    one, other = (mask_of(region("ellipselabels", **value)) for value in (ellipse, turned))
+    assert one.any()
+    assert np.array_equal(one, other)
+
+
 def test_an_ellipse_without_area_covers_nothing():
     assert not mask_of(region("ellipselabels", x=50, y=50, radiusX=0, radiusY=20)).any()
 
@@ -304,8 +393,6 @@ def test_numbers_that_are_none_are_refused(key, number):
         {"points": [[1, 1]] * 10_001},
         {"points": "abcdef"},
         {"points": None},
-        {"x": 0, "y": 0, "width": -5, "height": 5},
-        {"x": 0, "y": 0, "radiusX": 5, "radiusY": -5},
         {"x": 0, "y": 0, "radiusX": 5},
     ],
 )

@@ -100,6 +100,35 @@ def test_what_cannot_be_understood_is_set_aside_with_its_reason(result: object, 
     assert words in reading.reason
 
 
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ([choice("label_wrong", "unreadable")], "It says 'The label is wrong' and 'Unreadable' at once."),
+        ([region(painted()), choice("nothing_to_black_out")], "although 'Nothing to black out' is chosen"),
+    ],
+)
+def test_a_reason_has_the_words_that_the_clinician_saw(result: list[Any], words: str) -> None:
+    assert words in read(*result).reason
+
+
+def key_point(name: str) -> dict[str, Any]:
+    return {**region(painted()), "id": name, "type": "keypointlabels", "from_name": "point",
+            "value": {"x": 5, "y": 5, "width": 0.3, "keypointlabels": ["Irrelevant"]}}  # fmt: skip
+
+
+def test_a_key_point_beside_a_brush_is_named_and_the_brush_counts() -> None:
+    reading = read(key_point("k1"), region(painted()))
+    assert reading.answer is Answer.BLACKOUT
+    assert np.array_equal(reading.mask, painted())
+    assert reading.reason.startswith("Passed over, since a key point covers no pixels: 'k1'.")
+
+
+def test_a_key_point_alone_is_set_aside_and_named() -> None:
+    reading = read(key_point("k1"))
+    assert (reading.answer, reading.mask) == (Answer.SET_ASIDE, None)
+    assert reading.reason.startswith("Nothing is painted and nothing is chosen. Passed over")
+
+
 def test_a_broken_rle_is_set_aside() -> None:
     broken = region(painted())
     broken["value"]["rle"] = broken["value"]["rle"][:-3]
