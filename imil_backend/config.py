@@ -5,10 +5,11 @@ What belongs to a dataset (its training recipe, its round policy) is stored with
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -18,6 +19,8 @@ from imil_backend.errors import SettingsError
 
 SECRET_HEADER = "X-IMIL-Secret"  # noqa: S105 - the name of the header in which webhooks bring it
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Sent = TypeVar("Sent")
 
 
 class Settings(BaseSettings):
@@ -49,6 +52,10 @@ class Settings(BaseSettings):
     label_studio_ca: Path | None = Field(
         None, description="Certificates (PEM) to check Label Studio's against, for a CA of your own."
     )
+    label_studio_aliases: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Other addresses of this Label Studio that are found in tasks, comma-separated.",
+    )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Hosts and networks that images may come from, comma-separated; `public`: all public."
     )
@@ -74,7 +81,7 @@ class Settings(BaseSettings):
     training_processes: int = Field(1, ge=1, description="Training processes, one per GPU.")
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
 
-    @field_validator("webhook_secrets", "image_hosts", mode="before")
+    @field_validator("webhook_secrets", "image_hosts", "label_studio_aliases", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -98,19 +105,36 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no file {str(value)!r}")
         return value
 
+    @field_validator("label_studio_api_key")
+    @classmethod
+    def _is_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value().strip()):
+            raise ValueError("it has characters that no token of Label Studio has; copy it again")
+        return value
+
+    @field_validator("basic_auth_user", "basic_auth_password", "webhook_secrets")
+    @classmethod
+    def _can_be_sent(cls, value: Sent) -> Sent:
+        for each in value if isinstance(value, tuple) else (value,):
+            _check_can_be_sent(each.get_secret_value() if isinstance(each, SecretStr) else str(each or ""))
+        return value
+
+    @field_validator("basic_auth_user")
+    @classmethod
+    def _has_no_colon(cls, value: str | None) -> str | None:
+        if value and ":" in value:
+            raise ValueError("a user with a colon cannot log in by Basic auth, where it ends the name")
+        return value
+
+    @field_validator("label_studio_aliases")
+    @classmethod
+    def _are_http_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_http_url(each) for each in value)
+
     @field_validator("label_studio_url", "public_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{value!r} is no http or https address")
-        if parts.username or parts.password:
-            raise ValueError(
-                "a user and a password in an address are not supported; see the guide on Basic auth"
-            )
-        return value.rstrip("/")
+        return None if value is None else _http_url(value)
 
     @property
     def listens_beyond_loopback(self) -> bool:
@@ -134,6 +158,37 @@ class Settings(BaseSettings):
                 "Access Token) and set LABEL_STUDIO_API_KEY."
             )
         return self.label_studio_api_key.get_secret_value()
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{value!r} is no http or https address")
+    if parts.username or parts.password:
+        raise ValueError("a user and a password in an address are not supported; see the guide on Basic auth")
+    return value.rstrip("/")
+
+
+def _check_can_be_sent(text: str) -> None:
+    """That Label Studio can send a password or secret, and sends it as it stands here.
+
+    Its HTTP client has Latin-1 for headers and for Basic auth: of other characters it makes an error, and the
+    webhook or prediction is lost.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(
+            "it has characters outside Latin-1 (Western European), which Label Studio cannot send; letters, "
+            "digits and punctuation of ASCII always work"
+        ) from None
+    if text != text.strip() or not text.isprintable():
+        raise ValueError(
+            "it begins or ends with a blank, or has characters that do not show; Label Studio may drop them"
+        )
 
 
 def _host_or_network(entry: str) -> str:

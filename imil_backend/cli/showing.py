@@ -55,8 +55,10 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     for item in dataset["left_training"][:SHOWN]:
         say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
     for item in dataset["set_aside"][:SHOWN]:
-        say(f"[yellow]Set aside[/] {escape(item['reference'])}: {escape(item['reason'])}")
-    more = max(len(dataset["set_aside"]) - SHOWN, 0) + max(len(dataset["left_training"]) - SHOWN, 0)
+        say(f"[yellow]Set aside[/] {_located(item)}")
+    for item in dataset["passed_over"][:SHOWN]:
+        say(f"[yellow]In part[/] {_located(item)}")
+    more = sum(max(len(dataset[name]) - SHOWN, 0) for name in ("left_training", "set_aside", "passed_over"))
     if more:
         console.print(f"... and {more} more; `imil status --json` lists all.")
 
@@ -73,6 +75,15 @@ def _show_readers(readers: dict[str, Any]) -> None:
         say(f"  [yellow]They differ[/] on {escape(item['source'])}, task {item['task']}: {answers}{dice}")
     if (more := len(readers["apart"]) - APART) > 0:
         console.print(f"  ... and on {more} more; `imil status --json` lists all.")
+
+
+def _located(item: dict[str, Any]) -> str:
+    """What it is, why, and for an annotation of whose image it is, who made it and where it can be opened."""
+    if "link" not in item:
+        return f"{escape(item['reference'])}: {escape(item['reason'])}"
+    who = item["annotator_name"] or f"user {item['annotator']}"
+    of = f"{escape(item['reference'])} ({escape(item['source'])}) by {escape(who)}"
+    return f"{of}: {escape(item['reason'])} {item['link']}"
 
 
 def _show_round(round_: dict[str, Any]) -> None:

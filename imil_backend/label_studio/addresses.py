@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -107,6 +108,25 @@ def guarded_session(allowed: AllowedHosts, retries: Retry) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, guarded_adapter(allowed, retries))
     return session
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port, the default port spelled out.
+
+    Raises:
+        ImageError: the address has an impossible host or port.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise ImageError("The address has an impossible host or port.") from None
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def host_of(url: str) -> str:
+    """The host alone: paths and queries may hold names and signatures."""
+    return urlsplit(url).hostname or "an address without a host"
 
 
 def _connect(connection: Any, allowed: AllowedHosts, connect: Any) -> socket.socket:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imil_backend.errors import LabelStudioError, NotFoundError
+from imil_backend.label_studio.other_names import name_it_has
 from imil_backend.label_studio.transport import Transport
 
 Json = dict[str, Any]
@@ -27,6 +28,7 @@ IS_ANNOTATED = {
     "type": "Number",
     "value": "false",
 }
+SOON = 2.0  # seconds, for what can be done without
 IDS_CHARACTERS = 500  # where Label Studio cuts a task's annotations_ids off
 
 
@@ -59,6 +61,7 @@ class LabelStudio:
         timeout: seconds to wait for an answer.
         max_image_bytes: largest image that is downloaded.
         image_hosts: other hosts that images may come from, see `addresses.AllowedHosts`.
+        aliases: other addresses of this Label Studio that images may be addressed by.
         ca: certificates (PEM) that Label Studio's own is checked against.
     """
 
@@ -70,10 +73,17 @@ class LabelStudio:
         timeout: float = 30.0,
         max_image_bytes: int = 200 * 2**20,
         image_hosts: Sequence[str] = (),
+        aliases: Sequence[str] = (),
         ca: Path | None = None,
     ) -> None:
         self._transport = Transport(
-            url, api_key, timeout=timeout, max_image_bytes=max_image_bytes, image_hosts=image_hosts, ca=ca
+            url,
+            api_key,
+            timeout=timeout,
+            max_image_bytes=max_image_bytes,
+            image_hosts=image_hosts,
+            aliases=aliases,
+            ca=ca,
         )
         self.url = self._transport.url
         self.request = self._transport.request
@@ -86,6 +96,15 @@ class LabelStudio:
     def user_id(self) -> int:
         """The id of the token's user."""
         return int(self.request("GET", "/api/current-user/whoami")["id"])
+
+    def own_name(self) -> str | None:
+        """The address that people open it under (its LABEL_STUDIO_HOST), or None where it does not tell."""
+        return name_it_has(self.request)
+
+    def people(self) -> dict[int, str]:
+        """The e-mail address of every user, by id; asked for with little patience."""
+        users = self.request("GET", "/api/users/", timeout=SOON)
+        return {int(user["id"]): str(user.get("email") or user.get("username") or "") for user in users}
 
     def create_project(self, title: str, label_config: str, instructions: str) -> int:
         """Make a project and return its id.

@@ -11,8 +11,9 @@ import requests
 from urllib3.util import Retry
 
 from imil_backend.errors import ImageError, ImageTooLargeError, LabelStudioUnreachableError, NotFoundError
-from imil_backend.label_studio.addresses import AllowedHosts, guarded_session
+from imil_backend.label_studio.addresses import AllowedHosts, guarded_session, host_of, origin
 from imil_backend.label_studio.authorization import TokenAuth
+from imil_backend.label_studio.other_names import OtherNames, looks_own
 from imil_backend.label_studio.refusals import refusal, unreachable
 
 MAX_REDIRECTS = 5
@@ -32,6 +33,7 @@ class Downloads:
         timeout: seconds to wait for a connection, and between two bytes of an answer.
         verify: certificates to check Label Studio's against, or True for the usual ones.
         max_image_bytes: largest download.
+        names: other names that Label Studio's own files are addressed by.
         allowed: other hosts that may be asked.
         retries: for reading.
     """
@@ -45,10 +47,12 @@ class Downloads:
         timeout: float,
         verify: str | bool,
         max_image_bytes: int,
+        names: OtherNames,
         allowed: AllowedHosts,
         retries: Retry,
     ) -> None:
         self._url = url
+        self._names = names
         self._origin = origin(_as_sent(url))
         self._own = session
         self._elsewhere = guarded_session(allowed, retries)
@@ -68,21 +72,37 @@ class Downloads:
         """
         if url.startswith("data:"):
             return self._decode_data_uri(url)
-        url = _as_sent(self._absolute(url))
+        url = self._here(_as_sent(self._absolute(url)))
+        try:
+            return self._follow(url)
+        except (ImageError, NotFoundError) as error:
+            if self._is_own(url) or not looks_own(url):
+                raise
+            raise ImageError(
+                f"{error} If {origin(url)} is this Label Studio by another name, add it to "
+                "IMIL_LABEL_STUDIO_ALIASES, and its files are fetched from LABEL_STUDIO_URL."
+            ) from None
+
+    def _follow(self, url: str) -> bytes:
         deadline = time.monotonic() + DOWNLOAD_TIMEOUTS * self._timeout
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 with self._get(url) as answer:
                     if not answer.is_redirect:
                         return self._read(answer, deadline)
-                    url = _as_sent(answer.headers["Location"], url)
+                    url = self._here(_as_sent(answer.headers["Location"], url))
             except requests.RequestException as error:
                 if self._is_own(url):
                     raise unreachable(self._url, "the download of an image", error, self._timeout) from None
-                raise ImageError(f"{_host(url)} did not give an image ({type(error).__name__}).") from None
+                raise ImageError(f"{host_of(url)} did not give an image ({type(error).__name__}).") from None
             except ValueError:  # the client itself looks where a redirect leads
                 raise ImageError(_MALFORMED) from None
-        raise ImageError(f"The image's address is redirected more than {MAX_REDIRECTS} times ({_host(url)}).")
+        raise ImageError(
+            f"The image's address is redirected more than {MAX_REDIRECTS} times ({host_of(url)})."
+        )
+
+    def _here(self, url: str) -> str:
+        return url if self._is_own(url) else self._names.brought_here(url)
 
     def _is_own(self, url: str) -> bool:
         return origin(url) == self._origin
@@ -99,7 +119,7 @@ class Downloads:
         return self._elsewhere.get(url, **how)  # type: ignore[arg-type]
 
     def _read(self, answer: requests.Response, deadline: float) -> bytes:
-        host = _host(answer.url)
+        host = host_of(answer.url)
         if not answer.ok:
             if self._is_own(answer.url):
                 raise refusal(answer, "the download of an image", scrub=self._auth.scrub)
@@ -162,18 +182,3 @@ def _as_sent(address: str, base: str = "") -> str:
             "Add one under Settings > Cloud Storage."
         )
     raise ImageError(f"An image's address must start with http, https or /, not {scheme!r}.")
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port, the default port spelled out."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        raise ImageError("The address has an impossible host or port.") from None
-    return f"{parts.scheme}://{parts.hostname}:{port}"
-
-
-def _host(url: str) -> str:
-    """The host alone: paths and queries may hold names and signatures."""
-    return urlsplit(url).hostname or "an address without a host"

@@ -7,6 +7,7 @@ imported twice), hides the raw JSON, and costs 110 MB and 0.8 s at its first use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from imil_backend.errors import LabelStudioUnreachableError
 from imil_backend.label_studio.addresses import AllowedHosts
 from imil_backend.label_studio.authorization import TokenAuth, asks_for_basic_auth
 from imil_backend.label_studio.downloads import Downloads
+from imil_backend.label_studio.other_names import OtherNames, name_it_has
 from imil_backend.label_studio.refusals import refusal, unreachable
 
 Files = Mapping[str, tuple[str, bytes]]
@@ -48,6 +50,7 @@ class Transport:
         timeout: seconds to wait for a connection, and between two bytes of an answer.
         max_image_bytes: largest download.
         image_hosts: hosts that images may come from, see `addresses.AllowedHosts`.
+        aliases: other addresses of this Label Studio, beside the one that it has for itself.
         ca: certificates (PEM) that Label Studio's own is checked against, instead of the usual ones.
     """
 
@@ -59,6 +62,7 @@ class Transport:
         timeout: float,
         max_image_bytes: int,
         image_hosts: Sequence[str] = (),
+        aliases: Sequence[str] = (),
         ca: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
@@ -78,6 +82,7 @@ class Transport:
             timeout=timeout,
             verify=self._verify,
             max_image_bytes=max_image_bytes,
+            names=OtherNames(self.url, aliases, partial(name_it_has, self.request)),
             allowed=AllowedHosts(image_hosts),
             retries=RETRY,
         ).download
@@ -90,8 +95,9 @@ class Transport:
         params: Mapping[str, str | int] | None = None,
         body: object = None,
         files: Files | None = None,
+        timeout: float | None = None,
     ) -> Any:
-        """The JSON that Label Studio answers, or None where it answers nothing.
+        """The JSON that Label Studio answers, or None where it answers nothing, within so many seconds.
 
         Raises:
             LabelStudioUnreachableError: no answer, a broken one, a 5xx or 429.
@@ -101,12 +107,12 @@ class Transport:
         """
         what = f"{method} {path}"
         try:
-            answer = self._send(method, path, params, body, files)
+            answer = self._send(method, path, params, body, files, timeout)
             if answer.status_code == 401 and self._auth.is_personal:
                 self._auth.forget_access_token()  # it may have been revoked before its time
-                answer = self._send(method, path, params, body, files)
+                answer = self._send(method, path, params, body, files, timeout)
         except requests.RequestException as error:
-            raise unreachable(self.url, what, error, self._timeout) from None
+            raise unreachable(self.url, what, error, timeout or self._timeout) from None
         if answer.status_code in {401, 403, 404} and not (_is_json(answer) or asks_for_basic_auth(answer)):
             # A proxy's page, or another site's. Nothing may be taken for deleted or forbidden by it.
             raise LabelStudioUnreachableError(
@@ -131,6 +137,7 @@ class Transport:
         params: Mapping[str, str | int] | None,
         body: object,
         files: Files | None,
+        timeout: float | None,
     ) -> requests.Response:
         return self._session.request(
             method,
@@ -139,7 +146,7 @@ class Transport:
             json=body,
             files=files,
             auth=self._auth,
-            timeout=self._timeout,
+            timeout=timeout or self._timeout,
             verify=self._verify,
             allow_redirects=False,
         )

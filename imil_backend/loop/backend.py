@@ -53,6 +53,7 @@ class Backend:
             timeout=self.settings.label_studio_timeout,
             max_image_bytes=self.settings.max_image_bytes,
             image_hosts=self.settings.image_hosts,
+            aliases=self.settings.label_studio_aliases,
             ca=self.settings.label_studio_ca,
         )
 

@@ -15,6 +15,7 @@ LABEL_STUDIO: Mapping[str, Callable[[Backend], Verdict]] = {
     "Label Studio's address": doctor_label_studio.address,
     "token": doctor_label_studio.token,
     "Label Studio's version": doctor_label_studio.version,
+    "Label Studio's name": doctor_label_studio.own_name,
     "clock": doctor_label_studio.clock,
 }
 MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {

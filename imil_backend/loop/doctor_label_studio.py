@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -10,12 +11,14 @@ import requests
 
 from imil_backend.config import LOOPBACK_HOSTS
 from imil_backend.errors import LabelStudioAuthError, LabelStudioError, LabelStudioUnreachableError
+from imil_backend.label_studio.addresses import origin
 from imil_backend.label_studio.authorization import TokenAuth
 from imil_backend.label_studio.webhooks import check_backend_url
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.findings import State, Verdict
 
-TRIED = "1.23."  # the versions of Label Studio that this package was tried with
+# The oldest and the newest version of Label Studio that the tests were run with.
+OLDEST, NEWEST = (1, 18), (1, 23)
 CLOCK_SECONDS = 30.0
 
 
@@ -46,11 +49,26 @@ def token(backend: Backend) -> Verdict:
 
 
 def version(backend: Backend) -> Verdict:
-    """That this version of Label Studio is one that was tried."""
+    """That this version of Label Studio is not outside what was tried."""
     found = backend.label_studio.version()
-    if found.startswith(TRIED):
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers and OLDEST <= (int(numbers[1]), int(numbers[2])) <= NEWEST:
         return State.OK, f"Label Studio {found}."
-    return State.WARNING, f"Label Studio {found or '(unknown)'}; this package was tried with {TRIED}x."
+    oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
+    return State.WARNING, (
+        f"Label Studio {found or '(unknown)'}; this package was tried with {oldest} to {newest}."
+    )
+
+
+def own_name(backend: Backend) -> Verdict:
+    """Under which name Label Studio gives the addresses of its files, if it is another one than ours."""
+    ours, theirs = backend.settings.label_studio_url, backend.label_studio.own_name()
+    if theirs is None or origin(theirs) == origin(ours):
+        return State.OK, "Its files are addressed by paths, or by LABEL_STUDIO_URL."
+    return State.OK, (
+        f"It calls itself {theirs} (its LABEL_STUDIO_HOST). Its files that are addressed so are fetched from "
+        "LABEL_STUDIO_URL; clinicians must open it under that name to see them."
+    )
 
 
 def clock(backend: Backend) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,10 +16,11 @@ from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.dataset import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.engine import worker_is_running
+from imil_backend.loop.left_out import add_names, passed_over, set_aside
 from imil_backend.loop.power import as_values, validation_power
 from imil_backend.loop.rounds import TRAINING, answered, find_closed_round, latest_round
 from imil_backend.loop.training import training_progress
-from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, SetAside, Version
+from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
 
 
 def status(backend: Backend, name: str | None = None) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def status(backend: Backend, name: str | None = None) -> dict[str, Any]:
             [find_dataset(session, name)] if name else session.scalars(select(Dataset).order_by(Dataset.id))
         )
         datasets = [_dataset(backend, session, dataset) for dataset in chosen]
+    add_names(backend, [item for each in datasets for item in (*each["set_aside"], *each["passed_over"])])
     return {"worker_running": worker_is_running(backend), "datasets": datasets}
 
 
@@ -70,6 +73,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
     champion = champion_of(session, dataset.id)
     round_ = latest_round(session, dataset.id)
     closed = find_closed_round(session, dataset.id)
+    standing = _standing(session, dataset)
     repair = audit.latest(session, dataset.id, audit.WEBHOOK_REPAIRED)
     return {
         "name": dataset.name,
@@ -85,11 +89,12 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "champion": champion.name if champion else None,
         "round": _round(backend, session, round_) if round_ else None,
         "last_closed": _round(backend, session, closed) if closed else None,
-        "answers": dict(_answers(session, dataset)),
+        "answers": dict(Counter(annotation.answer for annotation in standing)),
         "agreement": _agreement(session, dataset),
         "readers": _readers(session, dataset),
-        "left_training": _left_training(session, dataset),
-        "set_aside": _set_aside(session, dataset),
+        "left_training": _left_training(standing),
+        "set_aside": set_aside(session, dataset, standing),
+        "passed_over": passed_over(session, standing),
     }
 
 
@@ -126,10 +131,6 @@ def _standing(session: Session, dataset: Dataset) -> list[Annotation]:
     return list(session.scalars(found.where(Sample.dataset_id == dataset.id, ~Annotation.deleted)))
 
 
-def _answers(session: Session, dataset: Dataset) -> Counter[str]:
-    return Counter(annotation.answer for annotation in _standing(session, dataset))
-
-
 def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     """The mean Dice between annotators, over the samples that several of them answered."""
     agreed = select(func.count(Sample.agreement), func.avg(Sample.agreement))
@@ -164,24 +165,9 @@ def _readers(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     }
 
 
-def _left_training(session: Session, dataset: Dataset) -> list[dict[str, str]]:
+def _left_training(standing: Sequence[Annotation]) -> list[dict[str, str]]:
     return [
         {"sample": annotation.sample.key, "source": annotation.sample.name, "answer": annotation.answer}
-        for annotation in _standing(session, dataset)
+        for annotation in standing
         if annotation.answer in LEAVES_TRAINING
     ]
-
-
-def _set_aside(session: Session, dataset: Dataset) -> list[dict[str, str]]:
-    noted = session.scalars(select(SetAside).where(SetAside.dataset_id == dataset.id).order_by(SetAside.id))
-    items = [{"kind": row.kind, "reference": row.reference, "reason": row.reason} for row in noted]
-    items += [
-        {
-            "kind": "annotation",
-            "reference": f"annotation {annotation.number} of sample {annotation.sample.key}",
-            "reason": annotation.reason or "",
-        }
-        for annotation in _standing(session, dataset)
-        if annotation.answer == "set_aside"
-    ]
-    return items

@@ -124,6 +124,14 @@ class FakeLabelStudio:
             hook.update(request["body"])
         return None
 
+    def own_name(self) -> str | None:
+        self._ask("own name")
+        return "https://label-studio.example.org"
+
+    def people(self) -> dict[int, str]:
+        self._ask("people")
+        return {1: "ann@example.org", 7: "bob@example.org"}
+
     def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         self._ask("tasks")
         return iter([task for task in self.tasks_there.values() if task["project"] == project])

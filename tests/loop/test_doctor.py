@@ -248,6 +248,32 @@ def test_a_clock_that_is_wrong_and_a_version_that_was_not_tried(
     assert (found["clock"].state, "behind" in found["clock"].text) == (WARNING, True)
 
 
+@pytest.mark.parametrize(
+    ("release", "state"),
+    [("1.17.0", WARNING), ("1.18.0", OK), ("1.20.0.post1", OK), ("1.23.2", OK), ("1.24.0", WARNING),
+     ("2.0.0", WARNING), ("1.9.2", WARNING), ("", WARNING), ("develop", WARNING)],
+)  # fmt: skip
+def test_versions_outside_of_those_that_were_tried_are_warned_of(
+    look_at: Any, release: str, state: State
+) -> None:
+    with serve(lambda _: Answer(200, {"release": release, "id": 1})) as label_studio:
+        found = look_at(label_studio_url=label_studio.url)["Label Studio's version"]
+    assert found.state is state
+    assert ("tried with 1.18 to 1.23" in found.text) == (state is WARNING)
+
+
+def test_a_label_studio_that_calls_itself_otherwise(look_at: Any) -> None:
+    answer = {
+        "release": "1.23.2",
+        "id": 1,
+        "templates": [{"image": "http://labels.example.org/static/a.png"}],
+    }
+    with serve(lambda _: Answer(200, answer)) as label_studio:
+        found = look_at(label_studio_url=label_studio.url)["Label Studio's name"]
+    assert found.state is OK
+    assert "http://labels.example.org (its LABEL_STUDIO_HOST)" in found.text
+
+
 def test_a_full_disk_a_missing_gpu_and_no_weights(look_at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))

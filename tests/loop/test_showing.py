@@ -13,6 +13,7 @@ from loop_fakes import METRICS, FakeLabelStudio, OpenRound, chosen, make_dataset
 from PIL import Image
 from sqlalchemy import select
 
+from imil_backend.cli.showing import show_status
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
 from imil_backend.learning.comparison import compare
 from imil_backend.loop.backend import Backend, set_aside
@@ -155,6 +156,14 @@ def test_status_tells_how_everything_stands(answered: OpenRound) -> None:
         {"sample": "key-train-2", "source": "train-2", "answer": "label_wrong"}
     ]
     assert [item["kind"] for item in dataset["set_aside"]] == ["image", "annotation"]
+    task = answered.tasks[3]
+    assert dataset["set_aside"][1] == {
+        "kind": "annotation", "reference": f"annotation 4 of task {task}", "source": "train-3",
+        "sample": "key-train-3", "task": task, "annotator": 1, "annotator_name": "ann@example.org",
+        "link": f"https://label-studio.example.org/projects/3/data?task={task}",
+        "reason": "Nothing is painted and nothing is chosen.",
+    }  # fmt: skip
+    assert dataset["passed_over"] == []
     assert dataset["last_closed"] is None
     close(answered)
     assert (
@@ -231,3 +240,35 @@ def test_a_damaged_mask_of_one_annotator_does_not_keep_out_the_answer_of_another
     sync_annotation(open_round.backend, open_round.project, second)
     (dataset,) = status(open_round.backend)["datasets"]
     assert (dataset["answers"], dataset["agreement"]) == ({"blackout": 2}, None)
+
+
+def test_what_label_studio_alone_knows_is_left_out_while_it_is_down(
+    answered: OpenRound,
+) -> None:
+    answered.label_studio.down = True
+    (dataset,) = status(answered.backend)["datasets"]
+    (aside,) = dataset["set_aside"]
+    assert (aside["annotator"], aside["annotator_name"]) == (1, None)
+    assert aside["link"] == f"http://label-studio.test/projects/3/data?task={answered.tasks[3]}"
+
+
+def test_the_status_says_whose_annotation_is_set_aside_and_where_to_open_it(
+    answered: OpenRound, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = {
+        **region(mask_of(1))[0], "id": "k1", "type": "keypointlabels",
+        "value": {"x": 1, "y": 1, "width": 0.5, "keypointlabels": ["Irrelevant"]},
+    }  # fmt: skip
+    answered.label_studio.annotate(answered.tasks[3], [*region(mask_of(0)), point], by=7)
+    reconcile(answered.backend, answered.project)
+    show_status(status(answered.backend))
+    lines = capsys.readouterr().out.splitlines()
+    where = f"https://label-studio.example.org/projects/3/data?task={answered.tasks[3]}"
+    assert (
+        f"Set aside annotation 4 of task {answered.tasks[3]} (train-3) by ann@example.org: "
+        f"Nothing is painted and nothing is chosen. {where}"
+    ) in lines
+    assert (
+        f"In part annotation 5 of task {answered.tasks[3]} (train-3) by bob@example.org: Passed over, since "
+        f"a key point covers no pixels: 'k1'. What is meant must be painted over. {where}"
+    ) in lines
