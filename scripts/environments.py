@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the two virtual environments, or bring them up to date: .venv and .venv-label-studio.
+"""Make the virtual environments, or bring them up to date: .venv and .venv-label-studio.
 
 Label Studio has other dependencies than the project, so it has an environment of its own. An environment
 that is up to date is left as it is; an installation that was interrupted goes on. They get the Python that
@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_PYTHON = (3, 10)
 LABEL_STUDIO = "label-studio>=1.23,<1.24"
+OLDEST_LABEL_STUDIO = "label-studio>=1.18,<1.19"  # that is supported; for the test of its own
 EXTRAS = ("dicom", "dev")  # each holds the ones before it
 STAMP = "installed.txt"  # what has been installed into an environment, a fingerprint a line
 
@@ -60,10 +61,17 @@ def _works(python: Path) -> bool:
 
 
 def main() -> int:
-    """Make both environments."""
+    """Make the environments."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--extra", choices=EXTRAS, default=EXTRAS[0], help="what the project needs besides")
-    extra = parser.parse_args().extra
+    parser.add_argument(
+        "--oldest-label-studio", action="store_true", help="make .venv-label-studio-oldest too, for its test"
+    )
+    arguments = parser.parse_args()
+    extra = arguments.extra
+    wanted = {".venv-label-studio": LABEL_STUDIO}
+    if arguments.oldest_label_studio:
+        wanted[".venv-label-studio-oldest"] = OLDEST_LABEL_STUDIO
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         print(f"This is Python {sys.version.split()[0]}; {oldest} or later is needed.", file=sys.stderr)
@@ -72,12 +80,13 @@ def main() -> int:
     project = ROOT / "pyproject.toml"
     fingerprints = {name: fingerprint(project.read_bytes(), name.encode()) for name in EXTRAS}
     included = [fingerprints[name] for name in EXTRAS[: EXTRAS.index(extra) + 1]]
-    label_studio = fingerprint(LABEL_STUDIO.encode())
     with project.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would spoil each other's installation
         try:
             ensure(ROOT / ".venv", ["--editable", f".[{extra}]"], fingerprints[extra], included)
-            ensure(ROOT / ".venv-label-studio", [LABEL_STUDIO], label_studio, [label_studio])
+            for name, requirement in wanted.items():
+                there = fingerprint(requirement.encode())
+                ensure(ROOT / name, [requirement], there, [there])
         except subprocess.CalledProcessError as error:
             print(f"This failed: {' '.join(error.cmd)}. Its message is above.", file=sys.stderr)
             return 1

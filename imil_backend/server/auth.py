@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,12 +51,11 @@ class BasicAuth:
         """Whether the request carries the user and password, if they are asked for."""
         if self.user is None:
             return True
-        given = request.authorization
-        if given is None or given.type != "basic":
-            return False
-        user_is_right = _same(given.username or "", self.user)
-        password_is_right = _same(given.password or "", self.password)
-        return user_is_right and password_is_right
+        given = _basic_credentials(request)
+        expected = f"{self.user}:{self.password}"
+        # No standard says how they are encoded: Label Studio sends Latin-1, browsers send UTF-8.
+        matches = [hmac.compare_digest(given, expected.encode(encoding)) for encoding in ("latin-1", "utf-8")]
+        return any(matches)
 
     def check(self, request: Request) -> None:
         """Let a request pass.
@@ -69,6 +69,17 @@ class BasicAuth:
                 "IMIL_BASIC_AUTH_USER and IMIL_BASIC_AUTH_PASSWORD of this backend as Basic authentication.",
                 www_authenticate=WWWAuthenticate("basic", {"realm": "IMIL backend"}),
             )
+
+
+def _basic_credentials(request: Request) -> bytes:
+    """User, colon and password as they were sent; empty where there are none."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(encoded.strip())
+    except ValueError:
+        return b""
 
 
 def has_secret(request: Request, secrets: Iterable[str]) -> bool:

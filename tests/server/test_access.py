@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 from flask.testing import FlaskClient
+from requests import Request
+from requests.auth import HTTPBasicAuth
 from server_fakes import FakeChampion, FakeEvents, make_settings, recorded
 
+from imil_backend.config import load_settings
 from imil_backend.errors import SettingsError
 from imil_backend.server.app import create_app
 
@@ -51,3 +56,41 @@ def test_user_and_password_are_asked_for_on_loopback_too_once_they_are_set() -> 
     client = create_app(settings, champion=FakeChampion(), events=FakeEvents()).test_client()
     assert client.post("/setup", json={}).status_code == 401
     assert client.post("/setup", json={}, auth=("ls", "p\u00e4ss")).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["p\u00e4ss w\u00f6rt", "\u00a3\u00a7\u00b0", "a:b:", "\u00ff" * 40])
+def test_a_password_beyond_ascii_is_known_as_label_studio_and_as_browsers_send_it(password: str) -> None:
+    settings = make_settings(basic_auth_user="\u00e4rzte", basic_auth_password=password)
+    client = create_app(settings, champion=FakeChampion(), events=FakeEvents()).test_client()
+
+    def status(sent: bytes) -> int:
+        header = "Basic " + base64.b64encode(sent).decode()
+        return client.post("/setup", json={}, headers={"Authorization": header}).status_code
+
+    by_label_studio = HTTPBasicAuth("\u00e4rzte", password)(Request("POST", "http://a.b").prepare()).headers
+    assert client.post("/setup", json={}, headers=dict(by_label_studio)).status_code == 200
+    for encoding in ("latin-1", "utf-8"):
+        assert status(f"\u00e4rzte:{password}".encode(encoding)) == 200
+        assert status(f"\u00e4rzte:{password}x".encode(encoding)) == 401
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"basic_auth_password": "\u0142\u00f3d\u017a-1"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
+        ({"basic_auth_password": "\u5bc6\u7801"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
+        ({"basic_auth_password": "10 \u20ac"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
+        ({"basic_auth_password": "secret "}, r"IMIL_BASIC_AUTH_PASSWORD: .*blank"),
+        ({"basic_auth_password": "sec\nret"}, r"IMIL_BASIC_AUTH_PASSWORD: .*do not show"),
+        ({"basic_auth_user": "\u533b\u751f"}, r"IMIL_BASIC_AUTH_USER: .*outside Latin-1"),
+        ({"basic_auth_user": "label:studio"}, r"IMIL_BASIC_AUTH_USER: .*colon"),
+        ({"webhook_secrets": "good,schl\u00fcssel-\u20ac"}, r"IMIL_WEBHOOK_SECRETS: .*outside Latin-1"),
+        ({"label_studio_api_key": "0123\u200b4567"}, r"API_KEY: .*no token.*copy it again"),
+    ],
+)
+def test_what_label_studio_cannot_send_is_refused_at_the_start_with_the_reason(
+    values: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        load_settings(_env_file=None, **values)
+    assert not any(value in str(caught.value) for value in values.values())

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,11 +83,28 @@ def missing(what: str, setting: str) -> None:
 @pytest.fixture(scope="session")
 def real_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
     """A fresh Label Studio (its first start takes about 45 s)."""
-    executable = Path(
-        os.environ.get("IMIL_TEST_LABEL_STUDIO", ROOT / ".venv-label-studio" / "bin" / "label-studio")
-    )
+    executable = _executable("IMIL_TEST_LABEL_STUDIO", ".venv-label-studio")
+    with _running(executable, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def oldest_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+    """A fresh one of the oldest version supported (`scripts/environments.py --oldest-label-studio`)."""
+    executable = _executable("IMIL_TEST_OLDEST_LABEL_STUDIO", ".venv-label-studio-oldest")
+    with _running(executable, tmp_path_factory) as running:
+        yield running
+
+
+def _executable(setting: str, environment: str) -> Path:
+    executable = Path(os.environ.get(setting, ROOT / environment / "bin" / "label-studio"))
     if not executable.exists():
-        missing(f"Label Studio ({executable})", "IMIL_TEST_LABEL_STUDIO")
+        missing(f"Label Studio ({executable})", setting)
+    return executable
+
+
+@contextmanager
+def _running(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
     command = [sys.executable, str(STARTER), "--executable", str(executable)]
     local_files = tmp_path_factory.mktemp("local-files")
     command += ["--data-dir", str(tmp_path_factory.mktemp("label-studio")), "--port", str(free_port())]
