@@ -102,14 +102,14 @@ def key_points(result: Sequence[Region], mapping: LabelMapping) -> list[str]:
 
 
 def labels_of(item: Region) -> list[str]:
-    """The labels of an item.
+    """The labels of an item; a text in place of the list is the one label.
 
     Raises:
         RegionLabelError: one of them is not a text.
     """
     value = item.get("value")
     labels = value.get(str(item["type"])) if isinstance(value, Mapping) else None
-    found = labels if isinstance(labels, list) else []
+    found = [labels] if isinstance(labels, str) else labels if isinstance(labels, list) else []
     if not all(isinstance(label, str) for label in found):
         raise RegionLabelError("a label is not a text")
     return found

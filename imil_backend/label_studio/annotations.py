@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imil_backend.errors import MaskError
 from imil_backend.images.masks import annotation_mask
 from imil_backend.images.regions import key_points
+from imil_backend.label_studio.choices import choices_of
 from imil_backend.label_studio.config_map import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
@@ -132,10 +133,7 @@ def _review_choices(result: Sequence[Mapping[str, Any]], mapping: ProjectMapping
     for item in result:
         if mapping.review_name is None or item.get("from_name") != mapping.review_name:
             continue
-        value = item.get("value")
-        choices = value.get("choices") if isinstance(value, Mapping) else None
-        for choice in choices if isinstance(choices, list) else []:
-            found[str(choice)] = None
+        found |= dict.fromkeys(choices_of(item))
     return list(found)
 
 

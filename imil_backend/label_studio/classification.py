@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from imil_backend.errors import AnnotationError
+from imil_backend.label_studio.choices import choices_of
 
 Json = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def class_of(task: Json, choices_name: str, rule: SeveralAnnotators) -> str | No
 def _predicted(task: Json, choices_name: str) -> dict[int, list[str]]:
     """The choices of each of the task's predictions."""
     return {
-        int(prediction["id"]): [label for item in _items(prediction, choices_name) for label in _labels(item)]
+        int(prediction["id"]): _labels(prediction, choices_name)
         for prediction in task.get("predictions") or []
         if isinstance(prediction, Mapping)
     }
@@ -66,7 +67,7 @@ def _is_untouched_prediction(annotation: Json, choices_name: str, predicted: Map
     parent = annotation.get("parent_prediction")
     if parent is None or not all(_is_of_a_model(item) for item in items):
         return False
-    labels = [label for item in items for label in _labels(item)]
+    labels = _labels(annotation, choices_name)
     return predicted.get(parent, labels) == labels  # the prediction itself may be gone
 
 
@@ -77,7 +78,7 @@ def _is_of_a_model(item: Json) -> bool:
 
 
 def _chosen(annotation: Json, choices_name: str) -> str | None:
-    labels = {label for item in _items(annotation, choices_name) for label in _labels(item)}
+    labels = set(_labels(annotation, choices_name))
     if len(labels) > 1:
         raise AnnotationError(
             f"Annotation {annotation.get('id')} chooses {' and '.join(sorted(labels))} at once."
@@ -91,10 +92,8 @@ def _items(result_of: Json, choices_name: str) -> list[Json]:
     return [item for item in items if isinstance(item, Mapping) and item.get("from_name") == choices_name]
 
 
-def _labels(item: Json) -> list[str]:
-    value = item.get("value")
-    choices = value.get("choices") if isinstance(value, Mapping) else None
-    return [str(choice) for choice in choices] if isinstance(choices, list) else []
+def _labels(result_of: Json, choices_name: str) -> list[str]:
+    return [label for item in _items(result_of, choices_name) for label in choices_of(item)]
 
 
 def _decide(chosen: list[tuple[str, str]], rule: SeveralAnnotators) -> str:

@@ -113,14 +113,14 @@ def _keep(
             except StoreError:
                 raise  # not the annotation's fault
             except Exception as error:  # noqa: BLE001 - whatever Label Studio let somebody write into it
-                _set_aside(backend, project, int(raw["id"]), error)
+                _set_aside(backend, project, int(raw["id"]), int(task["id"]), error)
                 differences.set_aside += 1
 
 
-def _set_aside(backend: Backend, project: Project, number: int, error: Exception) -> None:
+def _set_aside(backend: Backend, project: Project, number: int, task: int, error: Exception) -> None:
     """What is wrong with one annotation alone sets it aside until the next reconciliation."""
     logger.warning("Annotation %d cannot be read", number, exc_info=error)
-    reason = f"It cannot be read ({type(error).__name__}: {error})."
+    reason = f"It is of task {task} and cannot be read ({type(error).__name__}: {error})."
     set_aside(backend, project.dataset_id, "annotation", reference_of(number), reason)
 
 

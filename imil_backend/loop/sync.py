@@ -112,7 +112,7 @@ def keep_annotation(
         task = _task(session, project, label_studio_task["id"], str(data.get("imil_sample", "")))
     if task is None:
         with _changing(backend, project, number) as session:
-            return _not_ours(session, project, number, data)
+            return _not_ours(session, project, number, label_studio_task)
     sample = task.sample
     reading = read_annotation(raw, mapping, sample.width, sample.height)
     mask = save_mask(backend, reading.mask) if reading.mask is not None else None
@@ -155,11 +155,11 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
     )
 
 
-def _not_ours(session: Session, project: Project, number: int, task_data: Mapping[str, Any]) -> str:
+def _not_ours(session: Session, project: Project, number: int, task: Mapping[str, Any]) -> str:
     """An annotation of a task that is not in the store: set aside if it names a sample."""
     _forget(session, project, number)
-    if key := task_data.get("imil_sample"):
-        reason = f"Its task names the sample {key}, which was not pushed to this project."
+    if key := task["data"].get("imil_sample"):
+        reason = f"Its task {task['id']} names the sample {key}, which was not pushed to this project."
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
         return "set_aside"
     logger.info("Annotation %d is of a task that is none of ours.", number)

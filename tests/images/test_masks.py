@@ -225,6 +225,18 @@ def test_a_landmark_is_none_of_our_business():
     assert key_points([landmark, elsewhere], MAPPING) == []
 
 
+def test_a_label_that_is_a_text_instead_of_a_list_is_that_label():
+    for label, expected in (
+        ("Irrelevant", LEFT),
+        ("irr", LEFT),
+        ("Relevant", ~LEFT),
+        ("Lesion", LEFT & ~LEFT),
+    ):
+        item = brush(LEFT, label=label)
+        item["value"]["brushlabels"] = label
+        assert np.array_equal(mask_of(item), np.broadcast_to(expected, (HEIGHT, WIDTH)))
+
+
 def test_a_rectangle_without_a_height_is_no_key_point():
     with pytest.raises(ShapeError, match="height"):
         mask_of(region(x=10, y=10, width=20))

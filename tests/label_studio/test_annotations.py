@@ -100,6 +100,14 @@ def test_what_cannot_be_understood_is_set_aside_with_its_reason(result: object, 
     assert words in reading.reason
 
 
+def test_a_choice_that_is_a_text_instead_of_a_list_is_that_choice() -> None:
+    text = choice()
+    text["value"]["choices"] = "label_wrong"
+    reading = read(text, region(painted()))
+    assert (reading.answer, reading.choice) == (Answer.LABEL_WRONG, "label_wrong")
+    assert "at once" in read(text, choice("unreadable")).reason
+
+
 @pytest.mark.parametrize(
     ("result", "words"),
     [

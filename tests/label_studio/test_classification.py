@@ -105,3 +105,23 @@ def test_a_prediction_that_was_changed_or_declared_true_counts(changed: dict[str
     predictions = [{"id": 5, "result": [chosen("sick")]}]
     expected = changed["result"][0]["value"]["choices"][0]
     assert class_of(task(changed, predictions=predictions), "class", MAJORITY) == expected
+
+
+@pytest.mark.parametrize(
+    ("choices", "label"),
+    [
+        ("sick", "sick"),  # a text in place of the list
+        (["sick"], "sick"),
+        ([["chest", "sick"]], "sick"),  # of nested choices the last one
+        ([1], "1"),
+        (None, None),
+        ([], None),
+        ("", None),
+        ([None, "  "], None),
+        ({"sick": True}, None),
+    ],
+)
+def test_choices_are_read_however_they_are_written(choices: object, label: str | None) -> None:
+    item = {"from_name": "class", "to_name": "image", "type": "choices", "value": {"choices": choices}}
+    task = {"annotations": [{"id": 1, "result": [item]}]}
+    assert class_of(task, "class", SeveralAnnotators.MAJORITY) == label
