@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Request as FlaskRequest
 from support.http_server import Answer, LocalServer, Request, serve
 from support.label_studio import RunningLabelStudio
 
@@ -18,6 +19,7 @@ from imil_backend.label_studio.webhooks import (
     ensure_webhook,
     webhook_url,
 )
+from imil_backend.server import auth as server_auth
 
 NOTHING = {
     "from_name": "review",
@@ -128,6 +130,26 @@ def test_label_studio_logs_in_to_the_ml_backend(
     ensure_webhook(client, project, backend.url, "secret")
     ensure_ml_backend(client, project, backend.url, "imil", LOGIN)
     assert all(request.headers["Authorization"].startswith("Basic ") for request in backend.requests.queue)
+
+
+@needs_label_studio
+def test_label_studio_logs_in_with_characters_beyond_ascii(
+    client: LabelStudio, project: int, backend: LocalServer
+) -> None:
+    user, password, secret = "\u00e4rzte", "p\u00e4ssw\u00f6rt \u00a7:1", "schl\u00fcssel"
+    ensure_webhook(client, project, backend.url, secret)
+    ensure_ml_backend(client, project, backend.url, "imil", BasicAuth(user, password))
+    asked = list(backend.requests.queue)
+    guard = server_auth.BasicAuth(user, password)
+    assert asked
+    assert all(
+        guard.allows(FlaskRequest({"HTTP_AUTHORIZATION": each.headers["Authorization"]})) for each in asked
+    )
+    task = {"image": "/a.png", "label": "", "predicted": "", "confidence": "", "note": ""}
+    [task_id] = client.import_tasks(project, [{"data": task}])
+    client.create_annotation(task_id, [NOTHING], 1.0)
+    hooks = [each for each in backend.requests.queue if each.path == "/webhook"]
+    assert [each.headers["X-IMIL-Secret"] for each in hooks] == [secret]
 
 
 @needs_label_studio
