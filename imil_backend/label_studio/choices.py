@@ -9,8 +9,9 @@ from typing import Any
 def choices_of(item: Mapping[str, Any]) -> list[str]:
     """The choices of an item, in order; none where it is no item of a Choices.
 
-    A text in place of the list, as scripts and exports have it, can only be the one choice, though editors show
-    an error instead (1.23 does). Of a nested choice, a list from the topmost one down, the last one was chosen.
+    A text in place of the list, as scripts and exports have it, can only be the one choice, though the editor
+    of Label Studio 1.23 shows an error for it. Of a nested choice, a list from the topmost one down, the last
+    one was chosen.
     """
     value = item.get("value")
     choices = value.get("choices") if isinstance(value, Mapping) else None
