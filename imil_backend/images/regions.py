@@ -95,7 +95,8 @@ def key_points(result: Sequence[Region], mapping: LabelMapping) -> list[str]:
     for number, item in enumerate(result):
         if item.get("to_name") != mapping.to_name or not _is_key_point(item):
             continue
-        values = {mapping.aliases.get(label, label) for label in labels_of(item)}
+        labels = (str(label) for label in _listed(item))
+        values = {mapping.aliases.get(label, label) for label in labels}
         if values & meant or (not values and str(item.get("from_name")) in mapping.from_names):
             names[_name(number, item)] = None
     return list(names)
@@ -107,12 +108,16 @@ def labels_of(item: Region) -> list[str]:
     Raises:
         RegionLabelError: one of them is not a text.
     """
+    labels = _listed(item)
+    if not all(isinstance(label, str) for label in labels):
+        raise RegionLabelError("a label is not a text")
+    return labels
+
+
+def _listed(item: Region) -> list[str]:
     value = item.get("value")
     labels = value.get(str(item["type"])) if isinstance(value, Mapping) else None
-    found = [labels] if isinstance(labels, str) else labels if isinstance(labels, list) else []
-    if not all(isinstance(label, str) for label in found):
-        raise RegionLabelError("a label is not a text")
-    return found
+    return [labels] if isinstance(labels, str) else labels if isinstance(labels, list) else []
 
 
 def shortened(text: object) -> str:

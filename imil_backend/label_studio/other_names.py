@@ -14,7 +14,9 @@ from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, N
 from imil_backend.label_studio.addresses import origin
 
 # Paths that Label Studio serves images under, behind its sub-path.
-_OWN_PATHS = re.compile(r"/(data/(upload|local-files)|storage-data/uploaded|tasks/\d+/(resolve|presign))/")
+_OWN_PATHS = re.compile(
+    r"/(data/(upload|local-files)|storage-data/uploaded|tasks/\d+/(resolve|presign))(?=[/?]|$)"
+)
 _PICTURES = "/static/"
 
 
@@ -44,7 +46,8 @@ class OtherNames:
         if not looks_own(address):
             return address
         for name in self._all():
-            if (path := _below(address, name)) is not None:
+            path = _below(address, name)
+            if path is not None and _OWN_PATHS.match(path):
                 return self._url + path
         return address
 
