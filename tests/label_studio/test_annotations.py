@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imil_backend.images.masks import encode_rle
 from imil_backend.label_studio.annotations import Answer, Reading, read_annotation
@@ -145,6 +147,42 @@ def test_a_broken_rle_is_set_aside() -> None:
 
 def test_a_skipped_annotation_is_skipped_whatever_was_painted() -> None:
     assert read(region(painted()), was_cancelled=True) == Reading(Answer.SKIPPED)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-200, 200),
+    st.floats(),
+    st.sampled_from(
+        ["", "Irrelevant", "label_wrong", ["Irrelevant"], [["label_wrong"]], [[1, 2], [3, 4], [9, 9]]]
+    ),
+    st.lists(st.integers(0, 255), max_size=8),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+NAMES = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "rle", "imageDataURL",
+         "choices", "labels", "brushlabels", "rectanglelabels", "keypointlabels")  # fmt: skip
+KINDS = ("brushlabels", "rectanglelabels", "ellipselabels", "polygonlabels", "labels", "keypoint",
+         "keypointlabels", "choices", "relation")  # fmt: skip
+ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JUNK,
+        "type": st.sampled_from(KINDS) | JUNK,
+        "from_name": st.sampled_from(["mask", "review"]) | JUNK,
+        "to_name": st.just("image") | JUNK,
+        "original_width": st.just(WIDTH) | JUNK,
+        "item_index": JUNK,
+        "value": st.dictionaries(st.sampled_from(NAMES), JUNK, max_size=8) | JUNK,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ITEMS | JUNK, max_size=4))
+def test_whatever_stands_in_a_result_is_read_or_set_aside(result: list[Any]) -> None:
+    reading = read(*result)
+    assert reading.reason or reading.answer is not Answer.SET_ASIDE
 
 
 def recorded(name: str) -> dict[str, Any]:
