@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.http_server import Answer, Request, serve
 from support.label_studio import free_port
+from support.push import png
 
 from imil_backend.errors import ImageError, LabelStudioUnreachableError
 from imil_backend.label_studio.client import LabelStudio
@@ -140,3 +141,10 @@ def test_the_real_one_tells_what_it_calls_itself(label_studio: Any) -> None:
     client: LabelStudio = label_studio.client
     assert client.own_name() == label_studio.url
     assert label_studio.username in client.people().values()
+
+
+@pytest.mark.label_studio
+def test_files_of_the_real_one_are_fetched_by_another_name_of_it(label_studio: Any, project: int) -> None:
+    path = label_studio.client.upload_image(project, "a.png", png())
+    other = LabelStudio(label_studio.url.replace("127.0.0.1", "localhost"), label_studio.api_key)
+    assert other.download(label_studio.url + path) == png()
