@@ -16,9 +16,9 @@ from imil_backend.loop.blackouts import LEAVES_TRAINING
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.dataset import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.engine import worker_is_running
-from imil_backend.loop.left_out import add_names, passed_over, set_aside
 from imil_backend.loop.power import as_values, validation_power
 from imil_backend.loop.rounds import TRAINING, answered, find_closed_round, latest_round
+from imil_backend.loop.set_aside import add_names, passed_over, set_aside
 from imil_backend.loop.training import training_progress
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
 
