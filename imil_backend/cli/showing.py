@@ -27,23 +27,35 @@ def show_status(found: dict[str, Any]) -> None:
 
 def _show_dataset(dataset: dict[str, Any]) -> None:
     console.print()
+    _show_samples(dataset)
+    say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
+    _show_project(dataset)
+    closed = dataset["last_closed"]
+    if closed and closed["number"] != dataset["round"]["number"]:
+        _show_round(closed)
+    if dataset["round"]:
+        _show_round(dataset["round"])
+    _show_answers(dataset)
+
+
+def _show_samples(dataset: dict[str, Any]) -> None:
     columns = ("name", "classes", "samples", "groups", "left_out")
     console.print(samples_table(*(dataset[each] for each in columns)))
     for reason, count in Counter(each["reason"] for each in dataset["excluded"]).most_common():
         console.print(f"{count:,} samples are left out: {EXPLAINED[reason]}.")
     if short := [each["told"] for each in dataset["validation"] if not each["enough"]]:
         say(f"Validation split: {escape(' '.join(short))}")
-    say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
+
+
+def _show_project(dataset: dict[str, Any]) -> None:
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     if gone := dataset["project_gone_at"]:
         say(f"  [yellow]Gone since {gone[:19]}: its answers stand no longer. Masks and audit trail stay.[/]")
     if repaired := dataset["webhook_repaired_at"]:
         console.print(f"  Its webhook was not in order and was repaired, last at {repaired[:19]}.")
-    closed = dataset["last_closed"]
-    if closed and closed["number"] != dataset["round"]["number"]:
-        _show_round(closed)
-    if dataset["round"]:
-        _show_round(dataset["round"])
+
+
+def _show_answers(dataset: dict[str, Any]) -> None:
     if dataset["answers"]:
         answers = ", ".join(f"{count} {name}" for name, count in sorted(dataset["answers"].items()))
         console.print(f"Annotations: {answers}")
