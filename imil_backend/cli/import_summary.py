@@ -28,6 +28,12 @@ def show_import(report: ImportReport, keep_leaking: bool) -> None:
     _show_near_duplicates(report)
     if report.ungrouped:
         _show_missing_groups(report)
+    for what, where in report.passed_over.items():
+        places = ", ".join(f"{place} {count:,}" for place, count in sorted(where.items())[:SHOWN])
+        more = f" and {len(where) - SHOWN} more places" if len(where) > SHOWN else ""
+        say(f"Passed over, {escape(what)}: {sum(where.values()):,} ({escape(places)}{more})")
+    for warning in report.warnings:
+        say(f"[yellow]Warning[/] {escape(warning)}")
 
 
 def _show_counts(report: ImportReport) -> None:

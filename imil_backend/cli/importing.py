@@ -21,6 +21,7 @@ from imil_backend.cli.console import (
     say,
 )
 from imil_backend.cli.import_summary import show_import
+from imil_backend.errors import DatasetError
 from imil_backend.label_studio.classification import SeveralAnnotators
 
 if TYPE_CHECKING:
@@ -52,24 +53,31 @@ def import_(
             "Image tag, where there are several."
         ),
     ] = None,
-    label: Annotated[str, typer.Option(help="CSV: column of the label.")] = "label",
-    split: Annotated[str | None, typer.Option(help="Column or task field of the split.")] = None,
+    label: Annotated[str | None, typer.Option(help="CSV: column of the label ('label' if absent).")] = None,
+    missing_label: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: a label that stands for none, as NaN and N/A always do; may be repeated."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="CSV column or task field of the split.")] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Column or task field of the group (patient); give several to join them."),
+        typer.Option(help="CSV column or task field of the group (patient); give several to join them."),
     ] = None,
     mask: Annotated[
         str | None,
         typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
     ] = None,
-    mask_means: Annotated[MaskMeans, typer.Option(help="Which region the masks mark.")] = MaskMeans.RELEVANT,
+    mask_means: Annotated[
+        MaskMeans | None, typer.Option(help="Which region the masks mark (relevant if absent).")
+    ] = None,
     class_choices: Annotated[
         str | None,
         typer.Option(help="Label Studio: name of the Choices with the class, where there are several."),
     ] = None,
     several: Annotated[
-        SeveralAnnotators, typer.Option(help="Label Studio: which class counts where annotators differ.")
-    ] = SeveralAnnotators.MAJORITY,
+        SeveralAnnotators | None,
+        typer.Option(help="Label Studio: which class counts where annotators differ (majority if absent)."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
     keep_leaking: Annotated[
@@ -83,11 +91,12 @@ def import_(
 ) -> None:
     """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
 
-    Class folders may lie in folders named train, val and test. Without given splits the groups are split
-    70/15/15; a given test split wins. Originals stay where they are and are never changed; only a zip is
-    unpacked into the data directory. Importing again adds what is new and nothing twice. DICOM may be among
-    the images. A path may be a template of columns:
-    `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
+    Class folders may lie in folders named train, val and test, and hold `images` and `masks`. Without given
+    splits the groups are split 70/15/15; a given test split wins. Originals stay where they are and are never
+    changed; only a zip is unpacked into the data directory. Importing again adds what is new and nothing
+    twice. DICOM may be among the images. What is no sample is passed over and counted, what cannot be used is
+    set aside with its reason, and an option that means nothing for the source is refused. A path may be a
+    template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
 
     `--label-studio ID` takes the class that was chosen in each task of a project: ground truth first, then
     as `--several` says; skipped annotations and predictions that nobody touched do not count. The images
@@ -102,6 +111,11 @@ def import_(
     if (source is None) == (label_studio is None):
         raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
     common: dict[str, Any] = {"name": name, "limit": limit, "seed": seed, "keep_leaking": keep_leaking}
+    if source is None:
+        of_files = {"label": label, "mask": mask, "mask_means": mask_means, "missing_label": missing_label}
+        _refuse_meaningless(of_files, "a project of Label Studio")
+    else:
+        _refuse_meaningless({"class_choices": class_choices, "several": several}, "files")
     with open_backend(context) as backend:
         if source is None:
             number = label_studio or 0
@@ -109,17 +123,17 @@ def import_(
                 backend,
                 number,
                 {"group": tuple(group or ()), "split": split, "image": image, "class_choices": class_choices},
-                several,
+                several or SeveralAnnotators.MAJORITY,
                 common,
             )
         else:
-            columns = Columns(image or "image", label, split, tuple(group or ()), mask)
+            columns = Columns(image, label, split, tuple(group or ()), mask, tuple(missing_label or ()))
             with progress_bar("Looking at the images") as progress:
                 report = import_dataset(
                     backend,
                     source,
                     columns=columns,
-                    mask_means=mask_means.value,
+                    mask_means=mask_means and mask_means.value,
                     progress=progress,
                     **common,
                 )
@@ -130,6 +144,17 @@ def import_(
     else:
         show_import(report, keep_leaking)
         say(escape(as_sentences(powers)))
+
+
+def _refuse_meaningless(options: dict[str, Any], source: str) -> None:
+    """Refuse the options that were given and mean nothing for this source."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        several = len(given) > 1
+        raise DatasetError(
+            f"{' and '.join(given)} {'mean' if several else 'means'} nothing for {source}. "
+            f"Leave {'them' if several else 'it'} out."
+        )
 
 
 def _from_label_studio(

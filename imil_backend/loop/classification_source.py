@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from imil_backend.label_studio.config_map import ProjectMapping, read_label_conf
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.dataset import ImportReport, import_rows, limited
 from imil_backend.loop.fetching import fetch_images, keep_image
-from imil_backend.loop.sources import SPLIT_NAMES, Row, Source
+from imil_backend.loop.labels import is_missing
+from imil_backend.loop.rows import SPLIT_NAMES, Row, Source
 
 Progress = Callable[[str, int, int], None]
 UNFETCHED = Path()
@@ -79,10 +80,13 @@ def import_project(
     project = backend.label_studio.project(number)
     mapping = _mapping(project, fields or Fields())
     found = Source([], project=(backend.settings.label_studio_url, number))
+    filled: set[str] = set()  # fields of the tasks that hold something
     for task in backend.label_studio.whole_tasks(number, _of("Listing the tasks", progress)):
+        filled |= {str(name) for name, value in task["data"].items() if not _is_empty(value)}
         _list(backend, task, mapping, fields or Fields(), rule, found)
     if not found.rows and not found.set_aside:
         raise DatasetError(f"Nobody has chosen a class in project {number} yet.")
+    _check_fields(fields or Fields(), filled, number)
     _fetch(backend, number, limited(found.rows, limit, seed), found, _of("Fetching the images", progress))
     return import_rows(
         backend,
@@ -153,22 +157,48 @@ def _row(name: str, label: str, task: Mapping[str, Any], mapping: ProjectMapping
     address = data.get(mapping.image_key)
     if not isinstance(address, str) or not address:
         raise DatasetError(f"Its field {mapping.image_key!r} is no address of an image.")
-    split = str(data.get(fields.split) or "").strip().lower() if fields.split else ""
-    if split and split not in SPLIT_NAMES:
-        raise DatasetError(f"It has the split {split!r}; train, validation and test are known.")
+    split = _split(data, fields.split) if fields.split else None
     return Row(
         name=name,
         image=UNFETCHED,
         label=label,
-        split=SPLIT_NAMES.get(split),
+        split=split,
         group=_group(data, fields.group),
         address=address,
         task=int(task["id"]),
     )
 
 
+def _split(data: Mapping[str, Any], field: str) -> str:
+    """The split that a task names; drawing one for it would mix what somebody has kept apart."""
+    if _is_empty(data.get(field)):
+        raise DatasetError(f"It has no {field!r} to be split by.")
+    given = str(data[field]).strip()
+    if given.casefold() not in SPLIT_NAMES:
+        raise DatasetError(f"It has the split {given!r}; train, validation and test are known.")
+    return SPLIT_NAMES[given.casefold()]
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a field of a task holds nothing, or what stands for it."""
+    return value is None or is_missing(str(value))
+
+
+def _check_fields(fields: Fields, filled: Collection[str], number: int) -> None:
+    """Refuse a field that an option names and no task has."""
+    options = [("--group", name) for name in fields.group]
+    if fields.split:
+        options.append(("--split", fields.split))
+    for option, name in options:
+        if name not in filled:
+            raise DatasetError(
+                f"No task of project {number} has a field {name!r} ({option}). "
+                f"Their fields: {', '.join(sorted(filled)) or 'none'}."
+            )
+
+
 def _group(data: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    missing = [name for name in names if data.get(name) is None or data[name] == ""]
+    missing = [name for name in names if _is_empty(data.get(name))]
     if missing:
         raise DatasetError(f"It has no {' and no '.join(map(repr, missing))} to be grouped by.")
     return "/".join(str(data[name]) for name in names) or None

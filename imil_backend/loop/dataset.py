@@ -16,8 +16,10 @@ from imil_backend.errors import DatasetError
 from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.duplicates import NearDuplicates, near_pairs
-from imil_backend.loop.inspection import look_at
+from imil_backend.loop.file_names import is_utf8, printable
+from imil_backend.loop.inspection import look_at, warn_of_unused_masks
 from imil_backend.loop.keeping import keep
+from imil_backend.loop.labels import warn_of_look_alikes
 from imil_backend.loop.reasons import Reason, by_reason
 from imil_backend.loop.rounds import TRAINING
 from imil_backend.loop.sources import Columns, Row, Source, read_source
@@ -47,6 +49,8 @@ class ImportReport:
     excluded: dict[str, str] = field(default_factory=dict)  # reason of those, by name
     duplicates: tuple[tuple[str, ...], ...] = ()  # names of the copies of each image that has some
     near_duplicates: tuple[NearDuplicates, ...] = ()
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)  # what -> where -> number of files
+    warnings: tuple[str, ...] = ()  # of what was imported all the same
 
 
 def import_dataset(
@@ -55,7 +59,7 @@ def import_dataset(
     *,
     name: str | None = None,
     columns: Columns | None = None,
-    mask_means: str = "relevant",
+    mask_means: str | None = None,
     limit: int | None = None,
     seed: int = 0,
     keep_leaking: bool = False,
@@ -68,7 +72,8 @@ def import_dataset(
         source: see `sources.read_source`.
         name: the dataset's name; the source's if absent.
         columns: of the CSV.
-        mask_means: whether the masks of the source mark the "relevant" or the "irrelevant" region.
+        mask_means: whether the masks of the source mark the "relevant" or the "irrelevant" region; relevant
+            if absent.
         limit: take only so many images, drawn by the seed.
         seed: of the limit's draw and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too; copies of images
@@ -79,12 +84,14 @@ def import_dataset(
         DatasetError: there is nothing to import, or it does not fit the dataset.
     """
     found = read_source(source, columns or Columns(), backend.path("datasets", "x").parent)
+    if mask_means and not any(row.mask for row in found.rows):
+        raise DatasetError(f"--mask-means means nothing here: no image of {source} has a mask. Leave it out.")
     found.rows = limited(found.rows, limit, seed)
     return import_rows(
         backend,
         found,
         name or _title(source),
-        mask_means=mask_means,
+        mask_means=mask_means or "relevant",
         seed=seed,
         keep_leaking=keep_leaking,
         progress=progress,
@@ -102,7 +109,11 @@ def import_rows(
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Look at the images of a source's rows and keep those that can be used; see `import_dataset`."""
+    if not is_utf8(name):
+        raise DatasetError(f"The name {printable(name)} is not UTF-8. Give another --name.")
+    found.check_texts()
     looked_at = list(look_at(backend, found.rows, progress))
+    found.warnings += warn_of_unused_masks(row for row, _ in looked_at)
     usable = sorted({row.label for row, info in looked_at if isinstance(info, ImageInfo)})
     reasons = [f"{reference}: {why}" for _, reference, why in found.set_aside]
     reasons += [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)]
@@ -112,6 +123,7 @@ def import_rows(
     with backend.store.begin() as session:
         dataset = _dataset(session, name, usable, why)
         _note_source(dataset, found)
+        found.warnings += warn_of_look_alikes(dataset.classes)
         kept = keep(
             session, dataset, found, looked_at, mask_means=mask_means, seed=seed, keep_leaking=keep_leaking
         )
@@ -123,12 +135,14 @@ def import_rows(
         set_aside=set_aside,
         leaking=kept.leaking,
         unlabelled=found.unlabelled,
-        read=kept.added + kept.known + sum(kind != "class" for kind, _, _ in kept.set_aside),
+        read=kept.added + kept.known + sum(kind not in {"class", "folder"} for kind, _, _ in kept.set_aside),
         set_aside_reasons=by_reason(set_aside),
         excluded=kept.excluded,
         duplicates=tuple(tuple(copy.name for copy in copies) for copies in kept.same if len(copies) > 1),
         # After the transaction: with many images this takes a while, and nobody else is to wait for it.
         near_duplicates=tuple(near_pairs(kept.same, kept.split, kept.excluded)),
+        passed_over={what: dict(where) for what, where in found.passed_over.items()},
+        warnings=tuple(found.warnings),
         **described,
     )
 

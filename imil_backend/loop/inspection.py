@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
 from imil_backend.loop.backend import Backend
-from imil_backend.loop.sources import Row
+from imil_backend.loop.rows import Row
 
 READERS = 2  # decoding releases Python's lock; more threads only take memory
 IN_FLIGHT = 64
@@ -25,21 +28,21 @@ def look_at(
 
     def look(row: Row) -> tuple[Row, ImageInfo | str]:
         try:
-            if row.mask and not row.mask.is_file():
-                return row, f"Its mask {row.mask.name} is not there."
+            if row.mask and not os.path.isfile(row.mask):  # noqa: PTH113 - is_file() raises on long names
+                return row, f"Its mask {row.mask.name[:200]} is not there."
             info = inspect_image(
                 row.image,
                 max_bytes=limits.max_image_bytes,
                 max_pixels=limits.max_image_pixels,
                 group_key=group_key,
             )
-            if row.mask:
-                mask_from_png(row.mask, info.width, info.height)
-            return row, info
         except ImageError as error:
             return row, str(error)
-        except MaskError as error:
-            return row, f"Its mask {row.mask and row.mask.name} cannot be used: {error}"
+        if problem := _mask_problem(row.mask, info):
+            if row.mask_was_named:
+                return row, problem
+            return replace(row, mask=None, mask_problem=problem), info
+        return row, info
 
     with ThreadPoolExecutor(READERS) as pool:
         waiting = iter(rows)
@@ -50,3 +53,23 @@ def look_at(
                 if progress:
                     progress(done, len(rows))
                 yield outcome
+
+
+def _mask_problem(mask: Path | None, info: ImageInfo) -> str | None:
+    """Why a mask cannot be used for an image, or None."""
+    try:
+        if mask:
+            mask_from_png(mask, info.width, info.height)
+    except MaskError as error:
+        return f"Its mask {mask and mask.name} cannot be used: {error}"
+    except OSError as error:
+        return f"Its mask {mask and mask.name} cannot be read: {error.strerror}."
+    return None
+
+
+def warn_of_unused_masks(rows: Iterable[Row]) -> list[str]:
+    """A warning where masks that lie beside their images cannot be used, and the images go without."""
+    problems = [f"{row.name}: {row.mask_problem}" for row in rows if row.mask_problem]
+    if not problems:
+        return []
+    return [f"{len(problems)} images go without the mask that lies beside them. The first: {problems[0]}"]

@@ -1,0 +1,82 @@
+"""What lies in a folder and below it: files that may be samples, the others counted and named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imil_backend.loop.file_names import is_utf8, printable
+from imil_backend.loop.junk import count_files, file_is, folder_is, kind_of
+from imil_backend.loop.rows import Source
+
+Parts = tuple[str, ...]  # of a path below the folder
+
+
+@dataclass
+class Tree:
+    """Files and folders below a folder, in order, by the parts of their paths."""
+
+    files: list[Parts] = field(default_factory=list)
+    folders: list[Parts] = field(default_factory=list)
+
+
+def list_tree(root: Path, found: Source) -> Tree:
+    """List what may be a sample; what is none, or has a name that cannot be kept, is noted in `found`.
+
+    Links are followed, but not into a folder that they lie in.
+    """
+    tree = Tree()
+    _list(root, (), frozenset(), tree, found)
+    return Tree(sorted(tree.files), sorted(tree.folders))
+
+
+def _list(folder: Path, parts: Parts, above: frozenset[tuple[int, int]], tree: Tree, found: Source) -> None:
+    try:
+        status = folder.stat()
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        found.set_aside.append(
+            ("folder", "/".join(parts) or folder.name, f"It cannot be read: {error.strerror}.")
+        )
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        found.set_aside.append(("folder", "/".join(parts), "It is a link to a folder that it lies in."))
+        return
+    for name, is_folder in _sorted(entries):
+        inner = (*parts, name)
+        if not is_folder:
+            _take_file(folder / name, inner, tree, found)
+        elif what := folder_is(name):
+            found.pass_over(what, name, count_files(str(folder / name)))
+        elif not is_utf8(name):
+            reason = (
+                "The name of this folder is not UTF-8. Rename it to import the files in it: "
+                f"{count_files(str(folder / name))}."
+            )
+            found.set_aside.append(("folder", printable("/".join(inner)), reason))
+        else:
+            tree.folders.append(inner)
+            _list(folder / name, inner, above | {here}, tree, found)
+
+
+def _sorted(entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]:
+    for entry in sorted(entries, key=lambda each: each.name):
+        yield entry.name, Path(entry.path).is_dir()
+
+
+def _take_file(path: Path, parts: Parts, tree: Tree, found: Source) -> None:
+    what = file_is(path.name)
+    if not is_utf8(path.name):
+        reason = "Its name is not UTF-8. Rename it to import it."
+        found.set_aside.append(("image", printable("/".join(parts)), reason))
+    elif what:
+        found.pass_over(what, kind_of(path.name))
+    elif not path.is_file():
+        found.set_aside.append(
+            ("image", "/".join(parts), "It is no file, or a link to one that is not there.")
+        )
+    else:
+        tree.files.append(parts)

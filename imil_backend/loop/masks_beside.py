@@ -1,0 +1,202 @@
+"""Masks among class folders: told from the images by where they lie or what they are called.
+
+Known are `CLASS/images` with `CLASS/masks`, `images/CLASS` with `masks/CLASS`, a folder of masks beside the
+classes or in one of them, all below folders of splits or above them, and `film_mask.png` beside `film.png`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from imil_backend.errors import DatasetError
+from imil_backend.loop.folders import Parts
+from imil_backend.loop.junk import THUMBNAILS
+from imil_backend.loop.rows import SPLIT_NAMES, Source
+
+MASKS = "masks, each with its image"
+STRAY_MASKS = "masks without an image"
+_IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
+_MASK_FOLDERS = frozenset(
+    {
+        *("mask", "masks", "segmentation", "segmentations", "ground truth", "groundtruth", "gt"),
+        *("label", "labels", "annotation", "annotations"),
+    }
+)
+_MASK_ENDINGS = ("mask", "masks", "segmentation", "segmentations")
+_WORD = "mask|masks|seg|segmentation|gt|groundtruth"
+_MASK_NAME = re.compile(rf"(?P<image>.+?)[ _.-]+({_WORD})([ _.-]*\d+)?|({_WORD})[ _.-]+(?P<last>.+)", re.I)
+_THUMBNAIL_NAME = re.compile(r"(?P<image>.+?)[ _.-]+(thumb|thumbnail|preview)", re.I)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file: its path, and what remains of its folders when `images` and those of masks are left out."""
+
+    parts: Parts
+    rest: Parts
+    mask_folder: Parts | None = None  # that it lies in
+
+    @property
+    def stem(self) -> str:
+        """Of the file's name, whatever its case."""
+        return PurePosixPath(self.parts[-1]).stem.casefold()
+
+    @property
+    def path(self) -> str:
+        """Below the source."""
+        return "/".join(self.parts)
+
+
+@dataclass
+class Paired:
+    """The images, and the mask of each that has just one."""
+
+    images: list[Place] = field(default_factory=list)
+    masks: dict[Parts, Parts] = field(default_factory=dict)  # image -> mask
+
+
+class _Images:
+    """Images by where they lie and what they are called."""
+
+    def __init__(self, images: Iterable[Place]) -> None:
+        self._by_place: dict[tuple[Parts, str], list[Place]] = defaultdict(list)
+        self._by_stem: dict[tuple[Parts, str], list[Place]] = defaultdict(list)
+        for image in images:
+            self._by_place[image.rest, image.stem].append(image)
+            self._by_stem[_split(image.rest), image.stem].append(image)
+
+    def of_mask(self, mask: Place) -> Place | None:
+        """The image that a file in a folder of masks belongs to, if there is just one."""
+        flat = mask.rest == _split(mask.rest) and _is_mask_folder(_last(mask))
+        for stem in (mask.stem, *_stems(_MASK_NAME, mask.stem)):
+            found = self._by_place.get((mask.rest, stem)) or (flat and self._by_stem.get((mask.rest, stem)))
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def beside(self, file: Place, name: re.Pattern[str]) -> Place | None:
+        """The image in whose folder a file lies that is called after it."""
+        for stem in _stems(name, file.stem):
+            for image in self._by_place.get((file.rest, stem), ()):
+                if image is not file:
+                    return image
+        return None
+
+
+def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
+    """Tell masks and thumbnails from images; what is no image is counted in `found`.
+
+    Raises:
+        DatasetError: a folder is called like one of masks, and no file in it belongs to an image.
+    """
+    places = [_place(parts) for parts in files]
+    images, claims = _by_folder(places, found)
+    known = _Images(images)
+    paired = Paired()
+    unsure = []
+    for file in images:
+        if image := known.beside(file, _MASK_NAME):
+            claims[image.parts].append(file)
+        elif known.beside(file, _THUMBNAIL_NAME):
+            found.pass_over(THUMBNAILS, "/".join(file.parts[:-1]))
+        else:
+            paired.images.append(file)
+            if _MASK_NAME.fullmatch(file.stem):
+                unsure.append(file.path)
+    if unsure:
+        found.warnings.append(
+            f"{len(unsure)} files are called like masks, but no image lies beside them; they were imported "
+            f"as images (the first: {unsure[0]})."
+        )
+    _settle(paired, claims, found)
+    return paired
+
+
+def strip(folders: Parts, *, masks: bool = True) -> tuple[Parts, Parts | None]:
+    """A file's folders without `images` and those of masks, and the path of the folder of masks."""
+    rest: list[str] = []
+    mask_folder: Parts | None = None
+    for depth, name in enumerate(folders, 1):
+        if masks and (_is_mask_folder(name) or name.casefold().endswith(_MASK_ENDINGS)):
+            mask_folder = folders[:depth]
+        elif name.casefold() not in _IMAGE_FOLDERS:
+            rest.append(name)
+    return tuple(rest), mask_folder
+
+
+def _place(parts: Parts) -> Place:
+    rest, mask_folder = strip(parts[:-1])
+    return Place(parts, rest, mask_folder)
+
+
+def _by_folder(places: Sequence[Place], found: Source) -> tuple[list[Place], dict[Parts, list[Place]]]:
+    """The files in no folder of masks, and for each image those that claim to be its mask."""
+    images = [place for place in places if place.mask_folder is None]
+    folders: dict[Parts, list[Place]] = defaultdict(list)
+    for place in places:
+        if place.mask_folder is not None:
+            folders[place.mask_folder].append(place)
+    known = _Images(images)
+    claims: dict[Parts, list[Place]] = defaultdict(list)
+    for folder, files in folders.items():
+        owners = [(file, image) for file in files if (image := known.of_mask(file))]
+        for file, image in owners:
+            claims[image.parts].append(file)
+        if owners:
+            if stray := len(files) - len(owners):
+                found.pass_over(STRAY_MASKS, "/".join(folder), stray)
+        elif _may_be_class(folder):  # with_mask beside without_mask
+            images += [Place(file.parts, strip(file.parts[:-1], masks=False)[0]) for file in files]
+        else:
+            raise DatasetError(
+                f"The folder {'/'.join(folder)} is called like one of masks, but none of its {len(files)} "
+                "files is called like an image beside it. If it is a class, rename it; else take it away."
+            )
+    return images, claims
+
+
+def _settle(paired: Paired, claims: dict[Parts, list[Place]], found: Source) -> None:
+    """Give each image its mask; one with several has none, since nobody said which one is meant."""
+    several = []
+    for image, masks in claims.items():
+        for mask in masks:
+            found.pass_over(MASKS, "/".join(mask.parts[:-1]))
+        if len(masks) == 1:
+            paired.masks[image] = masks[0].parts
+        else:
+            several.append((image, masks))
+    if several:
+        image, masks = several[0]
+        found.warnings.append(
+            f"{len(several)} images have several masks each, and none of them is used (the first: "
+            f"{'/'.join(image)} has {' and '.join(mask.path for mask in masks)}). A CSV can name the one."
+        )
+
+
+def _is_mask_folder(name: str) -> bool:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold() in _MASK_FOLDERS
+
+
+def _may_be_class(folder: Parts) -> bool:
+    """Whether a folder that ends in 'mask' may be a class all the same: it lies where classes lie."""
+    above, _ = strip(folder[:-1])
+    return above == _split(above) and not _is_mask_folder(folder[-1])
+
+
+def _split(rest: Parts) -> Parts:
+    """The folder of the split that a file lies in, if it does."""
+    return rest[:1] if rest and rest[0].casefold() in SPLIT_NAMES else ()
+
+
+def _last(mask: Place) -> str:
+    return mask.mask_folder[-1] if mask.mask_folder else ""
+
+
+def _stems(name: re.Pattern[str], stem: str) -> list[str]:
+    """The stem of the image that a file is called after, if it is."""
+    match = name.fullmatch(stem)
+    return [each for each in match.groupdict().values() if each] if match else []

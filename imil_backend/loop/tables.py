@@ -1,0 +1,253 @@
+"""A CSV as the source of a data set."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from imil_backend.errors import DatasetError
+from imil_backend.loop.csv_files import CsvFile, read_csv
+from imil_backend.loop.junk import file_is
+from imil_backend.loop.labels import is_missing
+from imil_backend.loop.paths import Located, Locator
+from imil_backend.loop.rows import SPLIT_NAMES, Columns, Row, Source
+
+UNLISTED = "files that the table does not list"
+BLANK = "blank rows"
+_FIELD = re.compile(r"\{([^{}:]+)(:stem)?\}")
+
+
+class Header:
+    """The names of a table's columns. One is found as it is written, or but for case and blanks."""
+
+    def __init__(self, names: list[str], table: str) -> None:
+        self.names = names
+        self._table = table
+        self.find = cache(self._find)
+
+    def _find(self, name: str) -> int | None:
+        """The column's number, or None.
+
+        Raises:
+            DatasetError: several columns have that name.
+        """
+        for same in (
+            [number for number, each in enumerate(self.names) if each == name.strip()],
+            [number for number, each in enumerate(self.names) if _essence(each) == _essence(name)],
+        ):
+            if len(same) > 1:
+                raise DatasetError(
+                    f"{self._table} has {len(same)} columns named {name!r}. Rename all but the one meant."
+                )
+            if same:
+                return same[0]
+        return None
+
+    def has(self, spec: str) -> bool:
+        """Whether a column, or all those of a template, are there."""
+        return all(self.find(name) is not None for name in _names(spec))
+
+
+@dataclass
+class _Reading:
+    """A table while it is read."""
+
+    table: CsvFile
+    columns: Columns
+    named: Columns  # by options, so that an empty cell is not taken in silence
+    header: Header
+    locator: Locator
+    found: Source = field(default_factory=lambda: Source([]))
+    rows: dict[str, Row] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    empty: Counter[str] = field(default_factory=Counter)  # column -> rows in which it is
+    count: int = 0
+
+
+def has_columns(path: Path, columns: Columns) -> bool:
+    """Whether a CSV has the columns of an image and a label, by these names."""
+    try:
+        table = read_csv(path, lambda names: _fits(names, columns))
+        _resolve(columns, Header(table.header, table.name), table.name)
+    except DatasetError:
+        return False
+    return True
+
+
+def read_table(path: Path, columns: Columns) -> Source:
+    """List the images of a CSV; paths in it are relative to its folder.
+
+    Raises:
+        DatasetError: it cannot be read, lacks a column, or a column that was named is empty throughout.
+    """
+    table = read_csv(path, lambda names: _fits(names, columns))
+    header = Header(table.header, table.name)
+    resolved = _resolve(columns, header, table.name)
+    reading = _Reading(table, resolved, columns, header, Locator(path.parent))
+    reading.found.warnings += table.warnings
+    for line, cells in table.rows():
+        _take(reading, line, cells)
+    _check_empty(reading)
+    found = reading.found
+    found.rows = [row for name, row in reading.rows.items() if name not in reading.refused]
+    known = {row.image for row in reading.rows.values()} | {row.mask for row in found.rows if row.mask}
+    for folder, names in reading.locator.unlisted(known).items():
+        if others := sum(file_is(name) is None for name in names):
+            found.pass_over(UNLISTED, str(folder.relative_to(path.parent)), others)
+    return found
+
+
+def _fits(names: list[str], columns: Columns) -> bool:
+    header = Header([name.strip() for name in names], "")
+    return header.has(columns.image or "image") and header.has(columns.label or "label")
+
+
+def _resolve(columns: Columns, header: Header, table: str) -> Columns:
+    """Check that every named column is there; optional ones are found under their usual names."""
+
+    def optional(name: str) -> str | None:
+        return name if header.has(name) else None
+
+    resolved = Columns(
+        columns.image or "image",
+        columns.label or "label",
+        columns.split or optional("split"),
+        columns.group or tuple(filter(None, [optional("group")])),
+        columns.mask or optional("mask"),
+        columns.missing_labels,
+    )
+    named = [resolved.image, resolved.label, resolved.split, resolved.mask, *resolved.group]
+    for name in (name for spec in filter(None, named) for name in _names(spec)):
+        if header.find(name) is None:
+            raise DatasetError(
+                f"{table} has no column {name!r}; it has {', '.join(header.names) or 'none'}. "
+                "Name the columns with --image, --label, --split, --group and --mask."
+            )
+    return resolved
+
+
+def _take(reading: _Reading, line: int, cells: list[str]) -> None:
+    """Add a row, or set it aside."""
+    found, where = reading.found, f"{reading.table.name}, line {line}"
+    if not any(cell.strip() for cell in cells):
+        found.pass_over(BLANK, reading.table.name)
+        return
+    reading.count += 1
+    width = len(reading.header.names)
+    if any(cell.strip() for cell in cells[width:]):
+        reason = (
+            f"It has {len(cells)} cells, and the header {width}. If a cell holds the separator, put the cell "
+            "in quotes."
+        )
+        found.set_aside.append(("row", where, reason))
+        return
+    row, problem = _row(reading, cells)
+    problem = problem or _problem(row, reading.rows)
+    if problem and (not row.name or row.name not in reading.refused):
+        reading.refused.add(row.name)
+        found.set_aside.append(("image" if row.name else "row", row.name or where, problem))
+    reading.rows.setdefault(row.name, row)
+
+
+def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
+    """The row of these cells, and why it cannot be used."""
+    columns, header = reading.columns, reading.header
+    given = _value(cells, columns.image or "", header)
+    image = reading.locator.locate(given) if given else Located(reading.locator.folder, "")
+    label = _value(cells, columns.label or "", header)
+    split = _or_nothing(cells, columns.split, header).casefold()
+    mask = _or_nothing(cells, columns.mask, header)
+    found_mask = reading.locator.locate(mask) if mask else None
+    groups = [_or_nothing(cells, column, header) for column in columns.group]
+    row = Row(
+        name=image.name,
+        image=image.path,
+        label=label,
+        split=SPLIT_NAMES.get(split, split) or None,
+        group="/".join(groups).strip("/") or None,
+        mask=found_mask.path if found_mask else None,
+    )
+    problem = image.problem
+    if label and is_missing(label, columns.missing_labels):
+        problem = problem or f"Its label is {label!r}, which stands for none. If it is a class, rename it."
+    if found_mask and found_mask.problem:
+        problem = problem or f"Its mask {mask} cannot be told: {found_mask.problem}"
+    return row, problem or _note_empty(reading, row, groups)
+
+
+def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:
+    """Count empty cells; where an option named the column, they are a reason to set the row aside."""
+    columns, named = reading.columns, reading.named
+    empty = [column for column, value in zip(columns.group, groups, strict=True) if not value]
+    if columns.split and row.split is None:
+        empty.append(columns.split)
+    reading.empty.update(empty)
+    missing = [column for column in empty if column in (*named.group, named.split)]
+    return f"It has no {' and no '.join(map(repr, missing))}, which an option names." if missing else None
+
+
+def _check_empty(reading: _Reading) -> None:
+    """Refuse what an option names and no row has; warn of what some rows lack."""
+    named = dict.fromkeys(reading.named.group, "--group")
+    if reading.named.split:
+        named[reading.named.split] = "--split"
+    for column, count in reading.empty.items():
+        if column not in named and count < reading.count:
+            reading.found.warnings.append(
+                f"{reading.table.name}: {count} of {reading.count} rows have nothing in {column!r}. Without "
+                "a split one is drawn; without a group an image is one by itself. "
+                f"--{column} {column} sets such rows aside."
+            )
+        elif column in named and count == reading.count:
+            raise DatasetError(
+                f"{reading.table.name}: the column {column!r} is empty in every row. Name another one, or "
+                f"leave {named[column]} out."
+            )
+
+
+def _problem(row: Row, earlier: Mapping[str, Row]) -> str | None:
+    """Why a row, and with it its image, cannot be used; or None."""
+    same = earlier.get(row.name, row)
+    if not row.name or not row.label:
+        return "The image or the label is empty."
+    if "|" in row.label or ";" in row.label or same.label != row.label:
+        return "It has several labels; one label per image is supported."
+    if row.split not in {None, "train", "validation", "test"}:
+        return f"It has the split {row.split!r}; train, validation and test are known."
+    if same != row:
+        return "It is listed several times, with different splits, groups or masks."
+    return None
+
+
+def _names(spec: str) -> list[str]:
+    """The columns of a template, or the one that it is."""
+    return [name for name, _ in _FIELD.findall(spec)] or [spec]
+
+
+def _value(cells: list[str], spec: str, header: Header) -> str:
+    """A column's value, or a template with columns' values put in."""
+
+    def cell(name: str) -> str:
+        number = header.find(name)
+        return cells[number].strip() if number is not None and number < len(cells) else ""
+
+    def fill(match: re.Match[str]) -> str:
+        value = cell(match[1])
+        return os.path.splitext(value)[0] if match[2] else value  # noqa: PTH122 - takes any text
+
+    return _FIELD.sub(fill, spec) if "{" in spec else cell(spec)
+
+
+def _or_nothing(cells: list[str], spec: str | None, header: Header) -> str:
+    """The value of a column that need not be there; NaN and its kin are nothing."""
+    value = _value(cells, spec, header) if spec else ""
+    return "" if is_missing(value) else value
+
+
+def _essence(name: str) -> str:
+    return " ".join(name.split()).casefold()
