@@ -32,9 +32,9 @@ class CsvFile:
 
     name: str
     header: list[str]  # without blanks around
+    separator: str
     warnings: list[str] = field(default_factory=list)
     _text: str = ""
-    _separator: str = ","
     _skipped: int = 0  # lines before what is read
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -43,7 +43,7 @@ class CsvFile:
         Raises:
             DatasetError: a quote is opened and never closed.
         """
-        rows = _rows(f"{self._text}\n{_END}\n", self._separator)
+        rows = _rows(f"{self._text}\n{_END}\n", self.separator)
         last: list[str] = []
         next(row for _, row in rows if row)  # the header
         started = 1
@@ -84,7 +84,7 @@ def read_csv(path: Path, is_header: Callable[[list[str]], bool]) -> CsvFile:
     headers = [(_header(text, separator), separator) for separator in separators]
     fitting = [entry for entry in headers if is_header(entry[0])]
     header, separator = fitting[0] if fitting else max(headers, key=lambda entry: len(entry[0]))
-    return CsvFile(name, header, warnings, text, separator, skipped)
+    return CsvFile(name, header, separator, warnings, text, skipped)
 
 
 def _header(text: str, separator: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imil_backend.loop.file_names import is_utf8, printable
-from imil_backend.loop.junk import count_files, file_is, folder_is, kind_of
+from imil_backend.loop.junk import SYSTEM, count_files, file_is, folder_is, kind_of
 from imil_backend.loop.rows import Source
 
 Parts = tuple[str, ...]  # of a path below the folder
@@ -69,7 +69,7 @@ def _sorted(entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]:
 
 def _take_file(path: Path, parts: Parts, tree: Tree, found: Source) -> None:
     what = file_is(path.name)
-    if not is_utf8(path.name):
+    if not is_utf8(path.name) and what != SYSTEM:
         reason = "Its name is not UTF-8. Rename it to import it."
         found.set_aside.append(("image", printable("/".join(parts)), reason))
     elif what:

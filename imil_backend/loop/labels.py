@@ -23,7 +23,8 @@ def is_missing(value: str, also: Iterable[str] = ()) -> bool:
         value: the label.
         also: labels that stand for none besides the usual ones.
     """
-    return value.strip().casefold() in _MISSING or value.strip() in {each.strip() for each in also}
+    essence = value.strip().casefold()
+    return essence in _MISSING or essence in {each.strip().casefold() for each in also}
 
 
 def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:

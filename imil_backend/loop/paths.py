@@ -61,7 +61,8 @@ class Locator:
                 continue
             if start and self._found_by.setdefault(found.name, given) != given:
                 other = self._found_by[found.name]
-                return Located(found.path, given, f"It and {other} would both be {found.name} here.")
+                problem = f"{other} and {given} would both be this file; where they lay is not here."
+                return Located(found.path, found.name, problem)
             return found
         return as_given
 

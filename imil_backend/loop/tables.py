@@ -66,6 +66,7 @@ class _Reading:
     rows: dict[str, Row] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     empty: Counter[str] = field(default_factory=Counter)  # column -> rows in which it is
+    padded: Counter[str] = field(default_factory=Counter)  # labels with blanks after them -> rows
     count: int = 0
 
 
@@ -94,6 +95,11 @@ def read_table(path: Path, columns: Columns) -> Source:
         _take(reading, line, cells)
     _check_empty(reading)
     found = reading.found
+    if padded := reading.padded:
+        found.warnings.append(
+            f"{table.name}: {padded.total()} labels have blanks around them, which were left out (such as "
+            f"{next(iter(padded))!r})."
+        )
     found.rows = [row for name, row in reading.rows.items() if name not in reading.refused]
     known = {row.image for row in reading.rows.values()} | {row.mask for row in found.rows if row.mask}
     for folder, names in reading.locator.unlisted(known).items():
@@ -138,6 +144,7 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
         found.pass_over(BLANK, reading.table.name)
         return
     reading.count += 1
+    _note_padded(reading, cells)
     width = len(reading.header.names)
     if any(cell.strip() for cell in cells[width:]):
         reason = (
@@ -147,7 +154,7 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
         found.set_aside.append(("row", where, reason))
         return
     row, problem = _row(reading, cells)
-    problem = problem or _problem(row, reading.rows)
+    problem = problem or _problem(row, reading.rows) or _swallowed(reading, cells)
     if problem and (not row.name or row.name not in reading.refused):
         reading.refused.add(row.name)
         found.set_aside.append(("image" if row.name else "row", row.name or where, problem))
@@ -172,12 +179,31 @@ def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
         group="/".join(groups).strip("/") or None,
         mask=found_mask.path if found_mask else None,
     )
-    problem = image.problem
-    if label and is_missing(label, columns.missing_labels):
-        problem = problem or f"Its label is {label!r}, which stands for none. If it is a class, rename it."
+    problem = _note_empty(reading, row, groups)
     if found_mask and found_mask.problem:
-        problem = problem or f"Its mask {mask} cannot be told: {found_mask.problem}"
-    return row, problem or _note_empty(reading, row, groups)
+        problem = f"Its mask {mask} cannot be told: {found_mask.problem}"
+    if label and is_missing(label, columns.missing_labels):
+        problem = f"Its label is {label!r}, which stands for none. If it is a class, rename it."
+    return row, image.problem or problem
+
+
+def _swallowed(reading: _Reading, cells: list[str]) -> str | None:
+    """What a stray quote does: the rows up to the next quote become part of a cell."""
+    column = reading.header.find(reading.columns.image or "")
+    if column is None or column >= len(cells) or not any("\n" in cell for cell in cells):
+        return None
+    suffix = os.path.splitext(cells[column].strip())[1]  # noqa: PTH122
+    lines = [line.split(reading.table.separator) for cell in cells for line in cell.splitlines()[1:]]
+    alike = [line for line in lines if len(line) == len(reading.header.names)]
+    if suffix and any(line[column].strip().endswith(suffix) for line in alike):
+        return "A cell of it holds lines that look like rows. Is there a quote too many, or one missing?"
+    return None
+
+
+def _note_padded(reading: _Reading, cells: list[str]) -> None:
+    column = reading.header.find(reading.columns.label or "")
+    if column is not None and column < len(cells) and cells[column] != cells[column].strip():
+        reading.padded[cells[column]] += 1
 
 
 def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from loop_fakes import mask_of, write_image, write_mask
+from loop_fakes import mask_of, on_both_databases, write_image, write_mask
 from sqlalchemy import select
 
 from imil_backend.errors import DatasetError
@@ -217,6 +218,35 @@ def test_a_group_that_comes_into_the_test_split_later_leaves_training(backend: B
     report: ImportReport = import_dataset(backend, csv_of(films, *rows, late))
     assert report.leaking == ("sick/6.png",)
     assert leaking(backend) == {"sick/6.png"}
+
+
+def test_what_the_masks_mean_is_refused_where_there_are_none(backend: Backend, films: Path) -> None:
+    with pytest.raises(DatasetError, match=r"--mask-means means nothing here: no image of .* has a mask"):
+        import_dataset(backend, films, mask_means="irrelevant")
+    write_mask(films / "sick" / "masks" / "4.png", mask_of(1))
+    import_dataset(backend, films, mask_means="irrelevant")
+    assert stored(backend)["sick/4.png"].clinician_mask_means == "irrelevant"
+
+
+def test_classes_that_look_like_those_that_are_there_are_warned_of(backend: Backend, films: Path) -> None:
+    assert import_dataset(backend, films).warnings == ()
+    write_image(films / "Sick" / "new.png")
+    (warning,) = import_dataset(backend, films).warnings
+    assert "'Sick' and 'sick' look alike" in warning
+
+
+def test_a_name_of_a_dataset_that_is_not_utf8_is_refused(backend: Backend, films: Path) -> None:
+    with pytest.raises(DatasetError, match=r"The name caf\\xe9 is not UTF-8"):
+        import_dataset(backend, films, name=os.fsdecode(b"caf\xe9"))
+
+
+@on_both_databases
+def test_no_name_label_or_group_is_too_long_for_the_database(backend: Backend, films: Path) -> None:
+    long = "x" * 1500
+    lines = [*rows_of(films), f"{long}.png,sick,,", f"sick/4.png,{long},,", f"sick/6.png,sick,,{long}"]
+    report = import_dataset(backend, csv_of(films, *lines, header="image,label,split,group"))
+    assert report.added == 18
+    assert {name[:10] for name, _ in report.set_aside} == {"sick/4.png", "sick/6.png", "x" * 10}
 
 
 def test_several_thousand_rows_are_quick(backend: Backend, tmp_path: Path) -> None:

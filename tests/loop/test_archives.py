@@ -1,0 +1,90 @@
+"""Zips as other programs write them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from loop_fakes import write_image
+
+from imil_backend.errors import DatasetError
+from imil_backend.loop.rows import Columns, Source
+from imil_backend.loop.sources import read_source
+
+
+def read(source: Path) -> Source:
+    return read_source(source, Columns(), source.parent / "unpacked")
+
+
+def raw_zip(path: Path, members: dict[bytes, bytes]) -> Path:
+    """A zip whose names are these bytes, without the flag for UTF-8."""
+    placeholders = {f"{number:03}".ljust(len(name), "_"): name for number, name in enumerate(members)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for placeholder, name in placeholders.items():
+            archive.writestr(placeholder, members[name])
+    data = path.read_bytes()
+    for placeholder, name in placeholders.items():
+        data = data.replace(placeholder.encode(), name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> bytes:
+    return write_image(tmp_path / "a.png").read_bytes()
+
+
+def test_backslashes_in_names_are_folders(tmp_path: Path, image: bytes) -> None:
+    archive = raw_zip(tmp_path / "films.zip", {b"films\\sick\\a.png": image, b"films\\well\\b.png": image})
+    assert [(row.name, row.label) for row in read(archive).rows] == [
+        ("sick/a.png", "sick"),
+        ("well/b.png", "well"),
+    ]
+
+
+def test_backslashes_lead_to_no_place_outside(tmp_path: Path, image: bytes) -> None:
+    names = [b"..\\..\\sick\\a.png", b"C:\\well\\b.png", b"\\\\server\\tired\\c.png"]
+    found = read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image)))
+    unpacked = tmp_path / "unpacked"
+    assert len(found.rows) == 3
+    assert all(row.image.resolve().is_relative_to(unpacked) for row in found.rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "films.zip", "unpacked"]
+
+
+def test_names_in_utf8_without_its_flag_and_in_code_page_437_are_read(tmp_path: Path, image: bytes) -> None:
+    names = ["sick/café.png".encode(), b"well/caf\x82.png"]
+    found = read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image)))
+    assert [row.name for row in found.rows] == ["sick/café.png", "well/café.png"]
+
+
+def test_names_of_any_bytes_do_not_end_an_import(tmp_path: Path, image: bytes) -> None:
+    names = [b"sick/caf\xe9.png", b"sick/\xff\xfe.png", b"well/b.png"]
+    assert len(read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image))).rows) == 3
+
+
+def test_a_name_that_claims_to_be_utf8_and_is_not_is_refused(tmp_path: Path, image: bytes) -> None:
+    path = tmp_path / "films.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sick/é.png", image)
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xe9\xe9"))
+    with pytest.raises(DatasetError, match=r"films\.zip cannot be unpacked"):
+        read(path)
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: Path, image: bytes) -> None:
+    archive = raw_zip(tmp_path / "films.zip", {b"sick\\a.png": image, b"sick/a.png": image})
+    with pytest.raises(DatasetError, match=r"it holds sick/a\.png twice"):
+        read(archive)
+
+
+def test_a_folder_of_the_system_beside_the_only_one_is_not_counted(tmp_path: Path, image: bytes) -> None:
+    names = [b"films/sick/a.png", b"films/well/b.png", b"__MACOSX/films/._a.png", b".DS_Store"]
+    found = read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image)))
+    assert [row.name for row in found.rows] == ["sick/a.png", "well/b.png"]
+
+
+def test_a_workbook_is_no_zip_of_images(tmp_path: Path, image: bytes) -> None:
+    members = {b"[Content_Types].xml": b"<x/>", b"xl/media/a.png": image}
+    with pytest.raises(DatasetError, match="is a workbook"):
+        read(raw_zip(tmp_path / "films.zip", members))
