@@ -119,7 +119,7 @@ def import_rows(
     reasons += [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)]
     why = f" The first reasons: {' '.join(reasons[:SHOWN_REASONS])}" if reasons else ""
     if not usable:
-        raise DatasetError(f"None of the images can be used.{why}")
+        raise DatasetError(f"None of the images can be used.{why} {found.hint}".strip())
     with backend.store.begin() as session:
         dataset = _dataset(session, name, usable, why)
         _note_source(dataset, found)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from imil_backend.loop.file_names import is_utf8, printable
 from imil_backend.loop.junk import SYSTEM, count_files, file_is, folder_is, kind_of
 from imil_backend.loop.rows import Source
+
+DEEPEST = 50  # folders within each other; nobody files images so
 
 Parts = tuple[str, ...]  # of a path below the folder
 
@@ -42,13 +44,14 @@ def _list(folder: Path, parts: Parts, above: frozenset[tuple[int, int]], tree: T
         )
         return
     here = (status.st_dev, status.st_ino)
-    if here in above:
-        found.set_aside.append(("folder", "/".join(parts), "It is a link to a folder that it lies in."))
+    if here in above or len(parts) > DEEPEST:
+        reason = "It is a link to a folder that it lies in, or lies too deep."
+        found.set_aside.append(("folder", "/".join(parts), reason))
         return
-    for name, is_folder in _sorted(entries):
-        inner = (*parts, name)
-        if not is_folder:
-            _take_file(folder / name, inner, tree, found)
+    for entry in sorted(entries, key=lambda each: each.name):
+        name, inner = entry.name, (*parts, entry.name)
+        if not _holds(entry.is_dir):
+            _take_file(entry, inner, tree, found)
         elif what := folder_is(name):
             found.pass_over(what, name, count_files(str(folder / name)))
         elif not is_utf8(name):
@@ -62,19 +65,22 @@ def _list(folder: Path, parts: Parts, above: frozenset[tuple[int, int]], tree: T
             _list(folder / name, inner, above | {here}, tree, found)
 
 
-def _sorted(entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]:
-    for entry in sorted(entries, key=lambda each: each.name):
-        yield entry.name, Path(entry.path).is_dir()
+def _holds(test: Callable[[], bool]) -> bool:
+    """What is asked of an entry; no, where it cannot be told (a link to itself)."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
-def _take_file(path: Path, parts: Parts, tree: Tree, found: Source) -> None:
-    what = file_is(path.name)
-    if not is_utf8(path.name) and what != SYSTEM:
+def _take_file(file: os.DirEntry[str], parts: Parts, tree: Tree, found: Source) -> None:
+    what = file_is(file.name)
+    if not is_utf8(file.name) and what != SYSTEM:
         reason = "Its name is not UTF-8. Rename it to import it."
         found.set_aside.append(("image", printable("/".join(parts)), reason))
     elif what:
-        found.pass_over(what, kind_of(path.name))
-    elif not path.is_file():
+        found.pass_over(what, kind_of(file.name))
+    elif not _holds(file.is_file):
         found.set_aside.append(
             ("image", "/".join(parts), "It is no file, or a link to one that is not there.")
         )

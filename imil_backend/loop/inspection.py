@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +12,7 @@ from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
 from imil_backend.loop.backend import Backend
+from imil_backend.loop.paths import is_file
 from imil_backend.loop.rows import Row
 
 READERS = 2  # decoding releases Python's lock; more threads only take memory
@@ -28,7 +28,7 @@ def look_at(
 
     def look(row: Row) -> tuple[Row, ImageInfo | str]:
         try:
-            if row.mask and not os.path.isfile(row.mask):  # noqa: PTH113 - is_file() raises on long names
+            if row.mask and not is_file(row.mask):
                 return row, f"Its mask {row.mask.name[:200]} is not there."
             info = inspect_image(
                 row.image,

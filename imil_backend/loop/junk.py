@@ -15,7 +15,7 @@ _THUMBNAIL_FOLDERS = frozenset(
 )
 _SYSTEM_FOLDERS = frozenset(
     {
-        *("system volume information", "lost+found", "found.000", "recycler", "recycled"),
+        *("system volume information", "lost+found", "found.000", "found.001", "recycler", "recycled"),
         *("#recycle", "#snapshot", "network trash folder", "temporary items", "cvs"),
     }
 )
@@ -42,15 +42,16 @@ def folder_is(name: str) -> str | None:
     low = name.casefold()
     if low in _THUMBNAIL_FOLDERS:
         return THUMBNAILS
-    return SYSTEM if low.startswith((".", "__", "@", "$")) or low in _SYSTEM_FOLDERS else None
+    return SYSTEM if low.startswith((".", "__", "@", "$", "~")) or low in _SYSTEM_FOLDERS else None
 
 
 def file_is(name: str) -> str | None:
     """What a file is that is no sample, or None; what it holds decides of all others."""
     if _SYSTEM_FILES.match(name):
         return SYSTEM
-    path = PurePath(name.casefold())
-    return DOCUMENTS if path.suffix in _DOCUMENT_SUFFIXES or path.name in _DOCUMENT_NAMES else None
+    low = name.casefold()
+    suffix = os.path.splitext(low)[1]  # noqa: PTH122 - it is asked of every file
+    return DOCUMENTS if suffix in _DOCUMENT_SUFFIXES or low in _DOCUMENT_NAMES else None
 
 
 def kind_of(name: str) -> str:

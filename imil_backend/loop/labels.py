@@ -7,11 +7,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-# What pandas reads as missing, and so what it and its kin write for it; compared without regard to case.
+# What pandas reads as missing, what databases write for NULL, and Excel's errors; compared without case.
 _MISSING = frozenset(
     {
         *("", "nan", "-nan", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "nat", "null", "none"),
-        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "-nan(ind)", "(null)", "[null]", "<null>", "\\n"),
+        *("#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#nv", "#wert!", "#bezug!"),
     }
 )
 

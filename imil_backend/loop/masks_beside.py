@@ -6,11 +6,12 @@ classes or in one of them, all below folders of splits or above them, and `film_
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from functools import cached_property
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.folders import Parts
@@ -40,10 +41,10 @@ class Place:
     rest: Parts
     mask_folder: Parts | None = None  # that it lies in
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """Of the file's name, whatever its case."""
-        return PurePosixPath(self.parts[-1]).stem.casefold()
+        return os.path.splitext(self.parts[-1])[0].casefold()  # noqa: PTH122 - it is asked of every file
 
     @property
     def path(self) -> str:
@@ -107,6 +108,7 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
             paired.images.append(file)
             if _MASK_NAME.fullmatch(file.stem):
                 unsure.append(file.path)
+    _refuse_twins(paired.images)
     if unsure:
         found.warnings.append(
             f"{len(unsure)} files are called like masks, but no image lies beside them; they were imported "
@@ -114,6 +116,21 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
         )
     _settle(paired, claims, found)
     return paired
+
+
+def _refuse_twins(images: Sequence[Place]) -> None:
+    """Refuse `CLASS/overlays` beside `CLASS/images` with files of the same names: which is to be learned?"""
+    by_folder: dict[Parts, set[str]] = defaultdict(set)
+    for image in images:
+        by_folder[image.parts[:-1]].add(image.stem)
+    for folder, stems in by_folder.items():
+        if folder and folder[-1].casefold() in _IMAGE_FOLDERS:
+            for other, same in by_folder.items():
+                if other[:-1] == folder[:-1] and other != folder and 2 * len(stems & same) > len(same):
+                    raise DatasetError(
+                        f"The folders {'/'.join(folder)} and {'/'.join(other)} hold files of the same names. "
+                        "Take away the one that does not hold the images."
+                    )
 
 
 def strip(folders: Parts, *, masks: bool = True) -> tuple[Parts, Parts | None]:

@@ -84,6 +84,7 @@ class Source:
     unlabelled: int = 0  # tasks that nobody has answered
     passed_over: dict[str, Counter[str]] = field(default_factory=dict)  # what -> where -> number of files
     warnings: list[str] = field(default_factory=list)  # of what is imported all the same
+    hint: str = ""  # what to do, should no image be usable
 
     def pass_over(self, what: str, where: str, count: int = 1) -> None:
         """Count files that are no samples, under what they are and where they lie."""

@@ -9,6 +9,7 @@ from imil_backend.errors import DatasetError
 from imil_backend.loop.archives import is_workbook, refuse_other_files, unpack
 from imil_backend.loop.class_folders import LOOSE, read_class_folders
 from imil_backend.loop.file_names import is_utf8, printable
+from imil_backend.loop.paths import is_file
 from imil_backend.loop.rows import SPLIT_NAMES, Columns, Row, Source
 from imil_backend.loop.tables import has_columns, read_table
 
@@ -60,7 +61,7 @@ def _read_folder(root: Path, columns: Columns) -> Source:
     if len(tables) > 1 and fitting:
         raise DatasetError(f"{root.name} holds several tables ({names}). Name the one to import by its path.")
     if fitting:
-        return read_table(fitting[0], columns)
+        return _read_table_of(root, fitting[0], columns)
     if columns.options:
         several = len(columns.options) > 1
         raise DatasetError(
@@ -81,6 +82,21 @@ def _read_folder(root: Path, columns: Columns) -> Source:
             f"{root.name} was read by its class folders; {names} was not, since it has no columns image and "
             "label. To read it instead, name its columns with --image and --label."
         )
+    return found
+
+
+def _read_table_of(root: Path, table: Path, columns: Columns) -> Source:
+    """By a folder's table, unless none of its images is there, and the folder can be read otherwise."""
+    found = read_table(table, columns)
+    if found.rows and not any(is_file(row.image) for row in found.rows) and not columns.options:
+        classes = sorted({row.label for row in read_class_folders(root).rows})
+        if len(classes) > 1:
+            raise DatasetError(
+                f"{root.name} may be read by its table or by its class folders, but none of the images that "
+                f"{table.name} lists is there (the first: {found.rows[0].name}). To read the table, say with "
+                "--image where they lie, such as --image 'images/{image}'; to read the class folders "
+                f"({', '.join(classes)}), move the table out of {root.name}."
+            )
     return found
 
 

@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.csv_files import CsvFile, read_csv
 from imil_backend.loop.junk import file_is
 from imil_backend.loop.labels import is_missing
-from imil_backend.loop.paths import Located, Locator
+from imil_backend.loop.paths import Located, Locator, is_file
 from imil_backend.loop.rows import SPLIT_NAMES, Columns, Row, Source
+from imil_backend.loop.table_header import Header, names_in, value_of
 
 UNLISTED = "files that the table does not list"
 BLANK = "blank rows"
-_FIELD = re.compile(r"\{([^{}:]+)(:stem)?\}")
-
-
-class Header:
-    """The names of a table's columns. One is found as it is written, or but for case and blanks."""
-
-    def __init__(self, names: list[str], table: str) -> None:
-        self.names = names
-        self._table = table
-        self.find = cache(self._find)
-
-    def _find(self, name: str) -> int | None:
-        """The column's number, or None.
-
-        Raises:
-            DatasetError: several columns have that name.
-        """
-        for same in (
-            [number for number, each in enumerate(self.names) if each == name.strip()],
-            [number for number, each in enumerate(self.names) if _essence(each) == _essence(name)],
-        ):
-            if len(same) > 1:
-                raise DatasetError(
-                    f"{self._table} has {len(same)} columns named {name!r}. Rename all but the one meant."
-                )
-            if same:
-                return same[0]
-        return None
-
-    def has(self, spec: str) -> bool:
-        """Whether a column, or all those of a template, are there."""
-        return all(self.find(name) is not None for name in _names(spec))
 
 
 @dataclass
@@ -101,11 +68,33 @@ def read_table(path: Path, columns: Columns) -> Source:
             f"{next(iter(padded))!r})."
         )
     found.rows = [row for name, row in reading.rows.items() if name not in reading.refused]
+    found.warnings += _contradictions(found.rows)
+    if not any(is_file(row.image) for row in found.rows):
+        found.hint = (
+            f"Paths in {table.name} begin at its folder. A template puts another one before them, or an "
+            "ending behind: --image 'images/{" + (columns.image or "image") + "}.png'."
+        )
     known = {row.image for row in reading.rows.values()} | {row.mask for row in found.rows if row.mask}
     for folder, names in reading.locator.unlisted(known).items():
         if others := sum(file_is(name) is None for name in names):
             found.pass_over(UNLISTED, str(folder.relative_to(path.parent)), others)
     return found
+
+
+def _contradictions(rows: list[Row]) -> list[str]:
+    """A warning where images lie in a folder that is named after another class than theirs."""
+    labels = {row.label for row in rows}
+    others = [
+        row
+        for row in rows
+        if row.label not in (folders := row.name.split("/")[:-1]) and not labels.isdisjoint(folders)
+    ]
+    if not others:
+        return []
+    return [
+        f"{len(others)} images lie in a folder named after another class (the first: {others[0].name} is "
+        f"{others[0].label!r} in the table). The table was followed."
+    ]
 
 
 def _fits(names: list[str], columns: Columns) -> bool:
@@ -128,7 +117,7 @@ def _resolve(columns: Columns, header: Header, table: str) -> Columns:
         columns.missing_labels,
     )
     named = [resolved.image, resolved.label, resolved.split, resolved.mask, *resolved.group]
-    for name in (name for spec in filter(None, named) for name in _names(spec)):
+    for name in (name for spec in filter(None, named) for name in names_in(spec)):
         if header.find(name) is None:
             raise DatasetError(
                 f"{table} has no column {name!r}; it has {', '.join(header.names) or 'none'}. "
@@ -164,9 +153,9 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
 def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
     """The row of these cells, and why it cannot be used."""
     columns, header = reading.columns, reading.header
-    given = _value(cells, columns.image or "", header)
+    given = value_of(cells, columns.image or "", header)
     image = reading.locator.locate(given) if given else Located(reading.locator.folder, "")
-    label = _value(cells, columns.label or "", header)
+    label = value_of(cells, columns.label or "", header)
     split = _or_nothing(cells, columns.split, header).casefold()
     mask = _or_nothing(cells, columns.mask, header)
     found_mask = reading.locator.locate(mask) if mask else None
@@ -250,30 +239,7 @@ def _problem(row: Row, earlier: Mapping[str, Row]) -> str | None:
     return None
 
 
-def _names(spec: str) -> list[str]:
-    """The columns of a template, or the one that it is."""
-    return [name for name, _ in _FIELD.findall(spec)] or [spec]
-
-
-def _value(cells: list[str], spec: str, header: Header) -> str:
-    """A column's value, or a template with columns' values put in."""
-
-    def cell(name: str) -> str:
-        number = header.find(name)
-        return cells[number].strip() if number is not None and number < len(cells) else ""
-
-    def fill(match: re.Match[str]) -> str:
-        value = cell(match[1])
-        return os.path.splitext(value)[0] if match[2] else value  # noqa: PTH122 - takes any text
-
-    return _FIELD.sub(fill, spec) if "{" in spec else cell(spec)
-
-
 def _or_nothing(cells: list[str], spec: str | None, header: Header) -> str:
     """The value of a column that need not be there; NaN and its kin are nothing."""
-    value = _value(cells, spec, header) if spec else ""
+    value = value_of(cells, spec, header) if spec else ""
     return "" if is_missing(value) else value
-
-
-def _essence(name: str) -> str:
-    return " ".join(name.split()).casefold()

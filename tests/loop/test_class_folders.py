@@ -160,11 +160,19 @@ def test_links_are_followed_but_not_in_circles_and_one_to_nothing_is_set_aside(f
     (films / "linked").symlink_to(films.parent / "elsewhere")
     (films / "sick" / "again").symlink_to(films)
     (films / "sick" / "gone.png").symlink_to(films / "absent.png")
+    (films / "sick" / "self.png").symlink_to(films / "sick" / "self.png")
     os.mkfifo(films / "well" / "pipe.png")
     found = read(films)
     assert [row.name for row in found.rows] == ["linked/c.png", "sick/a.png", "well/b.png"]
     references = [reference for _, reference, _ in found.set_aside]
-    assert references == ["sick/again", "sick/gone.png", "well/pipe.png"]
+    assert references == ["sick/again", "sick/gone.png", "sick/self.png", "well/pipe.png"]
+
+
+def test_folders_without_end_are_set_aside(films: Path) -> None:
+    write(films, "sick/a.png", "well/b.png", "/".join(["x"] * 60) + "/c.png")
+    found = read(films)
+    assert [row.name for row in found.rows] == ["sick/a.png", "well/b.png"]
+    assert "lies too deep" in found.set_aside[0][2]
 
 
 @pytest.mark.parametrize(
@@ -206,4 +214,22 @@ def test_a_table_without_its_columns_and_no_class_folders_beside_it_is_refused(f
         read(films)
     (films / "more.csv").write_text("id,age\n1,2\n")
     with pytest.raises(DatasetError, match=r"none of its tables \(meta.csv, more.csv\) has the columns"):
+        read(films)
+
+
+def test_a_table_that_lists_nothing_that_is_there_beside_class_folders_is_refused_with_both_readings(
+    films: Path,
+) -> None:
+    write(films, "sick/a.png", "well/b.png")
+    (films / "meta.csv").write_text("image,label\na.png,sick\nb.png,well\n")
+    with pytest.raises(
+        DatasetError, match=r"--image 'images/\{image\}'; to read the class folders \(sick, well\)"
+    ):
+        read(films)
+    assert len(read(films, image="{label}/{image}").rows) == 2
+
+
+def test_a_folder_of_other_pictures_beside_the_images_is_refused_by_name(films: Path) -> None:
+    write(films, "sick/images/a.png", "sick/overlays/a.png", "well/b.png")
+    with pytest.raises(DatasetError, match="sick/images and sick/overlays hold files of the same names"):
         read(films)

@@ -168,6 +168,13 @@ def test_no_usable_image_is_refused_with_the_first_reasons(backend: Backend, fil
         import_dataset(backend, films)
 
 
+def test_images_that_a_table_names_and_that_are_not_there_are_refused_with_what_to_do(
+    backend: Backend, films: Path
+) -> None:
+    with pytest.raises(DatasetError, match=r"None of the images.*--image 'images/\{image\}\.png'"):
+        import_dataset(backend, csv_of(films, "4,sick,,,", "1,healthy,,,"))
+
+
 def test_a_new_class_is_refused_once_there_is_a_version(backend: Backend, films: Path) -> None:
     import_dataset(backend, films)
     with backend.store.begin() as session:

@@ -224,6 +224,15 @@ def test_a_usual_column_that_is_empty_in_some_rows_is_warned_of(tmp_path: Path) 
     assert len(found.warnings) == 1
 
 
+def test_a_label_that_contradicts_the_folder_is_followed_with_a_warning(tmp_path: Path) -> None:
+    found = read(table(tmp_path, "image,label\nsick/a.png,well\nwell/b.png,well\np1/c.png,sick\n"))
+    assert labels(found)["sick/a.png"] == "well"
+    assert (
+        "1 images lie in a folder named after another class (the first: sick/a.png is 'well'"
+        in found.warnings[0]
+    )
+
+
 def test_texts_that_the_store_cannot_keep_are_set_aside(tmp_path: Path) -> None:
     content = (
         f"image,label,group\na.png,sick,\nb.png,{'x' * 201},\nc.png,well,{'x' * 201}\n{'d' * 5000},well,\n"
