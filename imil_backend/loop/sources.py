@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:
             f"The path {printable(str(source.absolute()))} is not UTF-8. Rename the folder or file, or reach "
             "it by a link."
         )
-    if not source.exists():
+    if not os.path.exists(source):  # noqa: PTH110 - Path.exists() raises where it may not look
         raise DatasetError(f"There is no {source}. Name a folder, a CSV or a zip.")
     root = source
     if source.is_file():
@@ -51,9 +52,13 @@ def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:
 
 def _read_folder(root: Path, columns: Columns) -> Source:
     """By its CSV, if it has the columns that are wanted or options name some; else by its class folders."""
+    try:
+        entries = sorted(root.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{root} cannot be read: {error.strerror}.") from error
     tables = [
         path
-        for path in sorted(root.iterdir())
+        for path in entries
         if path.suffix.casefold() in _TABLES and not path.name.startswith((".", "~")) and path.is_file()
     ]
     names = ", ".join(printable(path.name) for path in tables)
