@@ -23,6 +23,12 @@ _MARKS = (  # the longer ones first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ,;]*(\r\n|\r|\n)', re.IGNORECASE)  # Excel's own
+# Runs of letters outside ASCII (Greek, Chinese), control characters, and what Macintosh's and DOS's umlauts
+# would be: none of them is in words of western languages.
+_NOT_WINDOWS = re.compile(
+    r"[^\x00-\x7f]{3}|[\x00-\x08\x0e-\x1f]|[a-z][ŠŸŽ]"
+    r"|[^\W\d_][§†‡¤¶¬¢£¥„”‰¦\u201a\u02c6\u2039\u203a][^\W\d_]"
+)
 _END = "\x1eend\x1e"  # a row of its own, unless a quote before it was never closed
 
 
@@ -135,10 +141,7 @@ def _unmarked(data: bytes) -> str:
 
 
 def _decode_windows(data: bytes, name: str, error: UnicodeDecodeError) -> tuple[str, str]:
-    """As Windows-1252, with a word as an example, if it looks like that.
-
-    Words of western languages have single letters outside ASCII; runs of them are another encoding's.
-    """
+    """As Windows-1252, with a word as an example, if it looks like that."""
     line = data.count(b"\n", 0, error.start) + 1
     refusal = DatasetError(f"{name} is neither UTF-8 nor Windows-1252 (line {line}). {SAVE_AS_UTF8}")
     try:
@@ -146,6 +149,6 @@ def _decode_windows(data: bytes, name: str, error: UnicodeDecodeError) -> tuple[
     except UnicodeDecodeError as other:
         raise refusal from other
     example = re.search(r"\w*[^\x00-\x7f]+\w*", text)
-    if example is None or re.search(r"[^\x00-\x7f]{3}|[\x00-\x08\x0e-\x1f]", text):
+    if example is None or _NOT_WINDOWS.search(text):
         raise refusal from error
     return text, example[0]

@@ -72,4 +72,6 @@ def warn_of_unused_masks(rows: Iterable[Row]) -> list[str]:
     problems = [f"{row.name}: {row.mask_problem}" for row in rows if row.mask_problem]
     if not problems:
         return []
-    return [f"{len(problems)} images go without the mask that lies beside them. The first: {problems[0]}"]
+    return [
+        f"Images that go without the mask that lies beside them: {len(problems)}. The first: {problems[0]}"
+    ]

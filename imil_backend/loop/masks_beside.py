@@ -27,7 +27,15 @@ _MASK_FOLDERS = frozenset(
         *("label", "labels", "annotation", "annotations"),
     }
 )
-_MASK_ENDINGS = ("mask", "masks", "segmentation", "segmentations")
+_MASK_ENDINGS = (
+    "mask",
+    "masks",
+    "segmentation",
+    "segmentations",
+    "groundtruth",
+    "ground truth",
+    "ground_truth",
+)
 _WORD = "mask|masks|seg|segmentation|gt|groundtruth"
 _MASK_NAME = re.compile(rf"(?P<image>.+?)[ _.-]+({_WORD})([ _.-]*\d+)?|({_WORD})[ _.-]+(?P<last>.+)", re.I)
 _THUMBNAIL_NAME = re.compile(r"(?P<image>.+?)[ _.-]+(thumb|thumbnail|preview)", re.I)
@@ -72,19 +80,21 @@ class _Images:
 
     def of_mask(self, mask: Place) -> Place | None:
         """The image that a file in a folder of masks belongs to, if there is just one."""
-        flat = mask.rest == _split(mask.rest) and _is_mask_folder(_last(mask))
-        for stem in (mask.stem, *_stems(_MASK_NAME, mask.stem)):
-            found = self._by_place.get((mask.rest, stem)) or (flat and self._by_stem.get((mask.rest, stem)))
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
+        after = _stems(_MASK_NAME, mask.stem)
+        flat = mask.rest == _split(mask.rest)
+        anywhere = [mask.stem, *after] if flat and _is_mask_folder(_last(mask)) else after
+        keys = [self._by_place.get((mask.rest, stem)) for stem in (mask.stem, *after)]
+        keys += [self._by_stem.get((_split(mask.rest), stem)) for stem in anywhere]
+        found = next(filter(None, keys), [])
+        return found[0] if len(found) == 1 else None
 
-    def beside(self, file: Place, name: re.Pattern[str]) -> Place | None:
-        """The image in whose folder a file lies that is called after it."""
+    def called_after(self, file: Place, name: re.Pattern[str]) -> Place | None:
+        """The image that a file is called after: in its folder, else the only one of that name."""
         for stem in _stems(name, file.stem):
-            for image in self._by_place.get((file.rest, stem), ()):
-                if image is not file:
-                    return image
+            beside = [each for each in self._by_place.get((file.rest, stem), ()) if each is not file]
+            others = self._by_stem.get((_split(file.rest), stem), [])
+            if beside or len(others) == 1:
+                return (beside or others)[0]
         return None
 
 
@@ -100,9 +110,9 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
     paired = Paired()
     unsure = []
     for file in images:
-        if image := known.beside(file, _MASK_NAME):
+        if image := known.called_after(file, _MASK_NAME):
             claims[image.parts].append(file)
-        elif known.beside(file, _THUMBNAIL_NAME):
+        elif known.called_after(file, _THUMBNAIL_NAME):
             found.pass_over(THUMBNAILS, "/".join(file.parts[:-1]))
         else:
             paired.images.append(file)
@@ -111,8 +121,8 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
     _refuse_twins(paired.images)
     if unsure:
         found.warnings.append(
-            f"{len(unsure)} files are called like masks, but no image lies beside them; they were imported "
-            f"as images (the first: {unsure[0]})."
+            f"Imported as images, though called like masks, since they belong to none: {len(unsure)} (the "
+            f"first: {unsure[0]})."
         )
     _settle(paired, claims, found)
     return paired
@@ -152,12 +162,13 @@ def _place(parts: Parts) -> Place:
 
 def _by_folder(places: Sequence[Place], found: Source) -> tuple[list[Place], dict[Parts, list[Place]]]:
     """The files in no folder of masks, and for each image those that claim to be its mask."""
-    images = [place for place in places if place.mask_folder is None]
+    outside = [place for place in places if place.mask_folder is None]
+    images = list(outside)
     folders: dict[Parts, list[Place]] = defaultdict(list)
     for place in places:
         if place.mask_folder is not None:
             folders[place.mask_folder].append(place)
-    known = _Images(images)
+    known = _Images(outside)
     claims: dict[Parts, list[Place]] = defaultdict(list)
     for folder, files in folders.items():
         owners = [(file, image) for file in files if (image := known.of_mask(file))]
@@ -166,7 +177,7 @@ def _by_folder(places: Sequence[Place], found: Source) -> tuple[list[Place], dic
         if owners:
             if stray := len(files) - len(owners):
                 found.pass_over(STRAY_MASKS, "/".join(folder), stray)
-        elif _may_be_class(folder):  # with_mask beside without_mask
+        elif not outside and _may_be_class(folder):  # with_mask beside without_mask
             images += [Place(file.parts, strip(file.parts[:-1], masks=False)[0]) for file in files]
         else:
             raise DatasetError(
@@ -189,8 +200,8 @@ def _settle(paired: Paired, claims: dict[Parts, list[Place]], found: Source) -> 
     if several:
         image, masks = several[0]
         found.warnings.append(
-            f"{len(several)} images have several masks each, and none of them is used (the first: "
-            f"{'/'.join(image)} has {' and '.join(mask.path for mask in masks)}). A CSV can name the one."
+            f"Images with several masks, of which none is used: {len(several)} (the first: {'/'.join(image)} "
+            f"has {' and '.join(mask.path for mask in masks)}). A CSV can name the one."
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.csv_files import CsvFile, read_csv
+from imil_backend.loop.file_names import printable
 from imil_backend.loop.junk import file_is
 from imil_backend.loop.labels import is_missing
 from imil_backend.loop.paths import Located, Locator, is_file
@@ -40,7 +41,7 @@ class _Reading:
 def has_columns(path: Path, columns: Columns) -> bool:
     """Whether a CSV has the columns of an image and a label, by these names."""
     try:
-        table = read_csv(path, lambda names: _fits(names, columns))
+        table = read_csv(path, lambda names: _fits(names, columns, path))
         _resolve(columns, Header(table.header, table.name), table.name)
     except DatasetError:
         return False
@@ -53,7 +54,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     Raises:
         DatasetError: it cannot be read, lacks a column, or a column that was named is empty throughout.
     """
-    table = read_csv(path, lambda names: _fits(names, columns))
+    table = read_csv(path, lambda names: _fits(names, columns, path))
     header = Header(table.header, table.name)
     resolved = _resolve(columns, header, table.name)
     reading = _Reading(table, resolved, columns, header, Locator(path.parent))
@@ -64,7 +65,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     found = reading.found
     if padded := reading.padded:
         found.warnings.append(
-            f"{table.name}: {padded.total()} labels have blanks around them, which were left out (such as "
+            f"{table.name}: blanks around labels were left out: {padded.total()} (such as "
             f"{next(iter(padded))!r})."
         )
     found.rows = [row for name, row in reading.rows.items() if name not in reading.refused]
@@ -92,13 +93,13 @@ def _contradictions(rows: list[Row]) -> list[str]:
     if not others:
         return []
     return [
-        f"{len(others)} images lie in a folder named after another class (the first: {others[0].name} is "
-        f"{others[0].label!r} in the table). The table was followed."
+        f"Images in a folder that is named after another class: {len(others)} (the first: {others[0].name} "
+        f"is {others[0].label!r} in the table). The table was followed."
     ]
 
 
-def _fits(names: list[str], columns: Columns) -> bool:
-    header = Header([name.strip() for name in names], "")
+def _fits(names: list[str], columns: Columns, path: Path) -> bool:
+    header = Header(names, printable(path.name))
     return header.has(columns.image or "image") and header.has(columns.label or "label")
 
 
@@ -214,7 +215,7 @@ def _check_empty(reading: _Reading) -> None:
     for column, count in reading.empty.items():
         if column not in named and count < reading.count:
             reading.found.warnings.append(
-                f"{reading.table.name}: {count} of {reading.count} rows have nothing in {column!r}. Without "
+                f"{reading.table.name}: rows with nothing in {column!r}: {count} of {reading.count}. Without "
                 "a split one is drawn; without a group an image is one by itself. "
                 f"--{column} {column} sets such rows aside."
             )

@@ -50,6 +50,7 @@ def masks(source: Source, root: Path) -> dict[str, str | None]:
         ("sick/images/a.png", "sick/segmentations/a_segmentation.png"),
         ("sick/images/a.png", "sick/ground_truth/a.png"),
         ("sick/a.png", "sick/a_mask.png"),
+        ("sick/a.png", "Part1_GroundTruth/a_segmentation.png"),
         ("sick/a (1).png", "sick/a (1)_mask.png"),
         ("sick/p7/a.png", "sick/p7/mask_a.png"),
         ("sick/p7/images/a.png", "sick/p7/masks/a.png"),
@@ -73,6 +74,12 @@ def test_a_mask_is_no_sample_and_goes_with_its_image(films: Path, image: str, ma
 def test_a_folder_called_like_masks_whose_files_belong_to_no_image_is_refused_by_name(films: Path) -> None:
     write(films, "sick/images/a.png", "sick/masks/b.png", "well/c.png")
     with pytest.raises(DatasetError, match=r"The folder sick/masks is called like one of masks.*rename it"):
+        read(films)
+
+
+def test_masks_in_a_folder_that_might_be_a_class_are_refused_by_name(films: Path) -> None:
+    write(films, "CXR/a_0.png", "CXR/b_1.png", "ManualMask/left/a_0.png")
+    with pytest.raises(DatasetError, match="The folder ManualMask is called like one of masks"):
         read(films)
 
 

@@ -136,4 +136,4 @@ def test_images_whose_masks_have_another_size_go_without_and_are_warned_of(
     assert classes == {"COVID": 3, "Normal": 3}
     assert {sample.clinician_mask for sample in stored(backend)} == {None}
     (warning,) = report.warnings
-    assert "6 images go without" in warning and "8 x 3 pixels, not 8 x 6" in warning
+    assert "lies beside them: 6." in warning and "8 x 3 pixels, not 8 x 6" in warning

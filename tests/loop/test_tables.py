@@ -73,11 +73,15 @@ def test_windows_1252_is_read_with_a_warning_that_names_it(tmp_path: Path) -> No
     assert "Windows-1252 (such as 'Ergüsse')" in found.warnings[0]
 
 
-@pytest.mark.parametrize("encoding", ["cp1251", "gbk", "shift-jis", "iso8859-7"])
+@pytest.mark.parametrize("encoding", ["cp1251", "gbk", "shift-jis", "iso8859-7", "mac-roman", "cp850"])
 def test_other_encodings_are_refused_with_what_to_do(tmp_path: Path, encoding: str) -> None:
-    text = {"cp1251": "норма", "gbk": "健康正常", "shift-jis": "健康正常", "iso8859-7": "φυσιολογικό"}[
-        encoding
-    ]
+    german = {"mac-roman": "Größe", "cp850": "Übersicht, später"}
+    text = (
+        german.get(encoding)
+        or {"cp1251": "норма", "gbk": "健康正常", "shift-jis": "健康正常", "iso8859-7": "φυσιολογικό"}[
+            encoding
+        ]
+    )
     with pytest.raises(DatasetError, match=r"neither UTF-8 nor Windows-1252 \(line 2\)\. Save it as UTF-8"):
         read(table(tmp_path, f"image,label\na.png,{text}\n".encode(encoding)))
 
@@ -140,7 +144,7 @@ def test_labels_that_stand_for_none_may_be_named(tmp_path: Path) -> None:
 def test_blanks_after_labels_are_left_out_with_a_warning(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label\na.png,sick \nb.png,well\n"))
     assert labels(found) == WANTED
-    assert "1 labels have blanks" in found.warnings[0] and "'sick '" in found.warnings[0]
+    assert "blanks around labels were left out: 1" in found.warnings[0] and "'sick '" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -220,17 +224,14 @@ def test_a_column_that_was_named_and_is_empty_is_not_taken_in_silence(
 def test_a_usual_column_that_is_empty_in_some_rows_is_warned_of(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label,split,group\na.png,sick,train,\nb.png,well,,\n"))
     assert labels(found) == WANTED
-    assert found.warnings[0].startswith("t.csv: 1 of 2 rows have nothing in 'split'.")
+    assert found.warnings[0].startswith("t.csv: rows with nothing in 'split': 1 of 2.")
     assert len(found.warnings) == 1
 
 
 def test_a_label_that_contradicts_the_folder_is_followed_with_a_warning(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label\nsick/a.png,well\nwell/b.png,well\np1/c.png,sick\n"))
     assert labels(found)["sick/a.png"] == "well"
-    assert (
-        "1 images lie in a folder named after another class (the first: sick/a.png is 'well'"
-        in found.warnings[0]
-    )
+    assert "named after another class: 1 (the first: sick/a.png is 'well'" in found.warnings[0]
 
 
 def test_texts_that_the_store_cannot_keep_are_set_aside(tmp_path: Path) -> None:
