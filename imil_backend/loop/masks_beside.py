@@ -130,16 +130,17 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
 
 def _refuse_twins(images: Sequence[Place]) -> None:
     """Refuse `CLASS/overlays` beside `CLASS/images` with files of the same names: which is to be learned?"""
-    by_folder: dict[Parts, set[str]] = defaultdict(set)
+    siblings: dict[Parts, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for image in images:
-        by_folder[image.parts[:-1]].add(image.stem)
-    for folder, stems in by_folder.items():
-        if folder and folder[-1].casefold() in _IMAGE_FOLDERS:
-            for other, same in by_folder.items():
-                if other[:-1] == folder[:-1] and other != folder and 2 * len(stems & same) > len(same):
+        if folders := image.parts[:-1]:
+            siblings[folders[:-1]][folders[-1]].add(image.stem)
+    for above, stems in siblings.items():
+        for folder in [name for name in stems if name.casefold() in _IMAGE_FOLDERS]:
+            for other, same in stems.items():
+                if other != folder and 2 * len(stems[folder] & same) > len(same):
                     raise DatasetError(
-                        f"The folders {'/'.join(folder)} and {'/'.join(other)} hold files of the same names. "
-                        "Take away the one that does not hold the images."
+                        f"The folders {'/'.join((*above, folder))} and {'/'.join((*above, other))} hold "
+                        "files of the same names. Take away the one that does not hold the images."
                     )
 
 
