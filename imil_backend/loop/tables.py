@@ -34,6 +34,7 @@ class _Reading:
     rows: dict[str, Row] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     empty: Counter[str] = field(default_factory=Counter)  # column -> rows in which it is
+    unlabelled: Counter[str] = field(default_factory=Counter)  # labels that stand for none -> rows
     padded: Counter[str] = field(default_factory=Counter)  # labels with blanks after them -> rows
     count: int = 0
 
@@ -63,23 +64,41 @@ def read_table(path: Path, columns: Columns) -> Source:
         _take(reading, line, cells)
     _check_empty(reading)
     found = reading.found
-    if padded := reading.padded:
-        found.warnings.append(
-            f"{table.name}: blanks around labels were left out: {padded.total()} (such as "
-            f"{next(iter(padded))!r})."
-        )
     found.rows = [row for name, row in reading.rows.items() if name not in reading.refused]
-    found.warnings += _contradictions(found.rows)
+    found.warnings += [*_labels_left_out(reading), *_contradictions(found.rows)]
     if not any(is_file(row.image) for row in found.rows):
         found.hint = (
             f"Paths in {table.name} begin at its folder. A template puts another one before them, or an "
             "ending behind: --image 'images/{" + (columns.image or "image") + "}.png'."
         )
-    known = {row.image for row in reading.rows.values()} | {row.mask for row in found.rows if row.mask}
-    for folder, names in reading.locator.unlisted(known).items():
-        if others := sum(file_is(name) is None for name in names):
-            found.pass_over(UNLISTED, str(folder.relative_to(path.parent)), others)
+    _count_unlisted(reading)
     return found
+
+
+def _labels_left_out(reading: _Reading) -> list[str]:
+    """What was set aside or changed for its label, each label named: one of them may be a class."""
+    warnings = []
+    name, unlabelled, padded = reading.table.name, reading.unlabelled, reading.padded
+    if unlabelled:
+        labels = ", ".join(f"{label!r} {count:,}" for label, count in unlabelled.most_common())
+        warnings.append(
+            f"{name}: rows set aside since they have no label: {unlabelled.total():,} ({labels})."
+        )
+    if padded:
+        example = next(iter(padded))
+        warnings.append(
+            f"{name}: blanks around labels were left out: {padded.total():,} (such as {example!r})."
+        )
+    return warnings
+
+
+def _count_unlisted(reading: _Reading) -> None:
+    """Count the images that lie beside those of the table and that it does not list."""
+    masks = {row.mask for row in reading.rows.values() if row.mask}
+    listed = {row.image for row in reading.rows.values()} | masks
+    for folder, names in reading.locator.unlisted(listed).items():
+        if others := sum(file_is(name) is None for name in names):
+            reading.found.pass_over(UNLISTED, str(folder.relative_to(reading.locator.folder)), others)
 
 
 def _contradictions(rows: list[Row]) -> list[str]:
@@ -172,6 +191,8 @@ def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
     problem = _note_empty(reading, row, groups)
     if found_mask and found_mask.problem:
         problem = f"Its mask {mask} cannot be told: {found_mask.problem}"
+    if is_missing(label, columns.missing_labels):
+        reading.unlabelled[label] += 1
     if label and is_missing(label, columns.missing_labels):
         problem = f"Its label is {label!r}, which stands for none. If it is a class, rename it."
     return row, image.problem or problem

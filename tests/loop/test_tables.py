@@ -139,6 +139,9 @@ def test_labels_that_stand_for_none_may_be_named(tmp_path: Path) -> None:
     found = read(path, missing_labels=("unknown",))
     assert labels(found) == WANTED
     assert "'Unknown', which stands for none" in reasons(found)["c.png"]
+    assert found.warnings == [
+        "t.csv: rows set aside since they have no label: 3 ('Unknown' 1, 'NaN' 1, '#N/A' 1)."
+    ]
 
 
 def test_blanks_after_labels_are_left_out_with_a_warning(tmp_path: Path) -> None:
