@@ -8,6 +8,7 @@ from functools import cache
 
 from imil_backend.errors import DatasetError
 
+MOST_SHOWN, LONGEST_SHOWN = 40, 60  # names, and characters of one
 _FIELD = re.compile(r"\{([^{}:]+)(:stem)?\}")
 
 
@@ -36,6 +37,13 @@ class Header:
             if same:
                 return same[0]
         return None
+
+    @property
+    def shown(self) -> str:
+        """The names as a message shows them: what is no table may have a header of any length."""
+        names = [name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..." for name in self.names]
+        more = ["..."] if len(names) > MOST_SHOWN else []
+        return ", ".join(names[:MOST_SHOWN] + more) or "none"
 
     def has(self, spec: str) -> bool:
         """Whether a column, or all those of a template, are there."""

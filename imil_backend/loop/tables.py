@@ -140,7 +140,7 @@ def _resolve(columns: Columns, header: Header, table: str) -> Columns:
     for name in (name for spec in filter(None, named) for name in names_in(spec)):
         if header.find(name) is None:
             raise DatasetError(
-                f"{table} has no column {name!r}; it has {', '.join(header.names) or 'none'}. "
+                f"{table} has no column {name!r}; it has {header.shown}. "
                 "Name the columns with --image, --label, --split, --group and --mask."
             )
     return resolved

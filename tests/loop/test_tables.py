@@ -95,6 +95,13 @@ def test_damage_is_refused_with_its_line(tmp_path: Path) -> None:
         read(table(tmp_path, b"\xff\xfei"))
 
 
+def test_a_header_of_any_length_is_shown_in_short(tmp_path: Path) -> None:
+    for content in ("x" * 5000, ",".join(f"pixel {number}" for number in range(5000))):
+        with pytest.raises(DatasetError) as refused:
+            read(table(tmp_path, content))
+        assert len(str(refused.value)) < 1000
+
+
 def test_a_stray_quote_that_swallows_rows_is_told(tmp_path: Path) -> None:
     content = 'image,label,note\na.png,sick,"5 inch\nb.png,well,6\nc.png,well,7" film\nd.png,well,\n'
     found = read(table(tmp_path, content))
