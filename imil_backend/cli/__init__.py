@@ -10,6 +10,7 @@ from imil_backend.cli import (  # noqa: F401 - they add their commands
     keeping,
     looking,
     processes,
+    pushing,
     rounds,
     versions,
 )
