@@ -41,7 +41,7 @@ def test_a_round_survives_the_death_of_its_worker_after_every_step(tmp_path: Pat
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
     command = [sys.executable, PROGRAM, tmp_path]
     worker = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=200, check=False
+        command, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
     lives = [line.split() for line in worker.stdout.splitlines()]
     assert [code for _, code in lives] == ["9"] * 7 + ["0"], worker.stdout + worker.stderr
