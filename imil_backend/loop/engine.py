@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -168,7 +169,7 @@ def _says_store_error() -> Iterator[None]:
 
 @contextmanager
 def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
-    """Run workflows in this process until the context ends.
+    """Run workflows in this process until the context ends; it waits for those that are under way.
 
     Workflows that were interrupted under the same `worker_id` go on.
 
@@ -194,7 +195,21 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
             DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
             yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
         finally:
+            _let_workflows_end(engine)
             DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+def _let_workflows_end(engine: DBOS) -> None:
+    """Take no workflow out of the queues any more, and wait for those that are under way.
+
+    DBOS would close its tables under them, and every one would end with a traceback.
+    """
+    for stopped in engine.background_thread_stop_events:
+        stopped.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join()
+    engine._executor.shutdown(wait=True)
 
 
 def take_over(backend: Backend, worker_id: str) -> int:
