@@ -101,7 +101,7 @@ def push(
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.connection import connect
     from imil_backend.loop.mispredictions import next_mispredictions
-    from imil_backend.loop.policy import changed_policy
+    from imil_backend.loop.policy import changed_policy, check_takes_effect, policy_of
     from imil_backend.loop.power import as_sentences, validation_power
     from imil_backend.loop.push import push_round
 
@@ -125,14 +125,17 @@ def push(
         with backend.store.begin() as session:
             found = find_dataset(session, dataset)
             policy = changed_policy(found, changes)
-            asked = next_mispredictions(session, found, policy)
+            latest = rounds.latest_round(session, found.id)
+            if latest is not None and latest.state == rounds.OPEN:
+                check_takes_effect(latest, policy_of(found), policy)
+                asked = []
+            else:
+                asked = next_mispredictions(session, found, policy)
             powers = validation_power(session, found, policy)
             if not dry_run:
                 found.policy = asdict(policy)
                 # Refuses before anything is made in Label Studio.
-                under_way = rounds.round_to_push(session, found)
-                if under_way is not None and under_way.state == rounds.OPEN:
-                    asked = []
+                rounds.round_to_push(session, found)
         say(escape(as_sentences(powers)))
         if hidden_text := sum(not item.sample.shown_as_is for item in asked):
             console.print(

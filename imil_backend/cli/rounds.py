@@ -92,6 +92,7 @@ def train(
     from imil_backend.loop.backend import find_dataset
     from imil_backend.loop.champion import champion_of
     from imil_backend.loop.policy import change_policy, change_recipe
+    from imil_backend.loop.training import check_takes_effect
 
     recipe = {
         "epochs": epochs,
@@ -118,22 +119,20 @@ def train(
                     "compared. Train a new baseline with --fresh to change it."
                 )
             change_policy(found, {"trainable": trainable.value if trainable else None})
+            if trainable is not None or any(value is not None for value in recipe.values()):
+                check_takes_effect(backend, session, found)
         round_ = _begin_baseline(backend, found) if is_baseline else _close_round(backend, found)
         run_and_follow(backend, round_.id)
 
 
 def _begin_baseline(backend: Backend, dataset: Dataset) -> Round:
-    from imil_backend.loop import rounds, training
+    from imil_backend.loop import rounds
     from imil_backend.loop.policy import recipe_of
 
-    recipe = recipe_of(dataset)
-    if recipe.pretrained:
+    if recipe_of(dataset).pretrained:
         _fetch_default_weights(backend)
     with backend.store.begin() as session:
-        round_ = rounds.begin_baseline(session, dataset)
-    if round_.state == rounds.TRAINING and training.recipe_under_way(backend, round_) not in {None, recipe}:
-        errors.print("The baseline that is being trained keeps the options that it was begun with.")
-    return round_
+        return rounds.begin_baseline(session, dataset)
 
 
 def _close_round(backend: Backend, dataset: Dataset) -> Round:
