@@ -102,7 +102,10 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         with backend.store.begin() as session:
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
     number = backend.label_studio.create_project(
-        f"IMIL: {dataset.name}"[:50], load_label_config("blackout"), INSTRUCTIONS
+        f"IMIL: {dataset.name}"[:50],
+        load_label_config("blackout"),
+        INSTRUCTIONS,
+        predictions=False,  # in a brush project they show nothing
     )
     with backend.store.begin() as session:
         return _keep(backend, session, dataset, number), True
