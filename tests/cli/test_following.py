@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,6 @@ from imil_backend.loop import rounds, training
 from imil_backend.loop.engine import prepare
 from imil_backend.loop.sync import sync_annotation
 from imil_backend.store.tables import Dataset, Round
-
-
-@pytest.fixture
-def log_of_this_test() -> Iterator[None]:
-    """DBOS gives its logger a handler once, for the stderr of that moment: that of another test."""
-    handlers = logging.getLogger("dbos").handlers
-    handlers.clear()
-    yield
-    handlers.clear()
 
 
 @pytest.fixture
