@@ -9,6 +9,7 @@ from imil_backend.cli import (  # noqa: F401 - they add their commands
     importing,
     keeping,
     looking,
+    moving,
     processes,
     pushing,
     rounds,

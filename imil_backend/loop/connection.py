@@ -90,7 +90,9 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
     if project is not None:
         check_instance(backend, project)
         if number not in {None, project.number}:
-            raise RoundError(f"Dataset {dataset.name!r} is in project {project.number} already.")
+            raise RoundError(
+                f"Dataset {dataset.name!r} is in project {project.number} already. Leave --project out."
+            )
         return project, False
     if number is not None:
         try:
@@ -114,7 +116,10 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
 def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project:
     instance = backend.settings.label_studio_url
     if taken := find_project(session, instance, number):
-        raise RoundError(f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}.")
+        raise RoundError(
+            f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Name another "
+            "one with --project, or none: then one is made."
+        )
     project = Project(dataset_id=dataset.id, instance=instance, number=number)
     session.add(project)
     session.flush()
