@@ -29,6 +29,7 @@ from imil_backend.label_studio.webhooks import (
 )
 from imil_backend.loop.backend import Backend, find_project, project_of
 from imil_backend.loop.existing_storages import Credentials, add_storages, needed_storages, offer
+from imil_backend.loop.moving import elsewhere
 from imil_backend.store.tables import Dataset, Project
 
 ML_BACKEND_TITLE = "imil"
@@ -169,6 +170,8 @@ def _check_free(backend: Backend, session: Session, dataset: Dataset, number: in
             f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Connect another one."
         )
     own = project_of(session, dataset.id)
+    if own is not None and own.instance != backend.settings.label_studio_url:
+        raise RoundError(elsewhere(own, backend.settings.label_studio_url))
     if taken is None and own is not None:
         raise RoundError(
             f"Dataset {dataset.name!r} is in project {own.number} of {own.instance} already. For a "
