@@ -26,6 +26,7 @@ PAINTING = """<View>
   <BrushLabels name="brush" toName="film">
     <Label value="Irrelevant"/><Label value="Marker"/><Label value="Tube"/><Label value="Lung"/>
   </BrushLabels>
+  <Choices name="class" toName="film"><Choice value="normal"/><Choice value="sick"/></Choices>
 </View>"""
 
 
@@ -115,6 +116,7 @@ def assert_what_is_painted_is_not_seen(label_studio: RunningLabelStudio, project
         )
         return float(answer.json()["data"]["score"])
 
+    label_studio.predictions(task["id"])  # until then the network is loaded
     assert score() == score()
     assert score() != score(everything)
 
