@@ -26,7 +26,6 @@ PAINTING = """<View>
   <BrushLabels name="brush" toName="film">
     <Label value="Irrelevant"/><Label value="Marker"/><Label value="Tube"/><Label value="Lung"/>
   </BrushLabels>
-  <Choices name="class" toName="film"><Choice value="normal"/><Choice value="sick"/></Choices>
 </View>"""
 
 
