@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from loop.loop_fakes import (
+    LENIENT,
     RESULT,
     FakeLabelStudio,
     OpenRound,
@@ -43,7 +44,7 @@ def open_round(
     dataset = make_dataset(backend)
     with backend.store.begin() as session:
         found = session.get_one(Dataset, dataset.id)
-        found.policy, found.recipe = {"promotion_margin": 0.6, "budget": 0.25}, {"pretrained": False}
+        found.policy, found.recipe = {**LENIENT, "budget": 0.25}, {"pretrained": False}
     version = make_version(backend, dataset, wrong=["train-0", "train-1"])
     project = make_project(backend, dataset)
     round_ = make_round(backend, label_studio, project, version, ["train-0", "train-1"])
