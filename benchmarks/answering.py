@@ -11,13 +11,12 @@ import numpy as np
 
 from benchmarks.arms import Figures
 from imil_backend.config import Settings
+from imil_backend.label_studio.config_map import classification_config
 from imil_backend.loop.answers import Champion
 from imil_backend.server.app import create_app
 
 PROJECT = 1
-# Without the fields that our own shows, where no score is answered.
-LABEL_CONFIG = """<View><Image name="image" value="$image"/>
-<BrushLabels name="mask" toName="image"><Label value="Irrelevant"/></BrushLabels></View>"""
+CLASSES = ("a", "b")
 
 
 def settings_of(directory: Path) -> Settings:
@@ -28,21 +27,21 @@ def settings_of(directory: Path) -> Settings:
 def ask(directory: str, keys: list[str]) -> Figures:
     """Milliseconds of one task, of the forward pass before it, and of all tasks asked for at once."""
     settings = settings_of(Path(directory))
-    champion = Champion(settings)
+    champion = Champion(settings, patient=True)
     client = create_app(settings, champion=champion, events=None).test_client()
 
     def predict(key: str) -> None:
         body = {
             "project": f"{PROJECT}.1",
             "tasks": [{"id": 1, "data": {"imil_sample": key}}],
-            "label_config": LABEL_CONFIG,
+            "label_config": classification_config(CLASSES),
         }
         answer = client.post("/predict", json=body).get_json()
         assert "score" in answer["results"][0], answer
 
     predict(keys[0])
     predict(keys[0])
-    (predictor,) = champion._loaded.values()
+    (predictor,) = champion._networks._loaded.values()
     size = predictor.config.image_size
     blank = np.zeros((size, size, 1), np.uint8)
     with ThreadPoolExecutor(len(keys)) as pool:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answering import PROJECT, settings_of
+from benchmarks.answering import CLASSES, PROJECT, settings_of
 from benchmarks.arms import Arm, in_turns
 from benchmarks.loops import recipe_of
 from benchmarks.pictures import job_of, samples_of, write_pictures
@@ -120,11 +120,11 @@ def _lay_down(directory: Path, size: int) -> list[str]:
     backend = Backend(settings)
     backend.store.migrate()
     model = backend.path("versions", "benchmark", "x").parent
-    config = ModelConfig(("a", "b"), size, 1, "v1.5", name="benchmark")
+    config = ModelConfig(CLASSES, size, 1, "v1.5", name="benchmark")
     save_model(model / MODEL_FILE, build_network(2, "v1.5"), config)
     samples = samples_of(directory / "pictures")
     with backend.store.begin() as session:
-        dataset = Dataset(name="benchmark", classes=["a", "b"])
+        dataset = Dataset(name="benchmark", classes=list(CLASSES))
         session.add(dataset)
         session.flush()
         project = {"dataset_id": dataset.id, "instance": settings.label_studio_url, "number": PROJECT}

@@ -42,7 +42,7 @@ START_TRAINING = "START_TRAINING"
 @functools.cache
 def _champion() -> Champion:
     """One for all models of a process: label-studio-ml may make a model for each request."""
-    return Champion(load_settings())
+    return Champion(load_settings(), patient=True)
 
 
 class ImilModel(_Base):  # type: ignore[misc]

@@ -6,6 +6,7 @@ pytest_plugins = [
     "support.browser",
     "support.clouds",
     "support.faults",
+    "support.logs",
     "support.order",
     "support.postgres",
     "support.xrays",

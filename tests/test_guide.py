@@ -115,6 +115,7 @@ def assert_what_is_painted_is_not_seen(label_studio: RunningLabelStudio, project
         )
         return float(answer.json()["data"]["score"])
 
+    label_studio.predictions(task["id"])  # until then the network is loaded
     assert score() == score()
     assert score() != score(everything)
 

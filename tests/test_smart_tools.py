@@ -27,6 +27,7 @@ def project(trained: Installation, label_studio: RunningLabelStudio) -> int:
     number = label_studio.client.create_project("smart", CONFIG, "")
     trained.imil("connect", "--project", str(number), "--predictions")
     trained.imil("push", "--budget", "0.07", "--fill-budget", "--no-next-round")
+    label_studio.predictions(max(task["id"] for task in label_studio.client.tasks(number)))
     return number
 
 

@@ -9,7 +9,9 @@ from imil_backend.cli import (  # noqa: F401 - they add their commands
     importing,
     keeping,
     looking,
+    moving,
     processes,
+    pushing,
     rounds,
     versions,
 )

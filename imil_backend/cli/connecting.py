@@ -102,7 +102,10 @@ def disconnect(context: typer.Context, dataset: DatasetOption = None, dry_run: D
         with backend.store.begin() as session:
             found = project_of(session, find_dataset(session, dataset).id)
         if found is None:
-            raise NotFoundError("This dataset is connected with no Label Studio project.")
+            raise NotFoundError(
+                "This dataset is connected with no Label Studio project. Connect one: `imil connect "
+                "--project NUMBER`."
+            )
         check_instance(backend, found)
         taken_back = disconnect_project(backend, found, rehearsal=dry_run)
     for entry in taken_back.left:

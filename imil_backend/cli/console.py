@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import json
 import logging
@@ -48,6 +49,9 @@ app = typer.Typer(
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", "-d", help="Name of the dataset; needed if there are several.")
 ]
+_DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where everything is kept (IMIL_DATA_DIR).")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 
 
@@ -60,9 +64,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     context: typer.Context,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where everything is kept (IMIL_DATA_DIR).")
-    ] = None,
+    data_dir: _DataDirOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is being done.")] = False,
     version: Annotated[
         bool,
@@ -115,11 +117,33 @@ def says_what_went_wrong(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def takes_data_dir(command: Callable[..., R]) -> Callable[..., R]:
+    """Let a command take --data-dir as `imil` itself does: nobody remembers on which side of it it goes."""
+    signature = inspect.signature(command, eval_str=True)
+    if "context" not in signature.parameters:
+        return command
+
+    @functools.wraps(command)
+    def run(*args: Any, data_dir: Path | None = None, **kwargs: Any) -> R:
+        if data_dir is not None:
+            context = kwargs["context"]
+            context.obj = {**(context.obj or {}), "data_dir": data_dir}
+        return command(*args, **kwargs)
+
+    option = inspect.Parameter(
+        "data_dir", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_DataDirOption
+    )
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    return run
+
+
 def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Add a command to `imil`."""
 
     def add(function: Callable[P, R]) -> Callable[P, R]:
-        return app.command(name)(says_what_went_wrong(function))
+        run = says_what_went_wrong(function)
+        app.command(name)(takes_data_dir(run))
+        return run
 
     return add
 

@@ -106,15 +106,22 @@ def _show_round(round_: dict[str, Any]) -> None:
         answered += f" by {round_['readers']} readers, {fewer} by fewer"
     console.print(f"{kind}: {round_['state']}{answered}")
     if progress := round_["training"]:
-        console.print(
-            f"  {progress['phase']}, epoch {progress['epoch']} of {progress['epochs']}, "
-            f"{progress['done']} of {progress['total']} images, {progress['images_per_second']:.0f} images/s"
-        )
+        images = f", {progress['done']} of {progress['total']} images" if progress["total"] else ""
+        rate = f", {progress['images_per_second']:.0f} images/s" if progress["images_per_second"] else ""
+        console.print(f"  {phase_in_words(progress)}{images}{rate}")
     if round_["error"]:
         say(f"  [red]{escape(round_['error'])}[/]")
     if round_["verdict"]:
         verdict = round_["verdict"]
         console.print(f"  Verdict: {verdict['verdict']}. {escape(verdict['reason'])}", highlight=False)
+
+
+def phase_in_words(progress: dict[str, Any]) -> str:
+    """Where a training is, such as "Training, epoch 2 of 5"; before and after its epochs the phase alone."""
+    phase = str(progress["phase"]).capitalize()
+    if progress["phase"] == "done" or not progress["epoch"]:
+        return phase
+    return f"{phase}, epoch {progress['epoch']} of {progress['epochs']}"
 
 
 def show_versions(versions: list[dict[str, Any]], title: str) -> None:

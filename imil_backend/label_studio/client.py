@@ -106,13 +106,16 @@ class LabelStudio:
         users = self.request("GET", "/api/users/", timeout=SOON)
         return {int(user["id"]): str(user.get("email") or user.get("username") or "") for user in users}
 
-    def create_project(self, title: str, label_config: str, instructions: str) -> int:
+    def create_project(
+        self, title: str, label_config: str, instructions: str, *, predictions: bool = True
+    ) -> int:
         """Make a project and return its id.
 
         Args:
             title: 3 to 50 characters.
             label_config: labeling config, XML.
             instructions: what the clinician reads before the first task; HTML is understood.
+            predictions: ask the project's ML backend for one when a task is opened, which waits for it.
         """
         project = self.request(
             "POST",
@@ -123,6 +126,7 @@ class LabelStudio:
                 "expert_instruction": instructions,
                 "show_instruction": bool(instructions),
                 "enable_empty_annotation": False,
+                "show_collab_predictions": predictions,
             },
         )
         return int(project["id"])

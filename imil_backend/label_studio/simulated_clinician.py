@@ -48,7 +48,9 @@ def paint(
 def _choice(mapping: ProjectMapping) -> dict[str, Any]:
     choice = next((text for text, means in mapping.review.items() if means == NOTHING_TO_BLACK_OUT), None)
     if choice is None:
-        raise LabelConfigError("The project has no choice for 'Nothing to black out'.")
+        raise LabelConfigError(
+            "The project has no choice for 'Nothing to black out'. `imil connect --write` adds it."
+        )
     return {
         "id": "simulated",
         "from_name": mapping.review_name,
@@ -61,7 +63,10 @@ def _choice(mapping: ProjectMapping) -> dict[str, Any]:
 
 def _region(mapping: ProjectMapping, irrelevant: NDArray[np.bool_]) -> dict[str, Any]:
     if mapping.brush_name is None:
-        raise LabelConfigError("The project has no <BrushLabels> with a label for what is irrelevant.")
+        raise LabelConfigError(
+            "The project has no <BrushLabels> with a label for what is irrelevant. `imil connect "
+            "--write` adds one."
+        )
     height, width = irrelevant.shape
     rle = encode_rle(np.where(irrelevant, 255, 0).astype(np.uint8))
     return {

@@ -162,7 +162,10 @@ class _Visits:
         margins = self.runtime.sum(self._margins).cpu().numpy()
         loss = float(losses.mean(dtype=np.float64))
         if not math.isfinite(loss):
-            raise LearningError(f"The training diverged (its loss is {loss}): set a lower learning_rate.")
+            raise LearningError(
+                f"The training diverged (its loss is {loss}): set a lower learning_rate (`imil train "
+                "--fresh --learning-rate`)."
+            )
         return EpochRecord(loss, self._plan.per_sample(margins, len(self._samples)), len(losses), seconds)
 
 

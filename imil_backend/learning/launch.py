@@ -91,11 +91,14 @@ def run_training(
             if restarts > _RESTARTS_WITHOUT_AN_EPOCH:
                 raise TrainingFailedError(
                     f"The training in {directory} died {restarts} times within one epoch and left no reason, "
-                    f"maybe for want of memory (lower micro_batch_size); see {directory / LOG_FILE}."
+                    "maybe for want of memory (`imil train --fresh --image-size` takes less); see "
+                    f"{directory / LOG_FILE}."
                 )
             logger.warning("The training in %s died; it goes on from its last epoch", directory)
         elif not (directory / RESULT_FILE).exists():
-            raise TrainingFailedError(f"The training ended without a result; see {directory / LOG_FILE}.")
+            raise TrainingFailedError(
+                f"The training ended without a result. Try again: `imil train`; see {directory / LOG_FILE}."
+            )
     return dict(read_json(directory / RESULT_FILE))
 
 
@@ -202,7 +205,8 @@ def _handle_failure(directory: Path, settings: dict[str, int]) -> None:
         smaller = settings["micro_batch_size"] // 2
         if smaller < _SMALLEST_MICRO_BATCH:
             raise OutOfMemoryError(
-                f"Even two images at once are too many: set a smaller image_size. {message}"
+                "Even two images at once are too many: set a smaller image_size (`imil train --fresh "
+                f"--image-size`). {message}"
             )
         logger.warning("Out of memory; going on with micro-batches of %d images", smaller)
         write_json(directory / LAUNCH_FILE, {**settings, "micro_batch_size": smaller})

@@ -88,7 +88,8 @@ def assign_folds(
     names, members = np.unique(np.array(groups, np.str_), return_inverse=True)
     if len(names) < folds:
         raise DatasetError(
-            f"The training split has {len(names)} groups; out-of-fold mining needs {folds} or more."
+            f"The training split has {len(names)} groups; out-of-fold mining needs {folds} or more: "
+            "choose another, `imil train --fresh --mining intermediate`."
         )
     classes = int(labels.max()) + 1
     counts = np.zeros((len(names), classes), np.int64)
@@ -102,7 +103,8 @@ def assign_folds(
         filled[fold] += counts[group]
     if ((filled.sum(axis=0) - filled) == 0).any():
         raise DatasetError(
-            "Out-of-fold mining would train without a class: its samples are in too few groups."
+            "Out-of-fold mining would train without a class: its samples are in too few groups. Choose "
+            "another: `imil train --fresh --mining intermediate`."
         )
     return fold_of_group[members]
 

@@ -100,7 +100,8 @@ def read_config(weights: Path) -> ModelConfig:
         return ModelConfig(**{**raw, **tuples})
     except FileNotFoundError as error:
         raise WeightsError(
-            f"{path} is missing: weights cannot be used without their configuration."
+            f"{path} is missing: weights cannot be used without their configuration. Copy it from where they "
+            "came from, or fetch them again: `imil weights`."
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path} is not a model configuration of this package: {error}") from error

@@ -104,9 +104,12 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in available.items() if there)
     if not available.get(name, False):
-        raise SettingsError(f"Device {name} is not available here; set the device to auto or cpu.")
+        raise SettingsError(f"Device {name} is not available here; set IMIL_DEVICE to auto or cpu.")
     if name != "cuda":
         return torch.device(name)
     if local_rank >= torch.cuda.device_count():
-        raise SettingsError(f"There are {torch.cuda.device_count()} GPUs, fewer than training processes.")
+        raise SettingsError(
+            f"There are {torch.cuda.device_count()} GPUs, fewer than training processes: set "
+            "IMIL_TRAINING_PROCESSES."
+        )
     return torch.device("cuda", local_rank)

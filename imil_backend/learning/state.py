@@ -82,7 +82,8 @@ def restore_learner(learner: Learner, raw: dict[str, Any], path: Path) -> None:
     for name in ("classes", "image_size", "channels", "variant"):
         if ours[name] != theirs[name]:
             raise WeightsError(
-                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train anew."
+                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train anew, `imil "
+                "train --fresh`."
             )
     load_tensors(learner.network, raw["network"], path)
     learner.optimizer.load_state_dict(raw["optimizer"])

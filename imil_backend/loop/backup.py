@@ -118,7 +118,7 @@ def _restore(backend: Backend, source: Path, progress: Progress | None) -> None:
     if manifest["database"] != backend.store.engine.dialect.name:
         raise BackupError(
             f"{source} was made with {manifest['database']}, but the settings name "
-            f"{backend.store.engine.dialect.name} (IMIL_DATABASE_URL)."
+            f"{backend.store.engine.dialect.name} (IMIL_DATABASE_URL): set it to a database of that kind."
         )
     databases, files = unpacked / DATABASES, unpacked / FILES
     before = Path(manifest["data_dir"])
@@ -225,7 +225,7 @@ def _unpack(source: Path, folder: Path, progress: Progress | None) -> dict[str, 
     with tarfile.open(source) as tar:
         members = tar.getmembers()
         if not members or members[-1].name != MANIFEST:
-            raise BackupError(f"{source} is no backup of imil, or its end is missing.")
+            raise BackupError(f"{source} is no backup of imil, or its end is missing. Take another backup.")
         for done, member in enumerate(members, start=1):
             tar.extract(member, folder, filter="data")
             if progress:
@@ -234,7 +234,10 @@ def _unpack(source: Path, folder: Path, progress: Progress | None) -> dict[str, 
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
     if manifest["format"] != FORMAT:
-        raise BackupError(f"{source} was made by imil-backend {manifest['code_version']}, in another form.")
+        raise BackupError(
+            f"{source} was made by imil-backend {manifest['code_version']}, in another form. Restore it "
+            "with that version."
+        )
     for name, digest in manifest["sha256"].items():
         if sha256_of(folder / name) != digest:
             raise BackupError(f"{name} in {source} is damaged; nothing was restored. Take another backup.")

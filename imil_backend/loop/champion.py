@@ -66,7 +66,10 @@ def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Ver
         else:
             standing.append(promotion.version_id)
     if len(standing) < 2:
-        raise RoundError(f"Dataset {dataset.name!r} has had no champion before this one.")
+        raise RoundError(
+            f"Dataset {dataset.name!r} has had no champion before this one. `imil promote VERSION` makes "
+            "any version the champion."
+        )
     version = session.get_one(Version, standing[-2])
     promote(session, version, ROLLBACK, "rolled back", who)
     return version

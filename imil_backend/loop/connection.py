@@ -90,7 +90,9 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
     if project is not None:
         check_instance(backend, project)
         if number not in {None, project.number}:
-            raise RoundError(f"Dataset {dataset.name!r} is in project {project.number} already.")
+            raise RoundError(
+                f"Dataset {dataset.name!r} is in project {project.number} already. Leave --project out."
+            )
         return project, False
     if number is not None:
         try:
@@ -102,7 +104,10 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         with backend.store.begin() as session:
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
     number = backend.label_studio.create_project(
-        f"IMIL: {dataset.name}"[:50], load_label_config("blackout"), INSTRUCTIONS
+        f"IMIL: {dataset.name}"[:50],
+        load_label_config("blackout"),
+        INSTRUCTIONS,
+        predictions=False,  # in a brush project they show nothing
     )
     with backend.store.begin() as session:
         return _keep(backend, session, dataset, number), True
@@ -111,7 +116,10 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
 def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project:
     instance = backend.settings.label_studio_url
     if taken := find_project(session, instance, number):
-        raise RoundError(f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}.")
+        raise RoundError(
+            f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Name another "
+            "one with --project, or none: then one is made."
+        )
     project = Project(dataset_id=dataset.id, instance=instance, number=number)
     session.add(project)
     session.flush()

@@ -34,7 +34,9 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
         LabelStudioError: Label Studio cannot be reached or refuses.
     """
     if project.connected is None:
-        raise RoundError(f"Project {project.number} was not connected, but made by `imil push`.")
+        raise RoundError(
+            f"Project {project.number} was not connected, but made by `imil push`: delete it in Label Studio."
+        )
     calls = Calls(backend.label_studio, rehearsal=rehearsal)
     taken_back = TakenBack(calls.made)
     if not rehearsal:

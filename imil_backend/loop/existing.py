@@ -29,6 +29,7 @@ from imil_backend.label_studio.webhooks import (
 )
 from imil_backend.loop.backend import Backend, find_project, project_of
 from imil_backend.loop.existing_storages import Credentials, add_storages, needed_storages, offer
+from imil_backend.loop.moving import elsewhere
 from imil_backend.store.tables import Dataset, Project
 
 ML_BACKEND_TITLE = "imil"
@@ -165,12 +166,19 @@ def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[
 def _check_free(backend: Backend, session: Session, dataset: Dataset, number: int) -> Project | None:
     taken = find_project(session, backend.settings.label_studio_url, number)
     if taken is not None and taken.dataset_id != dataset.id:
-        raise RoundError(f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}.")
+        raise RoundError(
+            f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Connect another one."
+        )
     own = project_of(session, dataset.id)
+    if own is not None and own.instance != backend.settings.label_studio_url:
+        raise RoundError(elsewhere(own, backend.settings.label_studio_url))
     if taken is None and own is not None:
-        raise RoundError(f"Dataset {dataset.name!r} is in project {own.number} of {own.instance} already.")
+        raise RoundError(
+            f"Dataset {dataset.name!r} is in project {own.number} of {own.instance} already. For a "
+            "second project import it under another --name."
+        )
     if taken is not None and taken.connected is None:
-        raise RoundError(f"`imil push` made project {number}; it needs no connection.")
+        raise RoundError(f"`imil push` made project {number}; it needs no connection. Go on: `imil push`.")
     return taken
 
 

@@ -127,7 +127,9 @@ def _samples(
         if (known is None or sample.key in known) and not (state and state.leaves):
             samples.append(_training_sample(backend, sample, index[sample.label], state, fill))
     if not samples:
-        raise DatasetError(f"Dataset {dataset.name!r} has no samples to train on.")
+        raise DatasetError(
+            f"Dataset {dataset.name!r} has no samples to train on. Import more: `imil import SOURCE`."
+        )
     return samples
 
 
@@ -180,7 +182,7 @@ def record_version(
     if round_.version_id is not None:
         return session.get_one(Version, round_.version_id)
     if round_.version_name is None:
-        raise RoundError(f"Round {round_.number} has not been trained.")
+        raise RoundError(f"Round {round_.number} has not been trained. Train it: `imil train`.")
     directory = directory_of(backend, round_.version_name)
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)

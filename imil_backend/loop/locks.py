@@ -122,7 +122,9 @@ def _open(path: Path, mode: str) -> IO[str]:
     try:
         return path.open(mode, encoding="ascii")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. IMIL_DATA_DIR names another place."
+        ) from error
 
 
 def _try_file(file: IO[str], how: int) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from imil_backend.errors import SettingsError
+from imil_backend.errors import RoundError, SettingsError
 from imil_backend.learning.checks import check_recipe
 from imil_backend.learning.job import Recipe, Trainable
 from imil_backend.learning.power import Margins
-from imil_backend.store.tables import Dataset
+from imil_backend.store.tables import Dataset, Round
+
+# These choose a round's samples, and change nothing once its tasks are there.
+CHOOSING = ("budget", "fill_budget", "class_quota", "repeat")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,23 @@ def changed_policy(dataset: Dataset, changes: dict[str, Any]) -> Policy:
             "reader. Have it answered by two (--readers 2), or take the latest answer (--annotators latest)."
         )
     return policy
+
+
+def check_takes_effect(round_: Round, before: Policy, after: Policy) -> None:
+    """See that a change of policy can still change something in an open round.
+
+    Raises:
+        RoundError: it concerns which samples are asked, and those have been.
+    """
+    late = [name for name in CHOOSING if getattr(before, name) != getattr(after, name)]
+    if late:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in late)
+        chosen = ", ".join(f"{name} {getattr(before, name)}" for name in late)
+        raise RoundError(
+            f"Round {round_.number} is open, and its tasks were chosen with {chosen}: {options} can change "
+            "nothing any more. Leave it out to go on with this round, or give the round up (`imil cancel`; "
+            "its answers are kept) and push again."
+        )
 
 
 def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:

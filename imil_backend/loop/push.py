@@ -66,7 +66,10 @@ def _push(
     with backend.store.begin() as session:
         asked = _chosen(session, round_, already)
     if not asked:
-        raise RoundError(f"There are no mispredictions left to ask in round {round_.number}.")
+        raise RoundError(
+            f"There are no mispredictions left to ask in round {round_.number}. Give it up (`imil "
+            "cancel`) and push with --fill-budget or --repeat."
+        )
     by_key = {item.sample.key: item for item in asked}
     count = 0
     for task in push_tasks(
@@ -163,7 +166,9 @@ def _shown(backend: Backend, sample: Sample) -> bytes:
     limits = backend.settings
     data = load_bytes(Path(sample.path), limits.max_image_bytes)
     if hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise UnreadableImageError(f"{sample.name} is no longer the image that was imported.")
+        raise UnreadableImageError(
+            f"{sample.name} is no longer the image that was imported. Put that one back."
+        )
     if sample.shown_as_is:
         return data
     return png_for_display(data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)

@@ -164,7 +164,8 @@ def close_round(session: Session, round_: Round) -> Round:
         raise RoundError(f"Round {round_.number} is {round_.state}; only an open round can be closed.")
     if answered(session, round_).begun == 0:
         raise RoundError(
-            f"Nothing in round {round_.number} has been answered yet; there is nothing to learn."
+            f"Nothing in round {round_.number} has been answered yet; there is nothing to learn. Answer its "
+            "tasks in Label Studio first."
         )
     change_state(round_, TRAINING)
     return round_

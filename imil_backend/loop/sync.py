@@ -18,6 +18,7 @@ from imil_backend.label_studio.simulated_clinician import META
 from imil_backend.loop import audit
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
 from imil_backend.loop.blackouts import note_agreement, save_mask
+from imil_backend.loop.moving import elsewhere
 from imil_backend.store.database import hold
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -50,10 +51,7 @@ def check_instance(backend: Backend, project: Project) -> None:
         RoundError: the settings name another Label Studio than the project is in.
     """
     if project.instance != backend.settings.label_studio_url:
-        raise RoundError(
-            f"Dataset {project.dataset.name!r} is in project {project.number} of {project.instance}, but "
-            f"LABEL_STUDIO_URL is {backend.settings.label_studio_url}. Set it back."
-        )
+        raise RoundError(elsewhere(project, backend.settings.label_studio_url))
 
 
 def sync_annotation(

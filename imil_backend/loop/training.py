@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from imil_backend.loop.backend import Backend, project_of
 from imil_backend.loop.champion import LOOP, champion_of, promote
 from imil_backend.loop.jobs import directory_of, prepare_job, record_version
 from imil_backend.loop.locks import locked
-from imil_backend.loop.policy import policy_of
+from imil_backend.loop.policy import policy_of, recipe_of
 from imil_backend.loop.reconcile import reconcile
 from imil_backend.loop.rounds import (
     CANCELLED,
@@ -30,6 +30,7 @@ from imil_backend.loop.rounds import (
     check_not_cancelled,
     held_round,
     job_of,
+    latest_round,
 )
 from imil_backend.store.tables import Dataset, Round, Version
 
@@ -59,6 +60,31 @@ def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
     if round_.version_name is None:
         return None
     return read_job(directory_of(backend, round_.version_name)).recipe
+
+
+def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> None:
+    """See that the training under way, if there is one, is by the dataset's recipe and policy.
+
+    Raises:
+        RoundError: it was begun with others, and they can be changed no more.
+    """
+    round_ = latest_round(session, dataset.id)
+    under_way = recipe_under_way(backend, round_) if round_ and round_.state == TRAINING else None
+    if round_ is None or under_way is None:
+        return
+    wanted = (
+        recipe_of(dataset)
+        if round_.is_baseline
+        else replace(under_way, trainable=policy_of(dataset).trainable)
+    )
+    begun = asdict(under_way)
+    late = [f"{name} {begun[name]}" for name, value in asdict(wanted).items() if begun[name] != value]
+    if late:
+        raise RoundError(
+            f"Round {round_.number} is being trained already, with {', '.join(late)}; that cannot be changed "
+            "any more. Leave the option out to follow the training, or give it up (`imil cancel`) and train "
+            "again."
+        )
 
 
 def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
@@ -126,18 +152,24 @@ def _verdict(session: Session, round_: Round, champion: Version | None, version:
 
 def fail(backend: Backend, round_id: int, reason: str) -> None:
     """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
-    logger.error("The training of round %d failed: %s", round_id, reason)
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
+        if round_.state == CANCELLED:
+            logger.info("The training of round %d was cancelled.", round_id)
+            return
+        logger.error("The training of round %d failed: %s", round_id, reason)
         if round_.state == TRAINING:
             change_state(round_, FAILED, reason)
 
 
 def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
     """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
-    logger.error("Round %d waits for Label Studio: %s", round_id, reason)
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
+        if round_.state == CANCELLED:
+            logger.info("Round %d was cancelled.", round_id)
+            return
+        logger.error("Round %d waits for Label Studio: %s", round_id, reason)
         if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
             round_.attempt += 1
             change_state(round_, round_.state, reason)

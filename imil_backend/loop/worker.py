@@ -10,6 +10,7 @@ from dbos import DBOS
 from imil_backend.loop import workflows
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.engine import SYNC_QUEUE, Jobs, launched
+from imil_backend.loop.moving import warn_of_other_addresses
 from imil_backend.loop.names import RECONCILE_ALL_WORKFLOW
 from imil_backend.loop.rounds import close_due_rounds
 
@@ -36,6 +37,7 @@ def running(backend: Backend, worker_id: str = "worker") -> Iterator[Jobs]:
                     }
                 ]
             )
+            warn_of_other_addresses(backend)
             jobs.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)
             close_due_rounds(backend, jobs)
             yield jobs

@@ -106,12 +106,16 @@ def _postpone(round_id: int, job: str, message: str) -> None:
 
 @DBOS.step()
 def _open_next(round_id: int) -> None:
-    """Open the next round, if the policy says so and there is a project to push to."""
+    """Open the next round, if the policy says so and there is a project to push to.
+
+    After a baseline a person decides what is asked, and when: `imil push`.
+    """
     backend = _backend()
     with backend.store.begin() as session:
-        dataset = session.get_one(Dataset, session.get_one(Round, round_id).dataset_id)
+        closed = session.get_one(Round, round_id)
+        dataset = session.get_one(Dataset, closed.dataset_id)
         project = session.scalar(select(Project).where(Project.dataset_id == dataset.id))
-        if project is None or not policy_of(dataset).next_round:
+        if closed.is_baseline or project is None or not policy_of(dataset).next_round:
             return
         if not next_mispredictions(session, dataset):
             logger.info("Dataset %s: no mispredictions are left to ask.", dataset.name)

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 def create_app(
     settings: Settings, *, champion: Champion | None = None, events: Events | None = None
 ) -> Flask:
-    """Build the backend's web application; torch is not loaded until the first /predict.
+    """Build the backend's web application; torch is loaded in the background, where a champion answers.
 
     Args:
         settings: those of this process.
@@ -68,6 +68,7 @@ def create_app(
         from imil_backend.loop.answers import Champion
 
         champion = Champion(settings)
+        champion.load_ahead()
     if events is None:
         from imil_backend.loop.events import Events
 

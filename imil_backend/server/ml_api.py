@@ -39,7 +39,9 @@ def ml_api(champion: Champion, events: Events) -> Blueprint:
     @api.post("/setup")
     def setup() -> dict[str, str]:
         # The body also holds a token of the project's creator: it is neither used, kept nor logged.
-        return {"model_version": champion.version_name(project_id(read_object(request).get("project")))}
+        body = read_object(request)
+        version = champion.version_name(project_id(body.get("project")), _text(body.get("schema")))
+        return {"model_version": version}
 
     @api.post("/predict")
     def predict() -> dict[str, Any]:
@@ -51,7 +53,8 @@ def ml_api(champion: Champion, events: Events) -> Blueprint:
                 "IMIL_WEB_PROCESSES to more."
             )
         try:
-            return {"results": champion.predict(project, _tasks(body), _label_config(body), _context(body))}
+            label_config = _text(body.get("label_config"))
+            return {"results": champion.predict(project, _tasks(body), label_config, _context(body))}
         finally:
             places.release()
 
@@ -92,6 +95,5 @@ def _context(body: dict[str, Any]) -> dict[str, Any] | None:
     return context if isinstance(context, dict) else None
 
 
-def _label_config(body: dict[str, Any]) -> str | None:
-    label_config = body.get("label_config")
-    return label_config if isinstance(label_config, str) and label_config else None
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
+import os
 import socket
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
@@ -26,14 +30,31 @@ BACKLOG = 2048
 ACCESS_LOG = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
 
 
-def serve(settings: Settings) -> None:
-    """Serve until the process is told to stop (SIGINT, SIGTERM); ends with SystemExit.
+def serve(settings: Settings) -> NoReturn:
+    """Serve until the process is told to stop (SIGINT, SIGTERM), and end it when requests are answered.
 
     Raises:
         SettingsError: the address is taken or is not this machine's, or user and password are missing.
     """
     BasicAuth.from_settings(settings)
-    _Server(settings, _listen(settings.host, settings.port)).run()
+    server = _Server(settings, _listen(settings.host, settings.port))
+    try:
+        server.run()
+    except SystemExit as end:  # of the parent, and of each web process
+        _leave(end.code)
+    _leave(0)
+
+
+def _leave(status: object) -> NoReturn:
+    """End the process as it is.
+
+    Python would take apart all that was imported, for seconds on a busy machine, and would wait for threads
+    that load a network. Nothing of it is needed: what must be kept was committed before it was answered.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else status is not None)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -144,6 +144,17 @@ def test_what_cannot_be_done_ends_with_one_clear_line(arguments: tuple[str, ...]
     assert message in refused(*arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--data-dir", "here", "import"), ("import", "--data-dir", "here"), ("import",)]
+)
+def test_the_data_directory_is_named_on_either_side_of_the_command(
+    films: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    ok(*arguments, films)
+    assert (tmp_path / "here").exists() == ("--data-dir" in arguments)
+    assert (tmp_path / "data").exists() == ("--data-dir" not in arguments)
+
+
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMIL_PORT", "none")
     assert "IMIL_PORT" in refused("status")

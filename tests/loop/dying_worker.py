@@ -35,10 +35,11 @@ STEPS = {
     "push_round": push,
 }
 DIED = 9
+PATIENCE = 100.0  # seconds of a life, on a machine that has much else to do
 
 
 def live(directory: Path, dies_after: str | None) -> None:
-    """Work until the next round is open, or until the step is done."""
+    """Work until the step is done; without one, until the next round is open."""
     backend = Backend(
         Settings(_env_file=None, data_dir=directory, label_studio_url="http://label-studio.test")
     )
@@ -49,14 +50,23 @@ def live(directory: Path, dies_after: str | None) -> None:
         module = STEPS[dies_after]
         setattr(module, dies_after, dying(getattr(module, dies_after)))
     with running(backend):
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with backend.store.begin() as session:
-                states = session.scalars(select(Round.state).order_by(Round.number)).all()
-            if states == ["closed", "open"]:
-                os._exit(0)
-            time.sleep(0.05)
+        if dies_after:
+            # What the step brings about is seen before the step has returned, so it says nothing here.
+            time.sleep(PATIENCE)
+        elif is_next_round_open(backend):
+            os._exit(0)
     os._exit(1)
+
+
+def is_next_round_open(backend: Backend) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with backend.store.begin() as session:
+            states = session.scalars(select(Round.state).order_by(Round.number)).all()
+        if states == ["closed", "open"]:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def train(directory: Path, **_: Any) -> dict[str, Any]:

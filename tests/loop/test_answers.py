@@ -25,8 +25,10 @@ class FakePredictor:
     """Sees a lesion in dark images. `seen` counts the images of each call."""
 
     seen: list[int]
+    made: list[str]
 
     def __init__(self, directory: Path, device: str, cache: Path) -> None:
+        FakePredictor.made.append(directory.name)
         self.config = SimpleNamespace(name=directory.name, classes=("lesion", "normal"), image_size=8)
         FakePredictor.seen = []
 
@@ -41,7 +43,8 @@ class FakePredictor:
 @pytest.fixture
 def champion(backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> Champion:
     monkeypatch.setattr("imil_backend.learning.prediction.Predictor", FakePredictor)
-    champion = Champion(backend.settings)
+    FakePredictor.made = []
+    champion = Champion(backend.settings, patient=True)
     champion._backend.__dict__["label_studio"] = label_studio
     return champion
 
@@ -59,10 +62,9 @@ def test_before_the_baseline_nothing_is_loaded_and_every_task_gets_an_answer(cha
 def test_a_promotion_is_answered_from_at_once(champion: Champion, backend: Backend, dataset: Dataset) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
-    config = load_label_config("blackout")
-    assert champion.predict(PROJECT, tasks(0), config)[0]["model_version"] == "A"
+    assert champion.predict(PROJECT, tasks(0), CLASSES_CONFIG)[0]["model_version"] == "A"
     make_version(backend, dataset, "B")
-    assert champion.predict(PROJECT, tasks(0), config)[0]["model_version"] == "B"
+    assert champion.predict(PROJECT, tasks(0), CLASSES_CONFIG)[0]["model_version"] == "B"
     assert champion.version_name(PROJECT) == "B"
     assert champion.versions(PROJECT) == ["B", "A"]
     assert champion.version_name(PROJECT + 1) == champion.version_name(None) == UNTRAINED
@@ -87,7 +89,7 @@ def test_no_score_stands_beside_the_confidence_that_the_task_shows(
     make_version(backend, dataset, "A")
     asked = champion.predict(PROJECT, tasks(0, 5), load_label_config("blackout"))
     assert asked == [{"result": [], "model_version": "A"}] * 2
-    assert champion._loaded == {}, "for an answer that shows nothing no network is loaded"
+    assert FakePredictor.made == [], "for an answer that shows nothing no network is loaded"
 
 
 def test_an_interactive_request_is_answered_without_what_was_painted_so_far(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def test_the_answers_of_a_cancelled_round_stand_and_later_ones_too(
 
 
 def test_a_training_that_is_cancelled_stops_and_brings_no_version(
-    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     backend = open_round.backend
     begin_training(open_round)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_LOOKS", 0)
@@ -87,7 +89,10 @@ def test_a_training_that_is_cancelled_stops_and_brings_no_version(
     with pytest.raises(TrainingStoppedError):
         training.run_job(backend, open_round.id)
     training.fail(backend, open_round.id, "stopped")
+    training.postpone(backend, open_round.id, "train-round-1-1", "stopped")
     assert (open_round.round.state, open_round.round.error) == (CANCELLED, None)
+    assert all(record.levelno == logging.INFO for record in caplog.records)
+    assert "The training of round 1 was cancelled." in caplog.text
     for step in (training.lay_down_job, training.run_job):
         with pytest.raises(RoundError, match="was cancelled"):
             step(backend, open_round.id)

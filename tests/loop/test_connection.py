@@ -18,7 +18,8 @@ def registered(monkeypatch: pytest.MonkeyPatch, label_studio: FakeLabelStudio) -
     """What was made in Label Studio, in order."""
     made: list[str] = []
 
-    def create_project(title: str, label_config: str, instructions: str) -> int:
+    def create_project(title: str, label_config: str, instructions: str, *, predictions: bool) -> int:
+        assert not predictions  # which would show nothing, and every task would wait for one
         made.append(title)
         return PROJECT
 

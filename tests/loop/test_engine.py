@@ -2,15 +2,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loop_fakes import make_backend
+from dbos import DBOS
+from loop_fakes import make_backend, on_both_databases
 
 from imil_backend.config import Settings
 from imil_backend.errors import RoundError, StoreError
 from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
-from imil_backend.loop.engine import SYNC_QUEUE, Jobs, prepare, worker_is_running, worker_lock
+from imil_backend.loop.engine import (
+    APPLICATION,
+    SYNC_QUEUE,
+    Jobs,
+    launched,
+    prepare,
+    worker_is_running,
+    worker_lock,
+)
 from imil_backend.store.tables import Dataset, SetAside
 
 
@@ -69,6 +79,35 @@ def test_asking_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Ba
     finally:
         stop.set()
         asking.join()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@on_both_databases
+def test_a_queue_in_which_nothing_waits_is_looked_at_and_not_dequeued(
+    backend: Backend, log_of_this_test: None
+) -> None:
+    prepare(backend)
+    looks, dequeued = [], []
+    jobs = Jobs(backend)
+    with launched(backend):
+        queues = DBOS(config={"name": APPLICATION})._sys_db
+        look, dequeue = queues.dequeue_scopes, queues.start_queued_workflows
+        queues.dequeue_scopes = lambda queue: looks.append(queue) or look(queue)
+        queues.start_queued_workflows = lambda queue, *more, **named: (
+            dequeued.append(queue.name) or dequeue(queue, *more, **named)
+        )
+        wait_until(lambda: looks.count(SYNC_QUEUE) > 2)
+        assert dequeued == []
+        jobs.enqueue("nothing of this name", SYNC_QUEUE)
+        wait_until(lambda: bool(dequeued))
+    assert dequeued == [SYNC_QUEUE]
+    jobs.close()
 
 
 def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def answered(tmp_path: Path, database_url: str | None) -> Iterator[Backend]:
 @pytest.fixture
 def start(tmp_path: Path, database_url: str | None) -> Iterator[Start]:
     """Starts a worker, and gives it back when it runs; all are killed at the end."""
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
+    environment = dict(os.environ)
     if database_url:
         environment["IMIL_DATABASE_URL"] = database_url
     with ExitStack() as stack:
@@ -143,7 +143,7 @@ def test_the_lock_of_a_round_is_waited_for_and_goes_with_its_process(answered: B
         "with locked(Backend(Settings(_env_file=None, data_dir=sys.argv[1])), 'round', 1):\n"
         "    print('held', flush=True); time.sleep(600)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
+    environment = dict(os.environ)
     if answered.settings.database_url:
         environment["IMIL_DATABASE_URL"] = answered.settings.database_url
     command = [sys.executable, "-c", program, answered.directory]

@@ -40,7 +40,7 @@ class FillingDisk:
 
 
 def test_a_workflow_that_could_not_be_recorded_goes_on_when_there_is_room_again(
-    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch, log_of_this_test: None
 ) -> None:
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.3)
     prepare(open_round.backend)

@@ -56,7 +56,7 @@ class FakeChampion:
         self.asked: list[tuple[int | None, int, str | None]] = []
         self.error: Exception | None = None
 
-    def version_name(self, project_id: int | None) -> str:
+    def version_name(self, project_id: int | None, label_config: str | None = None) -> str:
         if self.error is not None:
             raise self.error
         return f"version-of-{project_id}"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +23,21 @@ from imil_backend.server.run import serve
 SECRET = {"X-IMIL-Secret": "new-secret"}
 LIMIT = 2_000_000
 PROGRAM = """
-import sys
+import atexit, sys, time
 from functools import partial
 sys.path.insert(0, sys.argv[1])
 from server_fakes import FakeChampion, FakeEvents, make_settings
 from imil_backend.server import run
-run.create_app = partial(run.create_app, champion=FakeChampion(), events=FakeEvents())
+
+class SlowChampion(FakeChampion):
+    def predict(self, project, tasks, *more):
+        if tasks[0]["id"] == 77:
+            print("under way", flush=True)
+            time.sleep(1)
+        return super().predict(project, tasks, *more)
+
+atexit.register(print, "taken apart", flush=True)
+run.create_app = partial(run.create_app, champion=SlowChampion(), events=FakeEvents())
 run.serve(make_settings(port=int(sys.argv[2]), max_body_bytes=int(sys.argv[3]), web_processes=2))
 """
 
@@ -44,6 +55,18 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture
+def another_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory) as server:
+        yield server
+
+
+@contextmanager
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
     port = free_port()
     arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(port), str(LIMIT)]
@@ -167,6 +190,24 @@ def test_a_server_beyond_loopback_does_not_start_without_a_password() -> None:
 
 def test_sigterm_ends_the_server_in_order(server: Server) -> None:
     children = psutil.Process(server.process.pid).children()
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
+    with requests.Session() as client:  # which keeps its connection
+        client.get(f"{server.url}/health", timeout=10)
+        server.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert server.process.wait(30) == 0
+    assert time.monotonic() - started < 10  # 2 on a machine that has nothing else to do
     assert not any(child.is_running() for child in children)
+    assert "taken apart" not in server.log.read_text()
+
+
+def test_a_request_under_way_is_answered_before_the_server_ends(another_server: Server) -> None:
+    request = recorded("ml_predict") | {"tasks": [{"id": 77, "data": {}}]}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(requests.post, f"{another_server.url}/predict", json=request, timeout=60)
+        deadline = time.monotonic() + 60
+        while "under way" not in another_server.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        another_server.process.send_signal(signal.SIGTERM)
+        assert answer.result().json()["results"][0]["score"] == 77
+    assert another_server.process.wait(30) == 0

@@ -8,6 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,14 @@ class RunningLabelStudio:
             return None
         answer.raise_for_status()
         return answer.json()
+
+    def predictions(self, task: int) -> list[Any]:
+        """A task's predictions; while there is none it is opened again, until the network is loaded."""
+        deadline = time.monotonic() + 120
+        while not (found := self.ask(f"/api/tasks/{task}/")["predictions"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        return list(found)
 
 
 def free_port() -> int:
