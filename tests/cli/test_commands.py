@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from support.push import png
 from typer.testing import CliRunner, Result
 
 import imil_backend
@@ -29,7 +29,7 @@ def films(tmp_path: Path) -> Path:
     for number in range(12):
         path = tmp_path / "films" / ("sick", "fit")[number % 2] / f"{number}[x].png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 6), number).save(path)
+        path.write_bytes(png(8, 6, seed=number))
     (tmp_path / "films" / "sick" / "[/broken].png").parent.mkdir(exist_ok=True)
     (tmp_path / "films" / "sick" / "bad[red].png").touch()
     return tmp_path / "films"
