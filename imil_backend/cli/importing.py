@@ -79,6 +79,14 @@ def import_(
             help="Train on groups that are in the given test split too; never on copies of its images.",
         ),
     ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CENTER,WIDTH",
+            help="What clinicians see of more than 8 bits, in Hounsfield units for CT; or lung, mediastinum, "
+            "soft-tissue, bone, brain; or own, as the files say. Training keeps the whole range.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
@@ -101,7 +109,13 @@ def import_(
 
     if (source is None) == (label_studio is None):
         raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
-    common: dict[str, Any] = {"name": name, "limit": limit, "seed": seed, "keep_leaking": keep_leaking}
+    common: dict[str, Any] = {
+        "name": name,
+        "limit": limit,
+        "seed": seed,
+        "keep_leaking": keep_leaking,
+        "window": window,
+    }
     with open_backend(context) as backend:
         if source is None:
             number = label_studio or 0

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import DatasetError
 from imil_backend.images.reading import ImageInfo
+from imil_backend.images.windows import parse_window
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.duplicates import NearDuplicates, near_pairs
 from imil_backend.loop.inspection import look_at
@@ -21,6 +22,7 @@ from imil_backend.loop.keeping import keep
 from imil_backend.loop.reasons import Reason, by_reason
 from imil_backend.loop.rounds import TRAINING
 from imil_backend.loop.sources import Columns, Row, Source, read_source
+from imil_backend.loop.windows import check_window, choose_window, shown_by, window_of
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 SHOWN_REASONS = 3
@@ -47,6 +49,8 @@ class ImportReport:
     excluded: dict[str, str] = field(default_factory=dict)  # reason of those, by name
     duplicates: tuple[tuple[str, ...], ...] = ()  # names of the copies of each image that has some
     near_duplicates: tuple[NearDuplicates, ...] = ()
+    shown_by: dict[str, int] = field(default_factory=dict)  # see `windows.shown_by`
+    hidden: int = 0  # images in which the window leaves nothing to see
 
 
 def import_dataset(
@@ -59,6 +63,7 @@ def import_dataset(
     limit: int | None = None,
     seed: int = 0,
     keep_leaking: bool = False,
+    window: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Import a folder, CSV or zip. Importing it again adds only what is new.
@@ -73,6 +78,7 @@ def import_dataset(
         seed: of the limit's draw and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too; copies of images
             there leave training all the same.
+        window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
         progress: called with the number of images looked at, and of all.
 
     Raises:
@@ -87,6 +93,7 @@ def import_dataset(
         mask_means=mask_means,
         seed=seed,
         keep_leaking=keep_leaking,
+        window=window,
         progress=progress,
     )
 
@@ -99,23 +106,29 @@ def import_rows(
     mask_means: str = "relevant",
     seed: int = 0,
     keep_leaking: bool = False,
+    window: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Look at the images of a source's rows and keep those that can be used; see `import_dataset`."""
-    looked_at = list(look_at(backend, found.rows, progress))
+    wanted = parse_window(window) if window is not None else None
+    looked_at = list(look_at(backend, found.rows, progress, wanted))
+    images = [info for _, info in looked_at if isinstance(info, ImageInfo)]
     usable = sorted({row.label for row, info in looked_at if isinstance(info, ImageInfo)})
     reasons = [f"{reference}: {why}" for _, reference, why in found.set_aside]
     reasons += [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)]
     why = f" The first reasons: {' '.join(reasons[:SHOWN_REASONS])}" if reasons else ""
     if not usable:
         raise DatasetError(f"None of the images can be used.{why}")
+    check_window(wanted, images)
     with backend.store.begin() as session:
         dataset = _dataset(session, name, usable, why)
         _note_source(dataset, found)
+        choose_window(dataset, window)
         kept = keep(
             session, dataset, found, looked_at, mask_means=mask_means, seed=seed, keep_leaking=keep_leaking
         )
         described = _described(session, dataset)
+        described["shown_by"] = shown_by(window_of(dataset), images)
     set_aside = tuple((reference, reason) for _, reference, reason in kept.set_aside)
     return ImportReport(
         added=kept.added,
@@ -124,6 +137,7 @@ def import_rows(
         leaking=kept.leaking,
         unlabelled=found.unlabelled,
         read=kept.added + kept.known + sum(kind != "class" for kind, _, _ in kept.set_aside),
+        hidden=sum(image.hidden for image in images),
         set_aside_reasons=by_reason(set_aside),
         excluded=kept.excluded,
         duplicates=tuple(tuple(copy.name for copy in copies) for copies in kept.same if len(copies) > 1),
