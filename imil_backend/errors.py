@@ -33,6 +33,10 @@ class ImageTooLargeError(ImageError):
     """More bytes or pixels than the limit allows."""
 
 
+class BlankImageError(ImageError):
+    """Decoded, and there is no picture to be seen in it."""
+
+
 class CacheError(ImilError):
     """The cache of pixels or features cannot be written."""
 

@@ -23,6 +23,7 @@ def show_import(report: ImportReport, keep_leaking: bool) -> None:
     classes = sorted({label for counts in report.counts.values() for label in counts})
     console.print(samples_table(report.dataset, classes, report.counts, report.groups, report.left_out))
     _show_counts(report)
+    _show_windows(report)
     _show_set_aside(report)
     _show_left_out(report, keep_leaking)
     _show_near_duplicates(report)
@@ -49,6 +50,19 @@ def _show_counts(report: ImportReport) -> None:
     console.print(f"{report.added} samples added, {report.known} were there already.")
     if report.unlabelled:
         console.print(f"{report.unlabelled} tasks have no class yet; import again when they have.")
+
+
+def _show_windows(report: ImportReport) -> None:
+    for how, count in list(report.shown_by.items())[:EXAMPLES]:
+        console.print(f"{count:,} images have more than 8 bits; clinicians see them {how}.")
+    more = list(report.shown_by.values())[EXAMPLES:]
+    if more:
+        console.print(f"{sum(more):,} more have {len(more):,} windows of their own; --json lists them.")
+    if report.hidden:
+        say(
+            f"[yellow]The window[/] leaves nothing to see in {report.hidden:,} of them; `imil push` passes "
+            "them over. Choose another: --window."
+        )
 
 
 def _show_set_aside(report: ImportReport) -> None:

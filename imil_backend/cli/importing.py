@@ -87,6 +87,14 @@ def import_(
             help="Train on groups that are in the given test split too; never on copies of its images.",
         ),
     ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CENTER,WIDTH",
+            help="What clinicians see of more than 8 bits, in Hounsfield units for CT; or lung, mediastinum, "
+            "soft-tissue, bone, brain; or own, as the files say. Training keeps the whole range.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
@@ -110,7 +118,13 @@ def import_(
 
     if (source is None) == (label_studio is None):
         raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
-    common: dict[str, Any] = {"name": name, "limit": limit, "seed": seed, "keep_leaking": keep_leaking}
+    common: dict[str, Any] = {
+        "name": name,
+        "limit": limit,
+        "seed": seed,
+        "keep_leaking": keep_leaking,
+        "window": window,
+    }
     if source is None:
         of_files = {"label": label, "mask": mask, "mask_means": mask_means, "missing_label": missing_label}
         _refuse_meaningless(of_files, "a project of Label Studio")

@@ -21,7 +21,7 @@ from PIL import Image
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.blackout import black_out
 from imil_backend.images.masks import mask_from_png
-from imil_backend.images.reading import load_bytes, read_image
+from imil_backend.images.reading import load_bytes, read_sample
 from imil_backend.images.rows import RowStore
 
 CODE_VERSION = 3  # raise it when reading, blackout or resizing give other pixels than before
@@ -46,7 +46,7 @@ class PixelCache:
     """
 
     def __init__(self, directory: Path, size: int, channels: int, *, max_bytes: int, max_pixels: int) -> None:
-        """`directory` may be shared with caches of other sizes; the limits are those of `read_image`."""
+        """`directory` may be shared with caches of other sizes; the limits are those of `read_sample`."""
         self.size = size
         self.channels = channels
         self.failures: list[tuple[int, str]] = []  # of the latest fill: index of the item, and the reason
@@ -126,7 +126,7 @@ class PixelCache:
         data = self._load(item.image, item.sha256)
         # A reduced scale is much faster, but a mask meets the image at the natural size only.
         draft_size = None if item.mask else 2 * self.size
-        pixels = read_image(
+        pixels = read_sample(
             data,
             max_bytes=self._max_bytes,
             max_pixels=self._max_pixels,

@@ -35,6 +35,8 @@ class DicomImage:
     patient_id: str | None  # to be hashed at once, never stored or shown
     stored_levels: int  # distinct values (in colour: of all samples) before any transformation, 256 at most
     window: Window | None  # that is shown; None: the VOI LUT, the extremes, or colour
+    deep: bool  # grey of more than 8 bits, for which a window may be asked
+    as_stored: bool  # colours that no window and no table has changed
 
 
 def read_dicom(
@@ -49,7 +51,8 @@ def read_dicom(
         data: The file.
         name: What messages call it.
         check_size: Called with width and height before any pixel is decoded; raises if they are too large.
-        window: To be shown of grey images instead of what the header says, after the modality transformation.
+        window: To be shown of grey images of more than 8 bits instead of what the header says; in values
+            after the modality transformation.
 
     Raises:
         UnreadableImageError: with the reason: pydicom is missing, or the file holds no image, several frames,
@@ -60,12 +63,15 @@ def read_dicom(
     layout = pixel_format(file)
     check_size(layout.columns, layout.rows)
     cells = decode_cells(file, layout)
-    if layout.photometric in {"MONOCHROME1", "MONOCHROME2"}:
-        pixels, levels, window = show_greys(cells, layout, file.header, window)
+    grey = layout.photometric in {"MONOCHROME1", "MONOCHROME2"}
+    deep = grey and (layout.floats or layout.stored > 8)
+    if grey:
+        pixels, levels, window = show_greys(cells, layout, file.header, window if deep else None)
     else:
         pixels, window = _colour(cells, layout, file.header), None
         levels = count_levels(cells, layout)
-    return DicomImage(pixels, file.header.patient_id(), levels, window)
+    as_stored = not grey and layout.photometric != "PALETTE COLOR"
+    return DicomImage(pixels, file.header.patient_id(), levels, window, deep, as_stored)
 
 
 def _colour(cells: NDArray[Any], layout: PixelFormat, header: Elements) -> NDArray[np.uint8]:

@@ -54,6 +54,7 @@ def import_project(
     limit: int | None = None,
     seed: int = 0,
     keep_leaking: bool = False,
+    window: str | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import a project whose annotators chose the class of each image. Nothing in it is changed.
@@ -69,6 +70,7 @@ def import_project(
         limit: take only so many images, drawn by the seed.
         seed: of the limit's draw and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too.
+        window: as of `import_dataset`.
         progress: called with what is being done, the number of tasks or images done, and of all.
 
     Raises:
@@ -94,6 +96,7 @@ def import_project(
         name or str(project["title"]),
         seed=seed,
         keep_leaking=keep_leaking,
+        window=window,
         progress=_of("Looking at the images", progress),
     )
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import DatasetError
 from imil_backend.images.reading import ImageInfo
+from imil_backend.images.windows import parse_window
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.duplicates import NearDuplicates, near_pairs
 from imil_backend.loop.file_names import is_utf8, printable
@@ -23,6 +24,7 @@ from imil_backend.loop.labels import warn_of_look_alikes
 from imil_backend.loop.reasons import Reason, by_reason
 from imil_backend.loop.rounds import TRAINING
 from imil_backend.loop.sources import Columns, Row, Source, read_source
+from imil_backend.loop.windows import check_window, choose_window, shown_by, window_of
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 SHOWN_REASONS = 3
@@ -51,6 +53,8 @@ class ImportReport:
     near_duplicates: tuple[NearDuplicates, ...] = ()
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)  # what -> where -> number of files
     warnings: tuple[str, ...] = ()  # of what was imported all the same
+    shown_by: dict[str, int] = field(default_factory=dict)  # see `windows.shown_by`
+    hidden: int = 0  # images in which the window leaves nothing to see
 
 
 def import_dataset(
@@ -63,6 +67,7 @@ def import_dataset(
     limit: int | None = None,
     seed: int = 0,
     keep_leaking: bool = False,
+    window: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Import a folder, CSV or zip. Importing it again adds only what is new.
@@ -78,6 +83,7 @@ def import_dataset(
         seed: of the limit's draw and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too; copies of images
             there leave training all the same.
+        window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
         progress: called with the number of images looked at, and of all.
 
     Raises:
@@ -94,6 +100,7 @@ def import_dataset(
         mask_means=mask_means or "relevant",
         seed=seed,
         keep_leaking=keep_leaking,
+        window=window,
         progress=progress,
     )
 
@@ -106,28 +113,34 @@ def import_rows(
     mask_means: str = "relevant",
     seed: int = 0,
     keep_leaking: bool = False,
+    window: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Look at the images of a source's rows and keep those that can be used; see `import_dataset`."""
     if not is_utf8(name):
         raise DatasetError(f"The name {printable(name)} is not UTF-8. Give another --name.")
     found.check_texts()
-    looked_at = list(look_at(backend, found.rows, progress))
+    wanted = parse_window(window) if window is not None else None
+    looked_at = list(look_at(backend, found.rows, progress, wanted))
     found.warnings += warn_of_unused_masks(row for row, _ in looked_at)
+    images = [info for _, info in looked_at if isinstance(info, ImageInfo)]
     usable = sorted({row.label for row, info in looked_at if isinstance(info, ImageInfo)})
     reasons = [f"{reference}: {why}" for _, reference, why in found.set_aside]
     reasons += [f"{row.name}: {why}" for row, why in looked_at if isinstance(why, str)]
     why = f" The first reasons: {' '.join(reasons[:SHOWN_REASONS])}" if reasons else ""
     if not usable:
         raise DatasetError(f"None of the images can be used.{why} {found.hint}".strip())
+    check_window(wanted, images)
     with backend.store.begin() as session:
         dataset = _dataset(session, name, usable, why)
         _note_source(dataset, found)
+        choose_window(dataset, window)
         found.warnings += warn_of_look_alikes(dataset.classes)
         kept = keep(
             session, dataset, found, looked_at, mask_means=mask_means, seed=seed, keep_leaking=keep_leaking
         )
         described = _described(session, dataset)
+        described["shown_by"] = shown_by(window_of(dataset), images)
     set_aside = tuple((reference, reason) for _, reference, reason in kept.set_aside)
     return ImportReport(
         added=kept.added,
@@ -136,6 +149,7 @@ def import_rows(
         leaking=kept.leaking,
         unlabelled=found.unlabelled,
         read=kept.added + kept.known + sum(kind not in {"class", "folder"} for kind, _, _ in kept.set_aside),
+        hidden=sum(image.hidden for image in images),
         set_aside_reasons=by_reason(set_aside),
         excluded=kept.excluded,
         duplicates=tuple(tuple(copy.name for copy in copies) for copies in kept.same if len(copies) > 1),

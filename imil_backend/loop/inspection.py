@@ -11,6 +11,7 @@ from pathlib import Path
 from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
+from imil_backend.images.scaling import Window
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.paths import is_file
 from imil_backend.loop.rows import Row
@@ -20,9 +21,19 @@ IN_FLIGHT = 64
 
 
 def look_at(
-    backend: Backend, rows: list[Row], progress: Callable[[int, int], None] | None
+    backend: Backend,
+    rows: list[Row],
+    progress: Callable[[int, int], None] | None,
+    window: Window | None = None,
 ) -> Iterator[tuple[Row, ImageInfo | str]]:
-    """Every row with what its image is, or the reason why it cannot be used."""
+    """Every row with what its image is, or the reason why it cannot be used.
+
+    Args:
+        backend: with the limits of images.
+        rows: of the source.
+        progress: called with the number of rows looked at, and of all.
+        window: by which clinicians are to see the images of more than 8 bits.
+    """
     limits = backend.settings
     group_key = backend.group_key()
 
@@ -35,6 +46,7 @@ def look_at(
                 max_bytes=limits.max_image_bytes,
                 max_pixels=limits.max_image_pixels,
                 group_key=group_key,
+                window=window,
             )
         except ImageError as error:
             return row, str(error)

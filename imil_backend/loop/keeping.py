@@ -57,7 +57,7 @@ def keep(
     there = select(
         Sample.id, Sample.name, Sample.sha256, Sample.pixels_sha256, Sample.perceptual_hash, Sample.label,
         Sample.group, Sample.split, Sample.path, Sample.clinician_mask, Sample.clinician_mask_means,
-        Sample.address, Sample.source_task, Sample.excluded,
+        Sample.address, Sample.source_task, Sample.excluded, Sample.channels, Sample.shown_as_is,
     ).where(Sample.dataset_id == dataset.id)  # fmt: skip
     known = {sample.name: sample for sample in session.execute(there)}
     new, again, set_aside = _sorted_out(known, looked_at)
@@ -201,13 +201,15 @@ def _note_excluded(session: Session, dataset_id: int, known: Mapping[str, Any]) 
 def _follow_source(
     session: Session, known: Mapping[str, Any], again: list[LookedAt], mask_means: str
 ) -> None:
-    """Take over where images lie now, what was not looked at once, and masks that came later."""
+    """Take over where images lie now, what was not looked at or read otherwise once, and later masks."""
     for row, info in again:
         sample = known[row.name]
         now: dict[str, Any] = {
             "path": str(row.image.absolute()),
             "pixels_sha256": info.pixels_sha256,
             "perceptual_hash": info.perceptual_hash,
+            "channels": info.channels,
+            "shown_as_is": info.shown_as_is,
         }
         if row.task is not None:
             now |= {"address": row.address, "source_task": row.task}

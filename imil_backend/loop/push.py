@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
 from imil_backend.images.reading import image_format, load_bytes, png_for_display
+from imil_backend.images.scaling import Window
 from imil_backend.label_studio.config_map import ProjectMapping
 from imil_backend.label_studio.storages import address_in
 from imil_backend.label_studio.tasks import PushItem, push_tasks, pushed_tasks
@@ -23,6 +24,7 @@ from imil_backend.loop.mispredictions import Misprediction, next_mispredictions
 from imil_backend.loop.readers import ask_readers
 from imil_backend.loop.rounds import FAILED, OPEN, PUSHING, change_state, check_not_cancelled, held_round
 from imil_backend.loop.sync import mapping_of
+from imil_backend.loop.windows import window_of
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
 SHOWN_FIELDS = frozenset({"label", "predicted", "confidence", "round", "note"})
@@ -117,6 +119,7 @@ def _push_items(
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, round_.dataset_id)
     is_there = dataset.source_instance == instance
+    window = window_of(dataset)
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
     best = address_in(backend.label_studio, number) if is_there else str
@@ -125,7 +128,7 @@ def _push_items(
         # An image that came from this Label Studio is shown from where it lies there.
         address = best(sample.address) if is_there and sample.address and sample.shown_as_is else None
         try:
-            content = b"" if address or sample.key in already else _shown(backend, sample)
+            content = b"" if address or sample.key in already else _shown(backend, sample, window)
         except ImageError as error:
             set_aside(backend, sample.dataset_id, "image", sample.name, str(error))
             continue
@@ -161,7 +164,7 @@ def _more_fields(
     return lambda sample: {name: there.get(sample.source_task or 0, {}).get(name, "") for name in wanted}
 
 
-def _shown(backend: Backend, sample: Sample) -> bytes:
+def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
     """What the editor shows: the original, or a PNG whose frame is the mask's frame."""
     limits = backend.settings
     data = load_bytes(Path(sample.path), limits.max_image_bytes)
@@ -171,7 +174,13 @@ def _shown(backend: Backend, sample: Sample) -> bytes:
         )
     if sample.shown_as_is:
         return data
-    return png_for_display(data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+    return png_for_display(
+        data,
+        max_bytes=limits.max_image_bytes,
+        max_pixels=limits.max_image_pixels,
+        name=sample.name,
+        window=window,
+    )
 
 
 def _keep_task(backend: Backend, project: Project, round_: Round, item: Misprediction, number: int) -> None:

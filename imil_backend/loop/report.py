@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, MaskError, NotFoundError
+from imil_backend.images.windows import in_words
 from imil_backend.loop.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.backend import Backend
 from imil_backend.loop.blackouts import sample_states
@@ -19,6 +20,7 @@ from imil_backend.loop.files import write_atomically
 from imil_backend.loop.pictures import before_and_after, readers_apart
 from imil_backend.loop.policy import policy_of
 from imil_backend.loop.rounds import answered
+from imil_backend.loop.windows import window_of
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
 
 PICTURES = 4
@@ -77,6 +79,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         *_answers(session, round_),
         f"- {version.blacked_out} training samples are blacked out in all",
+        *_window(session.get_one(Dataset, round_.dataset_id)),
         "",
         *readers,
         "## How it was trained",
@@ -187,6 +190,16 @@ def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
     except (ImageError, MaskError):
         return lines
     return [*lines, "", f"  ![what each of them painted]({picture.name})", ""]
+
+
+def _window(dataset: Dataset) -> list[str]:
+    window = window_of(dataset)
+    if window is None:
+        return []
+    return [
+        f"- images of more than 8 bits are shown by the window {in_words(window)}, as chosen at the last "
+        "import; training sees the whole range"
+    ]
 
 
 def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:

@@ -59,6 +59,7 @@ class Dataset(Base):
     policy: Mapped[dict[str, Any]] = mapped_column(default=dict)
     source_instance: Mapped[str | None] = mapped_column(String(500))  # the Label Studio it was imported from
     source_project: Mapped[int | None]  # and the classification project's id there
+    shown_window: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # None: the files' own
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

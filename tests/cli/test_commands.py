@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from support.png import write_png
+from support.push import png
 from typer.testing import CliRunner, Result
 
 import imil_backend
 from imil_backend.cli import app
+from imil_backend.images.windows import PRESETS
 
 COMMANDS = [command.name for command in app.registered_commands]
 
@@ -29,7 +32,7 @@ def films(tmp_path: Path) -> Path:
     for number in range(12):
         path = tmp_path / "films" / ("sick", "fit")[number % 2] / f"{number}[x].png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 6), number).save(path)
+        path.write_bytes(png(8, 6, seed=number))
     (tmp_path / "films" / "sick" / "[/broken].png").parent.mkdir(exist_ok=True)
     (tmp_path / "films" / "sick" / "bad[red].png").touch()
     return tmp_path / "films"
@@ -165,6 +168,24 @@ def test_a_recipe_or_policy_that_cannot_be_followed_is_refused_at_once(films: Pa
     assert "mining_epoch" in refused("train", "--epochs", 2, "--mining-epoch", 2)
     assert "promotion_margin" in refused("push", "--promotion-margin", 0)
     assert json.loads(ok("status", "--json"))["datasets"][0]["round"] is None
+
+
+def test_a_window_is_chosen_at_the_import_and_named_by_it(tmp_path: Path, films: Path) -> None:
+    result = imil("import", films, "--window", "40,400")
+    assert (result.exit_code, "none of them has more than 8 bits" in result.stderr) == (1, True)
+    assert "There is no window 'lungs'" in refused("import", films, "--window", "lungs")
+    for number in range(12):
+        path = tmp_path / "scans" / ("sick", "fit")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, np.random.default_rng(number).integers(0, 2000, (6, 8), np.uint16))
+    shown = ok("import", tmp_path / "scans", "--window", "-600,1500")
+    assert (
+        "12 images have more than 8 bits; clinicians see them by the window center -600, width 1500" in shown
+    )
+    assert "(lung)" in shown
+    report = json.loads(ok("import", tmp_path / "scans", "--window", "own", "--json"))
+    assert report["shown_by"] == {"from the darkest to the brightest value": 12}
+    assert all(preset in ok("import", "--help") for preset in PRESETS)
 
 
 def test_phantoms_can_be_imported_as_they_are_drawn(tmp_path: Path) -> None:

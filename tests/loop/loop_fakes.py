@@ -283,9 +283,10 @@ def mask_of(*columns: int) -> Any:
     return mask
 
 
-def write_image(path: Path, value: int = 100, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+def write_image(path: Path, seed: int = 100, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path)
+    pixels = np.random.default_rng(seed).integers(0, 256, size[::-1], dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
     return path
 
 
@@ -296,7 +297,7 @@ def write_mask(path: Path, mask: Any) -> Path:
 
 
 def make_dataset(backend: Backend, train: int = 8, validation: int = 4, test: int = 2) -> Dataset:
-    """A dataset of two classes with real tiny images; sample names are train-0, train-1, ..."""
+    """A dataset of two classes with real tiny images, each of one grey; samples are train-0, train-1, ..."""
     with backend.store.begin() as session:
         dataset = Dataset(name="films", classes=["lesion", "normal"])
         session.add(dataset)
@@ -304,7 +305,9 @@ def make_dataset(backend: Backend, train: int = 8, validation: int = 4, test: in
         for split, count in (("train", train), ("validation", validation), ("test", test)):
             for number in range(count):
                 name = f"{split}-{number}"
-                path = write_image(backend.path("originals", f"{name}.png"), 50 + number)
+                path = backend.path("originals", f"{name}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (WIDTH, HEIGHT), 50 + number).save(path)
                 session.add(
                     Sample(
                         dataset_id=dataset.id, key=f"key-{name}", name=name, path=str(path),

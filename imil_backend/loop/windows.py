@@ -1,0 +1,64 @@
+"""The window by which clinicians see images of more than 8 bits. Training keeps the whole range."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from imil_backend.errors import DatasetError
+from imil_backend.images.reading import ImageInfo
+from imil_backend.images.scaling import Window
+from imil_backend.images.windows import in_words, parse_window
+from imil_backend.store.tables import Dataset
+
+EXTREMES = "from the darkest to the brightest value"
+
+
+def window_of(dataset: Dataset) -> Window | None:
+    """The window that was chosen for a dataset; None for the files' own."""
+    return Window(**dataset.shown_window) if dataset.shown_window else None
+
+
+def check_window(window: Window | None, images: Sequence[ImageInfo]) -> None:
+    """Refuse a window that means nothing for the images of an import.
+
+    Args:
+        window: that was asked for with this import.
+        images: looked at with it.
+
+    Raises:
+        DatasetError: none of them has more than 8 bits, or it leaves nothing to see in any.
+    """
+    deep = [image for image in images if image.deep]
+    if window and not deep:
+        raise DatasetError(
+            "--window means nothing for these images: none of them has more than 8 bits, so they are shown "
+            "as they are. Import without it."
+        )
+    if window and all(image.hidden for image in deep):
+        raise DatasetError(
+            f"The window {in_words(window)} leaves nothing to see in any of the {len(deep)} images of more "
+            "than 8 bits. It counts in Hounsfield units for CT, else in stored values; choose another."
+        )
+
+
+def choose_window(dataset: Dataset, text: str | None) -> None:
+    """Keep the window that an import names; without one, what was chosen before stays."""
+    if text is not None:
+        window = parse_window(text)
+        dataset.shown_window = window._asdict() if window else None
+
+
+def shown_by(window: Window | None, images: Sequence[ImageInfo]) -> dict[str, int]:
+    """How clinicians see the images of more than 8 bits, in words, and how many of them so.
+
+    Args:
+        window: the dataset's.
+        images: of the import.
+    """
+    counts = Counter(_shown_by(window or image.window) for image in images if image.deep)
+    return dict(counts.most_common())
+
+
+def _shown_by(window: Window | None) -> str:
+    return f"by the window {in_words(window)}" if window else EXTREMES
