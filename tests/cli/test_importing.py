@@ -21,12 +21,17 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
+def film(number: int) -> Image.Image:
+    """A picture of its own: a ramp that is another one for each number."""
+    return Image.linear_gradient("L").rotate(25 * number).resize((8, 6))
+
+
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
     for number in range(12):
         folder = tmp_path / "films" / ("sick", "fit")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 6), number).save(folder / f"{number}.png")
+        film(number).save(folder / f"{number}.png")
     return tmp_path / "films"
 
 
@@ -82,7 +87,7 @@ def test_what_was_passed_over_and_what_is_warned_of_is_said(films: Path) -> None
     (films / "@eaDir" / "a[1].png").touch()
     (films / "sick" / "notes.txt").touch()
     (films / "Sick").mkdir()
-    Image.new("L", (8, 6), 200).save(films / "Sick" / "x.png")
+    film(12).save(films / "Sick" / "x.png")
     result = imil(films)
     assert result.exit_code == 0, result.output
     assert "Passed over, thumbnails: 1 (@eaDir 1)" in result.stdout
