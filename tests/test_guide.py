@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,12 +111,12 @@ def assert_what_is_painted_is_not_seen(label_studio: RunningLabelStudio, project
 
     def score(*regions: dict[str, object]) -> float:
         asked = {"task": task["id"], "context": {"result": regions}}
-        answer = label_studio.request(
-            "POST", f"/api/ml/{ml_backend['id']}/interactive-annotating", json=asked
-        )
-        return float(answer.json()["data"]["score"])
+        path, deadline = f"/api/ml/{ml_backend['id']}/interactive-annotating", time.monotonic() + 120
+        while "score" not in (answer := label_studio.request("POST", path, json=asked).json()["data"]):
+            assert time.monotonic() < deadline  # until the network is loaded
+            time.sleep(0.5)
+        return float(answer["score"])
 
-    label_studio.predictions(task["id"])  # until then the network is loaded
     assert score() == score()
     assert score() != score(everything)
 

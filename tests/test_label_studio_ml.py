@@ -57,7 +57,7 @@ def project(installation: Installation, label_studio: RunningLabelStudio, baseli
 def backend_directory(packages: Path, installation: Installation, tmp_path: Path) -> Iterator[Path]:
     """`label-studio-ml init` and `start`, where the webhook goes; gives the directory."""
     environment = installation.environment | {
-        "PYTHONPATH": str(packages),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")])),
         "PYTHONWARNINGS": "ignore",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # `start` runs python
     }
