@@ -40,23 +40,23 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from imil_backend.learning.epoch import learning_rate
-from imil_backend.learning.evaluation import compute_metrics, softmax
-from imil_backend.learning.job import (
+from imil_backend.learning.child.steps.epoch import learning_rate
+from imil_backend.learning.contract.job import (
     INTERMEDIATE_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
     write_job,
 )
-from imil_backend.learning.launch import run_training
-from imil_backend.learning.network import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.networks.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     build_network,
     load_backbone,
     read_config,
 )
+from imil_backend.learning.scoring.metrics import compute_metrics, softmax
 
 MARGIN = 0.02  # of accuracy; the loop's own for promotion. Stated before anything was measured
 SEEDS = range(5)

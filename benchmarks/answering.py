@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.arms import Figures
 from imil_backend.config import Settings
-from imil_backend.label_studio.config_map import classification_config
-from imil_backend.loop.answers import Champion
+from imil_backend.label_studio.labeling.config import classification_config
+from imil_backend.loop.serving.predictions import Champion
 from imil_backend.server.app import create_app
 
 PROJECT = 1

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imil_backend.learning.launch import CHILD_ENVIRONMENT
+from imil_backend.learning.contract.launch import CHILD_ENVIRONMENT
 
 Figures = dict[str, float]
 

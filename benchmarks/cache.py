@@ -19,8 +19,8 @@ from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import learner_of, loader_of, plain_step, recipe_of, wait
 from benchmarks.pictures import cached, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
-from imil_backend.learning.epoch import train_epoch
-from imil_backend.learning.runtime import start_runtime
+from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.networks.runtime import start_runtime
 
 SOURCE = (2000, 2500)  # width and height of the files
 

@@ -23,11 +23,11 @@ from benchmarks.loops import recipe_of
 from benchmarks.pictures import job_of, samples_of, write_pictures
 from benchmarks.report import Options, Report, main, spread
 from imil_backend.errors import TrainingStoppedError
-from imil_backend.learning.job import MODEL_FILE, read_progress, write_job
-from imil_backend.learning.launch import run_training
-from imil_backend.learning.network import ModelConfig, build_network, save_model
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.champion import LOOP, promote
+from imil_backend.learning.contract.job import MODEL_FILE, read_progress, write_job
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.versions.champions import LOOP, promote
 from imil_backend.server.ml_api import MOST_PREDICTIONS
 from imil_backend.store.tables import Dataset, Project, Sample, Version
 

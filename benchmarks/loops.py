@@ -17,21 +17,21 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.arms import Figures
 from benchmarks.pictures import cached
-from imil_backend.learning.data import SampleSet
-from imil_backend.learning.epoch import train_epoch
-from imil_backend.learning.folding import dtype_of, for_answers
-from imil_backend.learning.job import Recipe
-from imil_backend.learning.learner import Learner, new_learner
-from imil_backend.learning.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_network
-from imil_backend.learning.prediction import predict_split
-from imil_backend.learning.runtime import Runtime, start_runtime
-from imil_backend.learning.statistics import freeze_statistics
+from imil_backend.learning.child.state.learner import Learner, new_learner
+from imil_backend.learning.child.steps.batch_norm import freeze_statistics
+from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.inference.prediction import predict_split
+from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.networks.fusion import dtype_of, for_answers
+from imil_backend.learning.networks.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_network
+from imil_backend.learning.networks.runtime import Runtime, start_runtime
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]
 
 FLOP_PER_IMAGE = 24.5e9  # of a training step of ResNet-50 at 224 px, forward and backward
 BATCH, MICRO_BATCH = {"cpu": 32, "cuda": 256}, {"cpu": 16, "cuda": 256}  # images
-STATISTICS_BATCHES = 16  # micro-batches after each epoch; see imil_backend.learning.statistics
+STATISTICS_BATCHES = 16  # micro-batches after each epoch; see imil_backend.learning.child.steps.batch_norm
 
 
 def plain_training(directory: str, size: int, device: str, workers: int) -> Figures:

@@ -28,7 +28,7 @@ from label_studio_sdk.converter.brush import decode_rle as decode_sdk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imil_backend.images.masks import decode_rle, encode_rle
+from imil_backend.images.masks.masks import decode_rle, encode_rle
 
 RECORDED = Path(__file__).parents[1] / "tests" / "fixtures" / "rle"
 SIZES = ((512, 512), (1024, 1024), (2000, 2500), (4000, 3000))

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from imil_backend.images.phantoms import write_phantoms
-from imil_backend.learning.data import SampleSet, fill_cache, load_dataset
-from imil_backend.learning.job import Recipe, TrainingJob, TrainingSample
+from imil_backend.learning.contract.job import Recipe, TrainingJob, TrainingSample
+from imil_backend.learning.inputs.data import SampleSet, fill_cache, load_dataset
 
 CLASSES = ("a", "b")
 

@@ -22,8 +22,8 @@ from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import learner_of, recipe_of, wait, warm_up
 from benchmarks.pictures import cached, write_pictures
 from benchmarks.report import Options, Report, main, spread
-from imil_backend.learning.epoch import train_epoch
-from imil_backend.learning.runtime import start_runtime
+from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.networks.runtime import start_runtime
 
 GROUPS = {  # by a part of an operator's name, the first that fits
     "convolution, backward": ("convolution_backward", "convolutionbackward"),

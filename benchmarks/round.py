@@ -27,9 +27,8 @@ from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import recipe_of
 from benchmarks.pictures import job_of, samples_of, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
-from imil_backend.images.masks import mask_to_png
-from imil_backend.learning.comparison import compare
-from imil_backend.learning.job import (
+from imil_backend.images.masks.masks import mask_to_png
+from imil_backend.learning.contract.job import (
     INTERMEDIATE_FILE,
     PREDICTIONS_FILE,
     Progress,
@@ -38,7 +37,8 @@ from imil_backend.learning.job import (
     read_json,
     write_job,
 )
-from imil_backend.learning.launch import run_training
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.scoring.comparison import compare
 
 EPOCHS = 10
 SOURCE = (1024, 1024)  # width and height of the files

@@ -19,8 +19,8 @@ from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import BATCH, MICRO_BATCH, recipe_of
 from benchmarks.pictures import job_of, samples_of, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
-from imil_backend.learning.job import write_job
-from imil_backend.learning.launch import run_training
+from imil_backend.learning.contract.job import write_job
+from imil_backend.learning.contract.launch import run_training
 
 EPOCHS = 2
 

@@ -36,9 +36,9 @@ from sqlalchemy import select
 
 from benchmarks.report import machine, table
 from imil_backend.config import SECRET_HEADER, Settings
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.engine import Jobs, prepare
-from imil_backend.loop.status import status
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.queues.engine import Jobs, prepare
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Project
 
 EVENT = Path(__file__).parents[1] / "tests/fixtures/payloads/annotation_created_two_labels_with_eraser.json"

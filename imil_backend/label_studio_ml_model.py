@@ -21,8 +21,8 @@ from flask import abort, has_request_context, make_response
 
 from imil_backend.config import load_settings
 from imil_backend.errors import ImilError
-from imil_backend.loop.answers import Champion
-from imil_backend.loop.events import ANNOTATION_EVENTS, TASK_EVENTS, Events
+from imil_backend.loop.running.events import ANNOTATION_EVENTS, TASK_EVENTS, Events
+from imil_backend.loop.serving.predictions import Champion
 from imil_backend.server.app import answer_to
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from support.label_studio import RunningLabelStudio, free_port, missing
 from support.push import png
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop.doctor import examine
-from imil_backend.loop.findings import State
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.upkeep.doctor import examine
+from imil_backend.loop.upkeep.findings import State
 
 pytestmark = pytest.mark.label_studio
 CONFIG = """

@@ -12,13 +12,13 @@ from sqlalchemy.orm import joinedload
 from support.label_studio import RunningLabelStudio
 from support.push import png
 
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import classification_config, load_label_config
-from imil_backend.loop import rounds
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.classification_source import Fields, import_project
-from imil_backend.loop.dataset import ImportReport
-from imil_backend.loop.push import push_round
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.classification_source import Fields, import_project
+from imil_backend.loop.importing.importing import ImportReport
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.push import push_round
 from imil_backend.store.tables import Dataset, Project, Sample, Task
 
 pytestmark = pytest.mark.label_studio
@@ -107,7 +107,7 @@ def pushed(backend: Backend, client: LabelStudio, config: str) -> list[Task]:
     with backend.store.begin() as session:
         session.add(Project(dataset_id=dataset.id, instance=client.url, number=brush))
     with backend.store.begin() as session:
-        round_id = rounds.open_round(session, dataset).id
+        round_id = lifecycle.open_round(session, dataset).id
     count = push_round(backend, round_id)
     with backend.store.begin() as session:
         tasks = list(session.scalars(select(Task).options(joinedload(Task.sample))))

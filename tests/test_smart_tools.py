@@ -10,7 +10,7 @@ from support.browser import Editor
 from support.installation import Installation
 from support.label_studio import RunningLabelStudio
 
-from imil_backend.label_studio.classification import SeveralAnnotators, class_of
+from imil_backend.label_studio.labeling.classification import SeveralAnnotators, class_of
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(600)]
 

@@ -14,11 +14,11 @@ from support.clouds import Cloud
 from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
-from imil_backend.label_studio.config_map import classification_config, load_label_config
-from imil_backend.label_studio.storages import address_in
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.classification_source import import_project
-from imil_backend.loop.existing import connect_project
+from imil_backend.label_studio.api.storages import address_in
+from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.classification_source import import_project
+from imil_backend.loop.projects.existing import connect_project
 from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.label_studio

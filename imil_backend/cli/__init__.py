@@ -1,20 +1,31 @@
 """The command line: `imil`."""
 
-from imil_backend.cli import (  # noqa: F401 - they add their commands
-    auditing,
-    cancelling,
-    connecting,
-    data,
+from imil_backend.cli.commands import (  # noqa: F401 - they add their commands
+    audit,
+    backup,
+    cancel,
+    connect,
+    disconnect,
     doctor,
-    importing,
-    keeping,
-    looking,
-    moving,
-    processes,
-    pushing,
-    rounds,
-    versions,
+    export,
+    import_,
+    mispredictions,
+    models,
+    moved,
+    phantoms,
+    promote,
+    push,
+    reconcile,
+    report,
+    restore,
+    rollback,
+    serve,
+    simulate,
+    status,
+    train,
+    weights,
+    worker,
 )
-from imil_backend.cli.console import app
+from imil_backend.cli.helpers.console import app
 
 __all__ = ["app"]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imil_backend.errors import ImageError, ImilError, MaskError
-from imil_backend.images.blackout import black_out
-from imil_backend.images.masks import mask_from_png
+from imil_backend.images.masks.blackout import black_out
+from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.images.reading import load_bytes, read_sample
 from imil_backend.images.rows import RowStore
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from imil_backend.errors import BlankImageError, ImageTooLargeError, UnreadableImageError
 from imil_backend.images.decoding import Decoded, decode
-from imil_backend.images.dicom import is_dicom
+from imil_backend.images.dicom.reading import is_dicom
+from imil_backend.images.formats.pillow import pillow_format
 from imil_backend.images.likeness import perceptual_hash, pixels_sha256
-from imil_backend.images.pillow import pillow_format
 from imil_backend.images.scaling import Window
 
 

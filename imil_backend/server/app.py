@@ -27,8 +27,8 @@ from imil_backend.server.ml_api import ml_api
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
-    from imil_backend.loop.answers import Champion
-    from imil_backend.loop.events import Events
+    from imil_backend.loop.running.events import Events
+    from imil_backend.loop.serving.predictions import Champion
 
 STATUS: dict[type[ImilError], int] = {
     NotFoundError: 404,
@@ -65,12 +65,12 @@ def create_app(
     """
     basic_auth = BasicAuth.from_settings(settings)
     if champion is None:
-        from imil_backend.loop.answers import Champion
+        from imil_backend.loop.serving.predictions import Champion
 
         champion = Champion(settings)
         champion.load_ahead()
     if events is None:
-        from imil_backend.loop.events import Events
+        from imil_backend.loop.running.events import Events
 
         events = Events(settings)
 

@@ -11,8 +11,8 @@ from werkzeug.exceptions import BadRequest, Gone, ServiceUnavailable
 from imil_backend.server.body import project_id, read_object
 
 if TYPE_CHECKING:
-    from imil_backend.loop.answers import Champion
-    from imil_backend.loop.events import Events
+    from imil_backend.loop.running.events import Events
+    from imil_backend.loop.serving.predictions import Champion
 
 
 # Our words for the state of a job, in Label Studio's: to it, a job that is queued or started is running.

@@ -19,7 +19,7 @@ from imil_backend.server.auth import BasicAuth, has_secret
 from imil_backend.server.body import parse_object, project_id, read_bytes, read_object
 
 if TYPE_CHECKING:
-    from imil_backend.loop.events import Events
+    from imil_backend.loop.running.events import Events
 
 START_TRAINING = "START_TRAINING"
 

@@ -103,7 +103,9 @@ class Sample(Base):
     label: Mapped[str] = mapped_column(String(200))
     split: Mapped[str] = mapped_column(String(10))
     group: Mapped[str] = mapped_column(String(200))
-    excluded: Mapped[str | None] = mapped_column(String(40))  # why it is left out, one of loop.exclusion
+    excluded: Mapped[str | None] = mapped_column(
+        String(40)
+    )  # one of loop.splitting.exclusion
     pixels_sha256: Mapped[str | None] = mapped_column(String(64))  # None: from before it was kept
     perceptual_hash: Mapped[str | None] = mapped_column(String(128))  # None: flat, or from before
     clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone
@@ -254,7 +256,7 @@ class AuditEntry(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
-    event: Mapped[str] = mapped_column(String(20))  # one of those of loop.audit
+    event: Mapped[str] = mapped_column(String(20))  # one of those of loop.base.audit
     sample_id: Mapped[int | None] = mapped_column(ForeignKey("samples.id"), index=True)
     version_id: Mapped[int | None] = mapped_column(
         ForeignKey("versions.id")

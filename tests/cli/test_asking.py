@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from imil_backend.cli import asking
+from imil_backend.cli.helpers import asking
 from imil_backend.errors import AmbiguousConfigError
 
 LABELS = AmbiguousConfigError("No label is known.", "irrelevant", ["Lung", "Tube"], several=True)

@@ -23,12 +23,13 @@ from loop.loop_fakes import (
 )
 from rich.progress import Progress
 
-from imil_backend.cli.following import _described, run_and_follow
-from imil_backend.cli.showing import phase_in_words
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import rounds, training
-from imil_backend.loop.engine import prepare
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.cli.helpers.following import _described, run_and_follow
+from imil_backend.cli.helpers.showing import phase_in_words
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.store.tables import Dataset, Round
 
 
@@ -69,7 +70,7 @@ def test_without_a_worker_the_command_pushes_the_next_round_and_ends_in_order(
     open_round: OpenRound, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_round.backend.store.begin() as session:
-        rounds.close_round(session, session.get_one(Round, open_round.id))
+        lifecycle.close_round(session, session.get_one(Round, open_round.id))
     run_and_follow(open_round.backend, open_round.id)
     assert states(open_round) == ["closed", "open"]
     assert len(open_round.label_studio.tasks_there) == 4
@@ -81,9 +82,9 @@ def test_without_a_worker_the_command_pushes_the_next_round_and_ends_in_order(
 def test_a_push_that_fails_is_told_with_what_to_do(
     open_round: OpenRound, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imil_backend.loop.push._push_items", lambda *_: iter(()))
+    monkeypatch.setattr("imil_backend.loop.rounds.push._push_items", lambda *_: iter(()))
     with open_round.backend.store.begin() as session:
-        rounds.close_round(session, session.get_one(Round, open_round.id))
+        lifecycle.close_round(session, session.get_one(Round, open_round.id))
     run_and_follow(open_round.backend, open_round.id)
     assert states(open_round) == ["closed", "pushing"]
     said = capsys.readouterr().out
@@ -95,9 +96,9 @@ def test_a_baseline_in_a_connected_project_asks_nobody_until_it_is_pushed(
     open_round: OpenRound, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_round.backend.store.begin() as session:
-        rounds.change_state(session.get_one(Round, open_round.id), rounds.CLOSED)
+        lifecycle.change_state(session.get_one(Round, open_round.id), CLOSED)
         dataset = session.get_one(Dataset, open_round.dataset.id)
-        baseline = rounds.begin_baseline(session, dataset)
+        baseline = lifecycle.begin_baseline(session, dataset)
     run_and_follow(open_round.backend, baseline.id)
     assert states(open_round) == ["closed", "closed"]
     assert len(open_round.label_studio.tasks_there) == 2

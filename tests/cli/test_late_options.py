@@ -20,10 +20,11 @@ from loop.loop_fakes import (
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.loop import rounds, training
-from imil_backend.loop.engine import prepare
-from imil_backend.loop.policy import policy_of, recipe_of
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.policy import policy_of, recipe_of
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.store.tables import Dataset, Round
 
 
@@ -81,8 +82,8 @@ def test_a_recipe_is_refused_once_its_training_is_under_way(
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, open_round.dataset.id)
         dataset.recipe = {"pretrained": False}
-        rounds.change_state(session.get_one(Round, open_round.id), rounds.CLOSED)
-        baseline = rounds.begin_baseline(session, dataset)
+        lifecycle.change_state(session.get_one(Round, open_round.id), CLOSED)
+        baseline = lifecycle.begin_baseline(session, dataset)
     training.lay_down_job(backend, baseline.id)
     line = refused("train", "--fresh", "--epochs", "99")
     assert f"Round 2 is being trained already, with epochs {recipe_of(dataset).epochs};" in line
@@ -97,7 +98,7 @@ def test_layers_are_refused_once_the_round_is_being_trained(open_round: OpenRoun
     answer = label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
     sync_annotation(backend, open_round.project, answer)
     with backend.store.begin() as session:
-        rounds.close_round(session, session.get_one(Round, open_round.id))
+        lifecycle.close_round(session, session.get_one(Round, open_round.id))
     training.lay_down_job(backend, open_round.id)
     assert "with trainable all;" in refused("train", "--trainable", "layer4")
     assert policy_of(dataset_of(open_round)).trainable == "all"

@@ -18,8 +18,8 @@ from support.label_studio import RunningLabelStudio
 from support.proxy import Proxy
 from support.truth import assert_equals_label_studio
 
-from imil_backend.label_studio.config_map import load_label_config, read_label_config
-from imil_backend.label_studio.simulated_clinician import paint
+from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
 from imil_backend.store.tables import Annotation, Promotion, Round, Version
 
 MAPPING = read_label_config(load_label_config("blackout"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from imil_backend.errors import MaskError, SettingsError
-from imil_backend.images.blackout import FILLS, black_out
+from imil_backend.images.masks.blackout import FILLS, black_out
 
 RANDOM = np.random.default_rng(1)
 GREY = RANDOM.integers(1, 256, (37, 53), np.uint8)

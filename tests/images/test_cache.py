@@ -12,7 +12,7 @@ from PIL import Image
 
 from imil_backend.errors import CacheError
 from imil_backend.images.cache import CachedItem, PixelCache
-from imil_backend.images.masks import mask_to_png
+from imil_backend.images.masks.masks import mask_to_png
 
 SIZE = 16
 ENTRY_BYTES = 48

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from support.dicoms import dicom_bytes, packed, ramp, table_item, words
 
 from imil_backend.errors import UnreadableImageError
-from imil_backend.images.dicom import DicomImage, read_dicom
+from imil_backend.images.dicom.reading import DicomImage, read_dicom
 from imil_backend.images.reading import read_image
 from imil_backend.images.scaling import Window
 

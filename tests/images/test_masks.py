@@ -22,7 +22,7 @@ from imil_backend.errors import (
     RleValueError,
     ShapeError,
 )
-from imil_backend.images.masks import (
+from imil_backend.images.masks.masks import (
     POLICIES,
     LabelMapping,
     annotation_mask,
@@ -33,7 +33,7 @@ from imil_backend.images.masks import (
     mask_from_png,
     mask_to_png,
 )
-from imil_backend.images.regions import key_points
+from imil_backend.images.masks.regions import key_points
 
 DRAWN = Path(__file__).parents[1] / "fixtures" / "regions"
 WIDTH, HEIGHT = 90, 60

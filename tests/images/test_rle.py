@@ -22,8 +22,8 @@ from imil_backend.errors import (
     RleTruncatedError,
     RleValueError,
 )
-from imil_backend.images import rle as codec
-from imil_backend.images.masks import decode_rle, encode_rle
+from imil_backend.images.masks import rle as codec
+from imil_backend.images.masks.masks import decode_rle, encode_rle
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "rle"
 NAMES = sorted(path.name.removesuffix(".json.xz") for path in RECORDED.glob("*.json.xz"))

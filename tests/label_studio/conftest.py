@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.label_studio import RunningLabelStudio
 
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import load_label_config
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.config import load_label_config
 
 
 @pytest.fixture

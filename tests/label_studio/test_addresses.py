@@ -6,8 +6,8 @@ import pytest
 from support.http_server import Answer, serve
 
 from imil_backend.errors import ImageError
-from imil_backend.label_studio.addresses import AllowedHosts
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.http.addresses import AllowedHosts
 
 TOKEN = "0123456789abcdef" * 2 + "01234567"
 FORBIDDEN = [
@@ -67,7 +67,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr("imil_backend.label_studio.transport.RETRY.total", 0)
+    monkeypatch.setattr("imil_backend.label_studio.http.transport.RETRY.total", 0)
     with pytest.raises(ImageError):
         LabelStudio("http://127.0.0.1:1", TOKEN).download("http://rebinding.test/image.png")
     assert set(connected) == {"8.8.8.8"}

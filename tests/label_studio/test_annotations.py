@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imil_backend.images.masks import encode_rle
-from imil_backend.label_studio.annotations import Answer, Reading, read_annotation
-from imil_backend.label_studio.config_map import load_label_config, read_label_config
+from imil_backend.images.masks.masks import encode_rle
+from imil_backend.label_studio.labeling.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
 
 PAYLOADS = Path(__file__).parents[1] / "fixtures" / "payloads"
 MAPPING = read_label_config(load_label_config("blackout"))

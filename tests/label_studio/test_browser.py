@@ -10,11 +10,11 @@ from support.browser import Editor, Stroke
 from support.push import png, push_item
 from support.strokes import assert_is_painted
 
-from imil_backend.label_studio.annotations import Answer, Reading, read_annotation
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import load_label_config, read_label_config
-from imil_backend.label_studio.simulated_clinician import paint
-from imil_backend.label_studio.tasks import push_tasks
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.label_studio.api.tasks import push_tasks
+from imil_backend.label_studio.labeling.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from imil_backend.errors import AnnotationError
-from imil_backend.label_studio.classification import SeveralAnnotators, class_of
+from imil_backend.label_studio.labeling.classification import SeveralAnnotators, class_of
 
 MAJORITY, LATEST, AGREED = SeveralAnnotators
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.config_map import (
+from imil_backend.label_studio.labeling.config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,

@@ -13,8 +13,8 @@ from PIL import Image, ImageFilter
 from support.browser import Editor, ImageBox
 from support.push import png
 
-from imil_backend.images.masks import LabelMapping, annotation_mask, encode_rle
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.images.masks.masks import LabelMapping, annotation_mask, encode_rle
+from imil_backend.label_studio.api.client import LabelStudio
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 

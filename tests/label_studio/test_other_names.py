@@ -10,7 +10,7 @@ from support.label_studio import free_port
 from support.push import png
 
 from imil_backend.errors import ImageError, LabelStudioUnreachableError
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.api.client import LabelStudio
 
 TOKEN = "0123456789abcdef" * 2 + "01234567"
 NAME = "http://labels.example.org:8080"

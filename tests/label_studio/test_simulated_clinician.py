@@ -5,11 +5,15 @@ import pytest
 from support.push import push_item
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.annotations import Answer, read_annotation
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import classification_config, load_label_config, read_label_config
-from imil_backend.label_studio.simulated_clinician import paint
-from imil_backend.label_studio.tasks import push_tasks
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.label_studio.api.tasks import push_tasks
+from imil_backend.label_studio.labeling.annotations import Answer, read_annotation
+from imil_backend.label_studio.labeling.config import (
+    classification_config,
+    load_label_config,
+    read_label_config,
+)
 
 MAPPING = read_label_config(load_label_config("blackout"))
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from support.push import SHOWN, png, push_item
 
-from imil_backend.label_studio import tasks
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import read_label_config
-from imil_backend.label_studio.tasks import push_tasks, pushed_tasks
+from imil_backend.label_studio.api import tasks
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.tasks import push_tasks, pushed_tasks
+from imil_backend.label_studio.labeling.config import read_label_config
 
 pytestmark = pytest.mark.label_studio
 

@@ -18,7 +18,7 @@ from imil_backend.errors import (
     LabelStudioUnreachableError,
     NotFoundError,
 )
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.api.client import LabelStudio
 
 TOKEN = "0123456789abcdef" * 2 + "01234567"
 

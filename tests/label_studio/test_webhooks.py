@@ -9,8 +9,8 @@ from support.http_server import Answer, LocalServer, Request, serve
 from support.label_studio import RunningLabelStudio
 
 from imil_backend.errors import LabelStudioError, SettingsError
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.webhooks import (
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.webhooks import (
     ACTIONS,
     BasicAuth,
     Change,

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from tiny_jobs import JobMaker, lay_down
 
-from imil_backend.learning.job import MODEL_FILE, TrainingSample
-from imil_backend.learning.network import ModelConfig, build_network, save_model
+from imil_backend.learning.contract.job import MODEL_FILE, TrainingSample
+from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
 
 
 @pytest.fixture

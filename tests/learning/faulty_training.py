@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from imil_backend.learning import epoch, training
+from imil_backend.learning.child import training
+from imil_backend.learning.child.steps import epoch
 
 _once = Path(sys.argv[1]) / "ran-out-of-memory"
 _loss = epoch._Visits.loss

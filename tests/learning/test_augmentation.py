@@ -1,11 +1,11 @@
 import numpy as np
 import torch
 
-from imil_backend.learning.augmentation import augment, prepare
-from imil_backend.learning.batches import PARAMETERS
-from imil_backend.learning.epoch import image_size
-from imil_backend.learning.job import Recipe
-from imil_backend.learning.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from imil_backend.learning.child.steps.epoch import image_size
+from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.inputs.augmentation import augment, prepare
+from imil_backend.learning.inputs.batches import PARAMETERS
+from imil_backend.learning.networks.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 
 CONFIG = ModelConfig(("a", "b"), 16, 1, "v1")
 

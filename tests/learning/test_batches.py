@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from imil_backend.errors import DatasetError
-from imil_backend.learning.batches import (
+from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.inputs.batches import (
     check_processes,
     class_weights,
     count_micro_batches,
     count_visits,
     plan_epoch,
 )
-from imil_backend.learning.job import Recipe
 
 RECIPE = Recipe(batch_size=32, micro_batch_size=16)
 

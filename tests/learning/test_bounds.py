@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from imil_backend.learning.bounds import bounds_of, corrected, groups_needed, sign_test
-from imil_backend.learning.endpoints import Endpoint, Pairs, Part, endpoints
-from imil_backend.learning.evaluation import compute_metrics
+from imil_backend.learning.scoring.bounds import bounds_of, corrected, groups_needed, sign_test
+from imil_backend.learning.scoring.endpoints import Endpoint, Pairs, Part, endpoints
+from imil_backend.learning.scoring.metrics import compute_metrics
 
 
 def accuracy_of(worse: int, better: int, groups: int) -> Endpoint:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning.checkpoint import load_state, save_state
+from imil_backend.learning.child.state.checkpoint import load_state, save_state
 
 STATE = {"epoch": 3, "network": {"weight": torch.arange(5000.0)}, "history": [{"loss": 0.5, "auc": None}]}
 

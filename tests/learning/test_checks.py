@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from imil_backend.errors import DatasetError, SettingsError
-from imil_backend.learning.checks import check_recipe, check_samples
-from imil_backend.learning.job import Recipe, TrainingSample
+from imil_backend.learning.contract.checks import check_recipe, check_samples
+from imil_backend.learning.contract.job import Recipe, TrainingSample
 
 CLASSES = ("normal", "lesion")
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imil_backend.errors import LearningError
-from imil_backend.learning.comparison import Comparison, Finding, compare
-from imil_backend.learning.power import Margins
+from imil_backend.learning.scoring.comparison import Comparison, Finding, compare
+from imil_backend.learning.scoring.power import Margins
 
 CLASSES = ("normal", "lesion")
 

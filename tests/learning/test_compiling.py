@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_jobs import JobMaker
 
-from imil_backend.learning import compiling, training
-from imil_backend.learning.compiling import MICRO_BATCHES_TO_PAY
-from imil_backend.learning.job import MODEL_FILE, RESULT_FILE, read_json
+from imil_backend.learning.child import training
+from imil_backend.learning.child.steps import compiling
+from imil_backend.learning.child.steps.compiling import MICRO_BATCHES_TO_PAY
+from imil_backend.learning.contract.job import MODEL_FILE, RESULT_FILE, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,11 +3,11 @@ import torch
 from tiny_jobs import RECIPE
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imil_backend.learning.data import SampleSet
-from imil_backend.learning.epoch import train_epoch
-from imil_backend.learning.learner import new_learner
-from imil_backend.learning.network import ModelConfig, build_network
-from imil_backend.learning.runtime import Runtime
+from imil_backend.learning.child.state.learner import new_learner
+from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.networks.network import ModelConfig, build_network
+from imil_backend.learning.networks.runtime import Runtime
 
 SAMPLES = 24
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification
 
-from imil_backend.learning.evaluation import compute_metrics, margins, softmax
+from imil_backend.learning.scoring.metrics import compute_metrics, margins, softmax
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

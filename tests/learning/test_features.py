@@ -6,14 +6,14 @@ import pytest
 import torch
 from tiny_jobs import JobMaker
 
-from imil_backend.learning.context import Context
-from imil_backend.learning.data import Dataset, fill_cache, load_dataset
-from imil_backend.learning.features import with_features
-from imil_backend.learning.job import read_job, read_samples
-from imil_backend.learning.learner import new_learner
-from imil_backend.learning.network import ModelConfig, build_network
-from imil_backend.learning.reporting import Reporter
-from imil_backend.learning.runtime import Runtime
+from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.reporting import Reporter
+from imil_backend.learning.child.state.learner import new_learner
+from imil_backend.learning.child.steps.features import with_features
+from imil_backend.learning.contract.job import read_job, read_samples
+from imil_backend.learning.inputs.data import Dataset, fill_cache, load_dataset
+from imil_backend.learning.networks.network import ModelConfig, build_network
+from imil_backend.learning.networks.runtime import Runtime
 
 
 @pytest.fixture

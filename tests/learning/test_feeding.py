@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from imil_backend.learning import feeding
-from imil_backend.learning.augmentation import prepare
-from imil_backend.learning.data import Dataset, SampleSet
-from imil_backend.learning.feeding import feed, keep_on_device
-from imil_backend.learning.network import ModelConfig
+from imil_backend.learning.inputs import prefetching as feeding
+from imil_backend.learning.inputs.augmentation import prepare
+from imil_backend.learning.inputs.data import Dataset, SampleSet
+from imil_backend.learning.inputs.prefetching import feed, keep_on_device
+from imil_backend.learning.networks.network import ModelConfig
 
 CPU = torch.device("cpu")
 PIECES = [np.array([4, 0, 0]), slice(1, 3), np.array([2])]

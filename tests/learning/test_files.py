@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imil_backend.errors import StoreError
-from imil_backend.learning.files import replacing
+from imil_backend.files import replacing
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:

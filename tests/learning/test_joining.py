@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from imil_backend.learning.joining import JoinedCalls
+from imil_backend.batching import JoinedCalls
 
 
 class Network:

@@ -10,10 +10,10 @@ import torch
 from tiny_jobs import JobMaker
 
 from imil_backend.errors import OutOfMemoryError, TrainingFailedError, WeightsError
-from imil_backend.learning import launch
-from imil_backend.learning.job import ERROR_FILE, LAUNCH_FILE, RESULT_FILE, read_json, write_json
-from imil_backend.learning.supervision import NICENESS, only_training_in
-from imil_backend.learning.training import is_out_of_memory
+from imil_backend.learning.child.training import is_out_of_memory
+from imil_backend.learning.contract import launch
+from imil_backend.learning.contract.job import ERROR_FILE, LAUNCH_FILE, RESULT_FILE, read_json, write_json
+from imil_backend.learning.contract.supervision import NICENESS, only_training_in
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_every_kind_of_memory_that_runs_out_is_known():
 
 
 def test_launching_needs_no_torch():
-    modules = ("launch", "comparison", "checks", "mispredictions", "evaluation", "job")
+    modules = ("contract.launch", "contract.checks", "contract.job", "scoring.comparison", "scoring.ranking")
     imports = "".join(f"import imil_backend.learning.{name}; " for name in modules)
     code = f"import sys; {imports} sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -117,7 +117,7 @@ def test_a_supervised_command_dies_at_once_when_its_parent_is_gone():
     command = [
         sys.executable,
         "-m",
-        "imil_backend.learning.supervision",
+        "imil_backend.learning.contract.supervision",
         str(os.getpid() + 1),
         "/bin/echo",
         "ran",
@@ -130,7 +130,7 @@ def test_a_supervised_command_dies_at_once_when_its_parent_is_gone():
 
 def test_a_training_gives_way_to_what_answers_a_person():
     code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
-    supervised = [sys.executable, "-m", "imil_backend.learning.supervision", str(os.getpid())]
+    supervised = [sys.executable, "-m", "imil_backend.learning.contract.supervision", str(os.getpid())]
     shown = subprocess.run(
         [*supervised, sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from imil_backend.errors import DatasetError
-from imil_backend.learning.data import SampleSet
-from imil_backend.learning.mining import assign_folds, mining_records
+from imil_backend.learning.child.ending.mining import assign_folds, mining_records
+from imil_backend.learning.inputs.data import SampleSet
 
 SAMPLES = SampleSet(
     np.empty((0, 1, 1, 1), np.uint8), np.arange(3), np.array([0, 1, 1]), ("a", "b", "c"), ("g",) * 3

@@ -1,6 +1,6 @@
 import numpy as np
 
-from imil_backend.learning.mispredictions import budget_of, likely_label_errors, rank_mispredictions
+from imil_backend.learning.scoring.ranking import budget_of, likely_label_errors, rank_mispredictions
 
 
 def record(key: str, margin: float, label: int = 0, doubted: bool = False) -> dict:

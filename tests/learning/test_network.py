@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning.network import ModelConfig, build_network, load_backbone, load_model, save_model
+from imil_backend.learning.networks.network import (
+    ModelConfig,
+    build_network,
+    load_backbone,
+    load_model,
+    save_model,
+)
 
 CONFIG = ModelConfig(("normal", "lesion"), 32, 1, "v1", name="round-1", parent="baseline", round=1)
 

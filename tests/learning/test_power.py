@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from imil_backend.learning.power import Margins, power_of
+from imil_backend.learning.scoring.power import Margins, power_of
 
 CLASSES = ("lesion", "normal")
 

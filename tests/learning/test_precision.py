@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from imil_backend.learning import precision
-from imil_backend.learning.job import read_json
-from imil_backend.learning.precision import REMEMBERED_FILE, faster_precision
-from imil_backend.learning.prediction import Predictor
-from imil_backend.learning.runtime import start_runtime
+from imil_backend.learning.contract.job import read_json
+from imil_backend.learning.inference.prediction import Predictor
+from imil_backend.learning.networks import precision
+from imil_backend.learning.networks.precision import REMEMBERED_FILE, faster_precision
+from imil_backend.learning.networks.runtime import start_runtime
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def test_it_is_measured_anew_on_another_device_and_with_another_torch_or_code(
 ):
     measured += [{"float32": 1.0, "bfloat16": 9.0}, {"float32": 1.0, "bfloat16": 0.1}]
     assert faster_precision(CPU, tmp_path) == "float32"
-    monkeypatch.setattr(f"imil_backend.learning.precision.{what}", value)
+    monkeypatch.setattr(f"imil_backend.learning.networks.precision.{what}", value)
     assert faster_precision(CPU, tmp_path) == "bfloat16"
     assert len(read_json(tmp_path / REMEMBERED_FILE)) == 2
 

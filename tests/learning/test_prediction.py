@@ -9,14 +9,14 @@ from PIL import Image
 from imil_backend.errors import WeightsError
 from imil_backend.images.cache import CachedItem, PixelCache
 from imil_backend.images.reading import read_image
-from imil_backend.learning.data import SampleSet
-from imil_backend.learning.evaluation import softmax
-from imil_backend.learning.folding import for_answers
-from imil_backend.learning.job import MODEL_FILE
-from imil_backend.learning.network import build_network, load_model
-from imil_backend.learning.precision import faster_precision
-from imil_backend.learning.prediction import Predictor, predict_split
-from imil_backend.learning.runtime import Runtime
+from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.inference.prediction import Predictor, predict_split
+from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.networks.fusion import for_answers
+from imil_backend.learning.networks.network import build_network, load_model
+from imil_backend.learning.networks.precision import faster_precision
+from imil_backend.learning.networks.runtime import Runtime
+from imil_backend.learning.scoring.metrics import softmax
 
 
 def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path, remembered: Path):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny_jobs import JobMaker
 
-from imil_backend.learning import mining, results, training
-from imil_backend.learning.job import MINING_FILE, RESULT_FILE, read_json
-from imil_backend.learning.prediction import predict_split
+from imil_backend.learning.child import training
+from imil_backend.learning.child.ending import mining, results
+from imil_backend.learning.contract.job import MINING_FILE, RESULT_FILE, read_json
+from imil_backend.learning.inference.prediction import predict_split
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 

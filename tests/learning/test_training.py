@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny_jobs import JobMaker, lay_down
 
 from imil_backend.errors import DatasetError, TrainingStoppedError, WeightsError
-from imil_backend.learning.job import (
+from imil_backend.learning.contract.job import (
     CHECKPOINT_FILE,
     INTERMEDIATE_FILE,
     MINING_FILE,
@@ -30,16 +30,16 @@ from imil_backend.learning.job import (
     read_json,
     read_progress,
 )
-from imil_backend.learning.launch import run_training
-from imil_backend.learning.prediction import Predictor
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.inference.prediction import Predictor
 
 pytestmark = pytest.mark.training
 
 DETERMINISTIC = {"deterministic": True}
 PARENT = """
 import pathlib, sys
-from imil_backend.learning.launch import run_training
-from imil_backend.learning.prediction import Predictor
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.inference.prediction import Predictor
 run_training(pathlib.Path(sys.argv[1]))
 """
 # One process and two compute the same micro-batches and add them up in another order: 1e-6 was seen. With
@@ -70,7 +70,7 @@ def training_processes(directory: Path) -> list[psutil.Process]:
     """Whatever runs for a job's directory, torchrun and its processes, but not the test itself."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        if "imil_backend.learning.training" in (process.info["cmdline"] or []):
+        if "imil_backend.learning.child.training" in (process.info["cmdline"] or []):
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
             found += [process] if alive and str(directory) in process.info["cmdline"] else []
     return found

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning import prediction
-from imil_backend.learning.job import MODEL_FILE
-from imil_backend.learning.network import (
+from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.inference import prediction
+from imil_backend.learning.inference.prediction import Predictor
+from imil_backend.learning.networks.network import (
     ModelConfig,
     Variant,
     build_network,
@@ -28,8 +29,7 @@ from imil_backend.learning.network import (
     load_model,
     save_model,
 )
-from imil_backend.learning.prediction import Predictor
-from imil_backend.learning.weights import fetch_weights
+from imil_backend.learning.networks.weights import fetch_weights
 
 WITH_THE_PACKAGE, WITHOUT_IT, AN_IMAGE = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "versions.md").read_text("utf-8"), re.DOTALL

@@ -13,11 +13,17 @@ from safetensors.torch import load_file
 from torchvision.models import resnet50
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning import weights
-from imil_backend.learning.augmentation import prepare
-from imil_backend.learning.keras_weights import convert_keras, read_tensorflow_js
-from imil_backend.learning.network import ModelConfig, build_network, load_tensors, read_config, read_tensors
-from imil_backend.learning.weights import fetch_weights
+from imil_backend.learning.inputs.augmentation import prepare
+from imil_backend.learning.networks import weights
+from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
+from imil_backend.learning.networks.network import (
+    ModelConfig,
+    build_network,
+    load_tensors,
+    read_config,
+    read_tensors,
+)
+from imil_backend.learning.networks.weights import fetch_weights
 
 
 def test_a_state_dict_of_torchvisions_is_kept_in_our_form(tmp_path: Path):

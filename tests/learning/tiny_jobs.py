@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imil_backend.learning.job import Recipe, TrainingJob, TrainingSample, write_job
+from imil_backend.learning.contract.job import Recipe, TrainingJob, TrainingSample, write_job
 
 SIZE = 32
 RECIPE = Recipe(image_size=SIZE, epochs=3, batch_size=16, micro_batch_size=8, precision="float32")

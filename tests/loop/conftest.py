@@ -16,7 +16,7 @@ from loop_fakes import (
 )
 from sqlalchemy.orm import Session
 
-from imil_backend.loop.backend import Backend
+from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset
 
 

@@ -18,11 +18,12 @@ from loop_fakes import RESULT, FakeLabelStudio, write_results
 from sqlalchemy import select
 
 from imil_backend.config import Settings
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import push, rounds, training, workflows
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.engine import prepare
-from imil_backend.loop.worker import running
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.rounds import lifecycle, push, training
+from imil_backend.loop.running import workflows
+from imil_backend.loop.running.worker import running
 from imil_backend.store.tables import Round
 
 STEPS = {
@@ -31,7 +32,7 @@ STEPS = {
     "run_job": training,
     "conclude": training,
     "write_report": workflows,
-    "ensure_job": rounds,
+    "ensure_job": lifecycle,
     "push_round": push,
 }
 DIED = 9

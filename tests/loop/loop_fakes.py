@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import LabelStudioUnreachableError, NotFoundError
-from imil_backend.images.masks import mask_to_png
-from imil_backend.label_studio.client import AnnotationSummary
-from imil_backend.label_studio.config_map import load_label_config, read_label_config
-from imil_backend.label_studio.simulated_clinician import paint
-from imil_backend.learning.job import (
+from imil_backend.images.masks.masks import mask_to_png
+from imil_backend.label_studio.api.client import AnnotationSummary
+from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.learning.contract.job import (
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
@@ -35,9 +35,9 @@ from imil_backend.learning.job import (
     write_job,
     write_json,
 )
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.champion import promote
-from imil_backend.loop.rounds import OPEN
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import OPEN
+from imil_backend.loop.versions.champions import promote
 from imil_backend.store.database import SQLITE_FILE, Store
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 

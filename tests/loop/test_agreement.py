@@ -13,13 +13,14 @@ from loop_fakes import (
 from PIL import Image
 from sqlalchemy import select
 
-from imil_backend.cli.showing import show_status
-from imil_backend.loop.blackouts import sample_states
-from imil_backend.loop.policy import change_policy
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.report import write_report
-from imil_backend.loop.rounds import CLOSED, change_state
-from imil_backend.loop.status import status
+from imil_backend.cli.helpers.showing import show_status
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.base.policy import change_policy
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.rounds.lifecycle import change_state
+from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Annotation, Dataset, Round
 
 
@@ -144,7 +145,7 @@ def test_the_report_shows_what_the_readers_disagree_on(read_twice: OpenRound) ->
 def test_status_shows_readers_and_where_they_differ(
     read_twice: OpenRound, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("imil_backend.cli.console.console.width", 200)
+    monkeypatch.setattr("imil_backend.cli.helpers.console.console.width", 200)
     show_status(status(read_twice.backend))
     shown = capsys.readouterr().out
     assert "Round 1: open, 4 of 4 tasks answered by 2 readers, 0 by fewer" in shown

@@ -9,10 +9,10 @@ import pytest
 from loop_fakes import MAPPING, PROJECT, FakeLabelStudio, make_project, make_version
 
 from imil_backend.errors import ImageError, ImilError, LabelStudioUnreachableError, NotFoundError
-from imil_backend.images.rle import encode_rle
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop.answers import UNTRAINED, Champion
-from imil_backend.loop.backend import Backend
+from imil_backend.images.masks.rle import encode_rle
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving.predictions import UNTRAINED, Champion
 from imil_backend.store.tables import Dataset
 
 CLASSES_CONFIG = """<View><Image name="img" value="$image"/>
@@ -42,7 +42,7 @@ class FakePredictor:
 
 @pytest.fixture
 def champion(backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> Champion:
-    monkeypatch.setattr("imil_backend.learning.prediction.Predictor", FakePredictor)
+    monkeypatch.setattr("imil_backend.learning.inference.prediction.Predictor", FakePredictor)
     FakePredictor.made = []
     champion = Champion(backend.settings, patient=True)
     champion._backend.__dict__["label_studio"] = label_studio

@@ -9,8 +9,8 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.rows import Columns, Source
-from imil_backend.loop.sources import read_source
+from imil_backend.loop.sources.reading import read_source
+from imil_backend.loop.sources.rows import Columns, Source
 
 
 def read(source: Path) -> Source:

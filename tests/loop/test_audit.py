@@ -10,14 +10,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from imil_backend.errors import NotFoundError, StoreError
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import training
-from imil_backend.loop.audit import find_sample, history
-from imil_backend.loop.champion import ROLLBACK, promote
-from imil_backend.loop.jobs import directory_of
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import close_round
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.audit import find_sample, history
+from imil_backend.loop.rounds import training
+from imil_backend.loop.rounds.lifecycle import close_round
+from imil_backend.loop.versions.champions import ROLLBACK, promote
+from imil_backend.loop.versions.training_jobs import directory_of
 from imil_backend.store.tables import Dataset, Round, Version
 
 pytestmark = on_both_databases

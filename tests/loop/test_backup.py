@@ -18,11 +18,11 @@ from sqlalchemy.exc import DatabaseError
 
 from imil_backend.config import Settings
 from imil_backend.errors import BackupError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.backup import back_up, restore
-from imil_backend.loop.engine import SYNC_QUEUE, Jobs, prepare, worker_lock
-from imil_backend.loop.names import RECONCILE_ALL_WORKFLOW
-from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.queues.engine import SYNC_QUEUE, Jobs, prepare, worker_lock
+from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
+from imil_backend.loop.upkeep.backup import back_up, restore
 from imil_backend.store.database import SQLITE_FILE
 from imil_backend.store.tables import Annotation, Base, Sample, Version
 

@@ -7,8 +7,14 @@ import pytest
 from loop_fakes import OpenRound, mask_of
 
 from imil_backend.errors import MaskError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.blackouts import SampleState, load_mask, mask_path, sample_states, save_mask
+from imil_backend.loop.answers.sample_states import (
+    SampleState,
+    load_mask,
+    mask_path,
+    sample_states,
+    save_mask,
+)
+from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
 

@@ -11,27 +11,17 @@ from loop_fakes import RESULT, FakeJobs, OpenRound, mask_of, region, write_resul
 from sqlalchemy import func, select
 
 from imil_backend.errors import RoundError, TrainingStoppedError
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import training
-from imil_backend.loop.audit import history
-from imil_backend.loop.blackouts import sample_states
-from imil_backend.loop.jobs import directory_of
-from imil_backend.loop.push import push_round
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import (
-    CANCELLED,
-    CLOSED,
-    OPEN,
-    PUSHING,
-    cancel_round,
-    change_state,
-    close_due_rounds,
-    close_round,
-)
-from imil_backend.loop.rounds import (
-    open_round as next_round,
-)
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.audit import history
+from imil_backend.loop.base.states import CANCELLED, CLOSED, OPEN, PUSHING
+from imil_backend.loop.rounds import training
+from imil_backend.loop.rounds.lifecycle import cancel_round, change_state, close_due_rounds, close_round
+from imil_backend.loop.rounds.lifecycle import open_round as next_round
+from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.versions.training_jobs import directory_of
 from imil_backend.store.tables import Dataset, Round, Version
 
 
@@ -115,7 +105,9 @@ def test_a_push_that_ends_as_its_round_is_cancelled_does_not_open_it(
     with backend.store.begin() as session:
         change_state(session.get_one(Round, open_round.id), PUSHING)
         session.get_one(Dataset, open_round.dataset.id).policy = {"budget": 0.5}
-    monkeypatch.setattr("imil_backend.loop.push._push_items", lambda *_: (cancel(open_round), iter(()))[1])
+    monkeypatch.setattr(
+        "imil_backend.loop.rounds.push._push_items", lambda *_: (cancel(open_round), iter(()))[1]
+    )
     with pytest.raises(RoundError):
         push_round(backend, open_round.id)
     assert open_round.round.state == CANCELLED

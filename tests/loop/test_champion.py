@@ -5,8 +5,8 @@ from loop_fakes import make_version
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.champion import champion_of, find_version, promote, roll_back
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.versions.champions import champion_of, find_version, promote, roll_back
 from imil_backend.store.tables import Dataset
 
 

@@ -11,10 +11,10 @@ from loop_fakes import write_image
 from sqlalchemy import select
 
 from imil_backend.errors import DatasetError
-from imil_backend.label_studio.config_map import classification_config
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.classification_source import Fields, import_project
-from imil_backend.loop.dataset import ImportReport
+from imil_backend.label_studio.labeling.config import classification_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.classification_source import Fields, import_project
+from imil_backend.loop.importing.importing import ImportReport
 from imil_backend.store.tables import Sample
 
 

@@ -22,8 +22,8 @@ from loop_fakes import (
     region,
 )
 
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sync import sync_annotation
 
 
 class Clinicians(RuleBasedStateMachine):

@@ -7,9 +7,9 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_project
 from sqlalchemy import select
 
 from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
-from imil_backend.label_studio.webhooks import Change
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.connection import connect
+from imil_backend.label_studio.api.webhooks import Change
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.projects.connection import connect
 from imil_backend.store.tables import Dataset, Project
 
 
@@ -27,8 +27,8 @@ def registered(monkeypatch: pytest.MonkeyPatch, label_studio: FakeLabelStudio) -
         return lambda *_: made.append(what) or Change.CREATED
 
     label_studio.create_project = create_project  # type: ignore[attr-defined]
-    monkeypatch.setattr("imil_backend.loop.connection.ensure_webhook", register("webhook"))
-    monkeypatch.setattr("imil_backend.loop.connection.ensure_ml_backend", register("ML backend"))
+    monkeypatch.setattr("imil_backend.loop.projects.connection.ensure_webhook", register("webhook"))
+    monkeypatch.setattr("imil_backend.loop.projects.connection.ensure_ml_backend", register("ML backend"))
     return made
 
 
@@ -48,7 +48,7 @@ def test_without_an_ml_backend_tasks_can_be_answered_all_the_same(
     def refuse(*_: object) -> None:
         raise LabelStudioError("It does not answer.")
 
-    monkeypatch.setattr("imil_backend.loop.connection.ensure_ml_backend", refuse)
+    monkeypatch.setattr("imil_backend.loop.projects.connection.ensure_ml_backend", refuse)
     connection = connect(backend, dataset)
     assert (connection.ml_backend, connection.problem) == (None, "It does not answer.")
     assert registered == ["IMIL: films", "webhook"]

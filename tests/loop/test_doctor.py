@@ -21,11 +21,11 @@ from support.push import png
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.doctor import examine
-from imil_backend.loop.doctor_probe import TITLE
-from imil_backend.loop.findings import Finding, State
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.upkeep.doctor import examine
+from imil_backend.loop.upkeep.doctor_probe import TITLE
+from imil_backend.loop.upkeep.findings import Finding, State
 from imil_backend.store.tables import Dataset, Sample
 
 OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
@@ -241,7 +241,7 @@ def test_a_clock_that_is_wrong_and_a_version_that_was_not_tried(
     look_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     then = datetime(2022, 1, 1, tzinfo=timezone.utc)
-    monkeypatch.setattr("imil_backend.loop.doctor_label_studio.parsedate_to_datetime", lambda _: then)
+    monkeypatch.setattr("imil_backend.loop.upkeep.doctor_label_studio.parsedate_to_datetime", lambda _: then)
     with serve(lambda _: Answer(200, {"release": "1.7.3", "id": 1})) as label_studio:
         found = look_at(label_studio_url=label_studio.url)
     assert found["Label Studio's version"].state is WARNING

@@ -11,12 +11,12 @@ from loop_fakes import on_both_databases
 from PIL import Image, ImageEnhance
 from sqlalchemy import select, update
 
-from imil_backend.loop import audit
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.dataset import ImportReport, import_dataset
-from imil_backend.loop.export import export
-from imil_backend.loop.sources import Columns
-from imil_backend.loop.status import status
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.importing import ImportReport, import_dataset
+from imil_backend.loop.sources.reading import Columns
+from imil_backend.loop.views.export import export
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Sample
 
 INPUTS = Path(__file__).parents[1] / "fixtures" / "inputs"

@@ -11,8 +11,9 @@ from loop_fakes import make_backend, on_both_databases
 
 from imil_backend.config import Settings
 from imil_backend.errors import RoundError, StoreError
-from imil_backend.loop.backend import Backend, forget_set_aside, note_set_aside
-from imil_backend.loop.engine import (
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
+from imil_backend.loop.queues.engine import (
     APPLICATION,
     SYNC_QUEUE,
     Jobs,

@@ -9,10 +9,11 @@ from loop_fakes import FakeJobs, FakeLabelStudio, OpenRound, chosen, make_datase
 from sqlalchemy.exc import OperationalError
 
 from imil_backend.errors import NotFoundError, RoundError, StoreError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.events import MANY, Events
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import FAILED, PUSHING, TRAINING, change_state
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import FAILED, PUSHING, TRAINING
+from imil_backend.loop.rounds.lifecycle import change_state
+from imil_backend.loop.running.events import MANY, Events
 from imil_backend.store.tables import Round
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "fixtures" / "payloads").glob("*.json"))
@@ -170,6 +171,6 @@ def test_a_store_that_cannot_be_used_is_told(events: Events, monkeypatch: pytest
     def broken(*_: Any, **__: Any) -> Any:
         raise OperationalError("SELECT", {}, Exception("disk I/O error"))
 
-    monkeypatch.setattr("imil_backend.loop.events.find_project", broken)
+    monkeypatch.setattr("imil_backend.loop.running.events.find_project", broken)
     with pytest.raises(StoreError, match="disk I/O error"):
         events.record({"action": "ANNOTATION_CREATED", "project": {"id": 3}})

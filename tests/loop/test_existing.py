@@ -14,12 +14,12 @@ from support.label_studio import RunningLabelStudio
 from support.snapshot import differing, snapshot
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError, LabelStudioError, RoundError
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop.backend import Backend, project_of
-from imil_backend.loop.connection import connect
-from imil_backend.loop.disconnecting import disconnect_project
-from imil_backend.loop.existing import connect_project
-from imil_backend.loop.sync import mapping_of
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.base.backend import Backend, project_of
+from imil_backend.loop.projects.connection import connect
+from imil_backend.loop.projects.disconnection import disconnect_project
+from imil_backend.loop.projects.existing import connect_project
+from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.store.tables import Dataset, Project
 
 PAINTED = """<View>

@@ -6,9 +6,9 @@ import pytest
 from support.push import png
 
 from imil_backend.errors import ImageError, LabelStudioUnreachableError
-from imil_backend.loop import fetching
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.fetching import fetch_images
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing import fetching
+from imil_backend.loop.importing.fetching import fetch_images
 
 ADDRESSES = [f"/data/upload/1/{number}.png" for number in range(6)]
 

@@ -12,9 +12,9 @@ from loop_fakes import mask_of, on_both_databases, write_image, write_mask
 from sqlalchemy import select
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.dataset import ImportReport, import_dataset
-from imil_backend.loop.rounds import TRAINING
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.importing.importing import ImportReport, import_dataset
 from imil_backend.store.tables import Round, Sample, SetAside, Version
 
 

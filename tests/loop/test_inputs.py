@@ -10,9 +10,9 @@ import pytest
 from loop_fakes import mask_of, write_image, write_mask
 from sqlalchemy import select
 
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.dataset import ImportReport, import_dataset
-from imil_backend.loop.rows import Columns
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.importing import ImportReport, import_dataset
+from imil_backend.loop.sources.rows import Columns
 from imil_backend.store.tables import Sample
 
 INPUTS = Path(__file__).parents[1] / "fixtures" / "inputs"

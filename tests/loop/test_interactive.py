@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from loop_fakes import MAPPING
 
-from imil_backend.images.rle import encode_rle
-from imil_backend.loop.interactive import without_what_is_painted
+from imil_backend.images.masks.rle import encode_rle
+from imil_backend.loop.serving.predictions import without_what_is_painted
 
 IMAGE = np.full((6, 8), 200, dtype=np.uint8)
 

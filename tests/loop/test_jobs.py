@@ -18,8 +18,8 @@ from loop_fakes import (
 from sqlalchemy import select, text
 
 from imil_backend.errors import RoundError
-from imil_backend.learning.checks import check_recipe
-from imil_backend.learning.job import (
+from imil_backend.learning.contract.checks import check_recipe
+from imil_backend.learning.contract.job import (
     INTERMEDIATE_FILE,
     MODEL_FILE,
     Recipe,
@@ -28,12 +28,14 @@ from imil_backend.learning.job import (
     read_job,
     read_samples,
 )
-from imil_backend.loop.backend import Backend, set_aside
-from imil_backend.loop.champion import champion_of
-from imil_backend.loop.jobs import directory_of, fingerprint, prepare_job, record_version
-from imil_backend.loop.policy import change_policy
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import CLOSED, begin_baseline
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import change_policy
+from imil_backend.loop.base.set_aside import set_aside
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.rounds.lifecycle import begin_baseline
+from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.training_jobs import directory_of, fingerprint, prepare_job, record_version
 from imil_backend.store.tables import Dataset, Round, Sample, SetAside
 
 

@@ -14,7 +14,7 @@ from flask import Flask, Response, jsonify, request
 from loop_fakes import PROJECT, make_backend, make_dataset, make_project, make_version
 
 from imil_backend.errors import ImilError, RoundError, StoreError
-from imil_backend.loop.events import Events
+from imil_backend.loop.running.events import Events
 
 MODULE = "imil_backend.label_studio_ml_model"
 

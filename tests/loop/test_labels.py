@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from imil_backend.loop.file_names import is_utf8, printable
-from imil_backend.loop.labels import is_missing, look_alikes
+from imil_backend.loop.sources.file_names import is_utf8, printable
+from imil_backend.loop.sources.tables.labels import is_missing, look_alikes
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
 
 from imil_backend.errors import WeightsError
-from imil_backend.label_studio.config_map import classification_config, load_label_config
-from imil_backend.loop.answers import Champion
-from imil_backend.loop.backend import Backend
+from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving.predictions import Champion
 from imil_backend.store.tables import Dataset, Project
 
 CONFIG = classification_config(["lesion", "normal"])
@@ -46,7 +46,7 @@ class SlowPredictor:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowPredictor]:
     SlowPredictor.made, SlowPredictor.go, SlowPredictor.damaged = [], threading.Event(), None
-    monkeypatch.setattr("imil_backend.learning.prediction.Predictor", SlowPredictor)
+    monkeypatch.setattr("imil_backend.learning.inference.prediction.Predictor", SlowPredictor)
     return SlowPredictor
 
 

@@ -6,8 +6,8 @@ import pytest
 from loop_fakes import PROJECT, URL, OpenRound, mask_of, region
 
 from imil_backend.errors import NotFoundError, RoundError
-from imil_backend.loop.moving import follow_label_studio, warn_of_other_addresses
-from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.projects.relocated import follow_label_studio, warn_of_other_addresses
 from imil_backend.store.tables import Dataset, Project
 
 NEW = "https://labels.example.org"

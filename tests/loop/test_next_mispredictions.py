@@ -6,10 +6,10 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.mispredictions import all_mispredictions, next_mispredictions
-from imil_backend.loop.policy import Policy
-from imil_backend.loop.reconcile import reconcile
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import Policy
+from imil_backend.loop.versions.mispredictions import all_mispredictions, next_mispredictions
 from imil_backend.store.tables import Dataset, Sample, Task
 
 WRONG = ["train-3", "train-1", "train-6", "train-4"]  # classes: normal, normal, lesion, lesion

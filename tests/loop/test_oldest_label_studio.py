@@ -13,18 +13,18 @@ from support.http_server import Answer, LocalServer, Request, serve
 from support.label_studio import RunningLabelStudio
 from support.truth import assert_equals_label_studio
 
-from imil_backend.images.masks import mask_from_png
-from imil_backend.label_studio.webhooks import Change
-from imil_backend.loop import doctor_label_studio
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.blackouts import mask_path
-from imil_backend.loop.connection import connect
-from imil_backend.loop.findings import State
-from imil_backend.loop.push import push_round
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import open_round
-from imil_backend.loop.status import status
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.images.masks.masks import mask_from_png
+from imil_backend.label_studio.api.webhooks import Change
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.projects.connection import connect
+from imil_backend.loop.rounds.lifecycle import open_round
+from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.upkeep import doctor_label_studio
+from imil_backend.loop.upkeep.findings import State
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
 pytestmark = pytest.mark.label_studio

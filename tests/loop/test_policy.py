@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from imil_backend.errors import SettingsError
-from imil_backend.loop.policy import Policy, change_recipe, changed_policy, policy_of, recipe_of
+from imil_backend.loop.base.policy import Policy, change_recipe, changed_policy, policy_of, recipe_of
 from imil_backend.store.tables import Dataset
 
 

@@ -9,11 +9,11 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_dataset, make_project, mak
 from sqlalchemy import select
 
 from imil_backend.errors import LabelStudioUnreachableError, RoundError
-from imil_backend.loop import rounds
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.champion import promote
-from imil_backend.loop.push import push_round
-from imil_backend.loop.rounds import FAILED, OPEN, PUSHING
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.versions.champions import promote
 from imil_backend.store.tables import Dataset, Project, Round, Sample, SetAside, Task
 
 WRONG = [f"train-{number}" for number in (5, 3, 8, 1)]
@@ -37,7 +37,7 @@ def set_budget(backend: Backend, budget: float) -> None:
 @pytest.fixture
 def round_id(backend: Backend, mined: Dataset) -> int:
     with backend.store.begin() as session:
-        return rounds.open_round(session, mined).id
+        return lifecycle.open_round(session, mined).id
 
 
 def tasks(backend: Backend) -> list[tuple[str, int]]:
@@ -88,7 +88,7 @@ def test_a_round_that_was_given_up_while_it_was_pushed_is_not_opened(
     def give_up(done: int, of: int) -> None:
         if done == of:
             with backend.store.begin() as session:
-                rounds.begin_baseline(session, mined)
+                lifecycle.begin_baseline(session, mined)
 
     with pytest.raises(RoundError, match="given up for a new baseline"):
         push_round(backend, round_id, give_up)
@@ -106,7 +106,7 @@ def test_an_interrupted_push_goes_on(
     budget: float,
 ) -> None:
     """Two tasks of four are in Label Studio, and in the store or not; the budget may have become less."""
-    monkeypatch.setattr("imil_backend.label_studio.tasks.BATCH_ITEMS", 2)
+    monkeypatch.setattr("imil_backend.label_studio.api.tasks.BATCH_ITEMS", 2)
     if recorded:
         patched, upload, calls = "upload_images", label_studio.upload_images, iter([False, True])
     else:

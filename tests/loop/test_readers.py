@@ -25,13 +25,15 @@ from typer.testing import CliRunner, Result
 
 from imil_backend.cli import app
 from imil_backend.errors import RoundError, SettingsError
-from imil_backend.loop import audit, rounds
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.policy import change_policy, changed_policy, policy_of
-from imil_backend.loop.push import push_round
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import CLOSED, OPEN, TRAINING, change_state
-from imil_backend.loop.simulation import answer_open_tasks
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import change_policy, changed_policy, policy_of
+from imil_backend.loop.base.states import CLOSED, OPEN, TRAINING
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.lifecycle import change_state
+from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.rounds.simulation import answer_open_tasks
 from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Project, Round, Sample, now
 
 WRONG = [f"train-{number}" for number in (5, 3, 6, 1)]
@@ -106,7 +108,7 @@ def push(backend: Backend, dataset: Dataset, **changes: Any) -> Round:
     with backend.store.begin() as session:
         found = session.get_one(Dataset, dataset.id)
         change_policy(found, changes)
-        round_ = rounds.open_round(session, found)
+        round_ = lifecycle.open_round(session, found)
     push_round(backend, round_.id)
     with backend.store.begin() as session:
         return session.get_one(Round, round_.id)
@@ -194,7 +196,7 @@ def test_in_a_teams_project_the_rounds_own_tasks_alone_are_changed(
 def progress(open_round: OpenRound) -> tuple[int, int, int]:
     reconcile(open_round.backend, open_round.project)
     with open_round.backend.store.begin() as session:
-        found = rounds.answered(session, session.get_one(Round, open_round.id))
+        found = lifecycle.answered(session, session.get_one(Round, open_round.id))
     return found.tasks, found.answered, found.begun
 
 
@@ -226,7 +228,7 @@ def test_a_round_closes_by_itself_when_all_readers_have_answered(open_round: Ope
     def is_due() -> bool:
         reconcile(open_round.backend, open_round.project)
         with open_round.backend.store.begin() as session:
-            return rounds.is_due(session, session.get_one(Round, open_round.id))
+            return lifecycle.is_due(session, session.get_one(Round, open_round.id))
 
     for task in open_round.tasks:
         open_round.label_studio.annotate(task, region(mask_of(1)), by=1)
@@ -244,19 +246,19 @@ def test_a_person_or_a_long_silence_closes_a_round_that_one_reader_has_begun(
         change_policy(session.get_one(Dataset, open_round.dataset.id), {"close_after_hours": 2.0})
         round_ = session.get_one(Round, open_round.id)
         with pytest.raises(RoundError, match="answered yet"):
-            rounds.close_round(session, round_)
-        assert not rounds.is_due(session, round_)
+            lifecycle.close_round(session, round_)
+        assert not lifecycle.is_due(session, round_)
     open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)), by=1)
     reconcile(open_round.backend, open_round.project)
     with open_round.backend.store.begin() as session:
         answered_at = session.scalars(select(Annotation.label_studio_updated_at)).one()
     for hours, due in ((1, False), (3, True)):
-        monkeypatch.setattr(rounds, "now", lambda hours=hours: answered_at + timedelta(hours=hours))
+        monkeypatch.setattr(lifecycle, "now", lambda hours=hours: answered_at + timedelta(hours=hours))
         with open_round.backend.store.begin() as session:
-            assert rounds.is_due(session, session.get_one(Round, open_round.id)) == due
-    monkeypatch.setattr(rounds, "now", now)
+            assert lifecycle.is_due(session, session.get_one(Round, open_round.id)) == due
+    monkeypatch.setattr(lifecycle, "now", now)
     with open_round.backend.store.begin() as session:
-        assert rounds.close_round(session, session.get_one(Round, open_round.id)).state == TRAINING
+        assert lifecycle.close_round(session, session.get_one(Round, open_round.id)).state == TRAINING
 
 
 # --- the simulated clinician

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from imil_backend.loop.reasons import Reason, by_reason
+from imil_backend.loop.importing.reasons import Reason, by_reason
 
 
 def test_reasons_that_differ_in_names_and_figures_alone_are_counted_as_one() -> None:

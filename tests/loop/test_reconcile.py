@@ -17,11 +17,11 @@ from loop_fakes import (
 from sqlalchemy import func, select
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError, RoundError
-from imil_backend.loop.blackouts import mask_path
-from imil_backend.loop.reconcile import Differences, reconcile
-from imil_backend.loop.rounds import answered
-from imil_backend.loop.status import status
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.loop.answers.reconcile import Differences, reconcile
+from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.rounds.lifecycle import answered
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Project, Round, Sample, SetAside, Task
 
 pytestmark = on_both_databases

@@ -20,11 +20,12 @@ from loop_fakes import (
 from sqlalchemy import select
 
 from imil_backend.errors import RoundError
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import rounds, training
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import CLOSED, FAILED, OPEN, PUSHING, TRAINING, change_state
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import CLOSED, FAILED, OPEN, PUSHING, TRAINING
+from imil_backend.loop.rounds import lifecycle, training
+from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.store.tables import Dataset, Promotion, Round, Version, now
 
 pytestmark = on_both_databases
@@ -55,7 +56,7 @@ def answer(open_round: OpenRound, *results: list[dict[str, Any]]) -> None:
 
 def is_due(open_round: OpenRound) -> bool:
     with open_round.backend.store.begin() as session:
-        return rounds.is_due(session, session.get_one(Round, open_round.id))
+        return lifecycle.is_due(session, session.get_one(Round, open_round.id))
 
 
 # --- when a round closes
@@ -111,13 +112,13 @@ def test_a_clinician_who_is_still_answering_keeps_the_round_open_for_a_while(
     set_policy(open_round, close_share=0.5, close_quiet_seconds=60)
     answer(open_round, region(mask_of(1)), region(mask_of(1)))
     for _ in range(2):
-        rounds.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+        lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
     assert open_round.round.state == OPEN
     assert jobs.enqueued == [("close_due_rounds", (open_round.dataset.id,))]  # which looks again
     reconcile(open_round.backend, open_round.project, full=True)  # is no answer
     heard = now()
     for later, due in ((61, True), (30, False), (-3600, True)):  # the last: the clock was set back
-        monkeypatch.setattr(rounds, "now", lambda later=later: heard + timedelta(seconds=later))
+        monkeypatch.setattr(lifecycle, "now", lambda later=later: heard + timedelta(seconds=later))
         assert is_due(open_round) == due
 
 
@@ -130,7 +131,7 @@ def test_the_last_answer_closes_a_round_at_once(open_round: OpenRound) -> None:
 def test_a_due_round_is_closed_and_trained_once(open_round: OpenRound, jobs: FakeJobs) -> None:
     answer(open_round, region(mask_of(1)), region(mask_of(2)))
     for _ in range(2):
-        rounds.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+        lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
     assert open_round.round.state == TRAINING
     assert jobs.enqueued == [("train_round", (open_round.id,))]
 
@@ -138,7 +139,7 @@ def test_a_due_round_is_closed_and_trained_once(open_round: OpenRound, jobs: Fak
 def test_only_an_answered_open_round_can_be_closed_by_hand(open_round: OpenRound) -> None:
     def close() -> str:
         with open_round.backend.store.begin() as session:
-            return rounds.close_round(session, session.get_one(Round, open_round.id)).state
+            return lifecycle.close_round(session, session.get_one(Round, open_round.id)).state
 
     with pytest.raises(RoundError, match="answered yet"):
         close()
@@ -157,20 +158,20 @@ def test_a_push_goes_on_with_the_round_under_way_and_else_opens_the_next(open_ro
     with open_round.backend.store.begin() as session:
         for state in (PUSHING, OPEN):
             change_state(session.get_one(Round, open_round.id), state)
-            assert rounds.open_round(session, open_round.dataset).id == open_round.id
+            assert lifecycle.open_round(session, open_round.dataset).id == open_round.id
         for state in (TRAINING, FAILED):
             change_state(session.get_one(Round, open_round.id), state)
             with pytest.raises(RoundError, match=f"is {state}"):
-                rounds.open_round(session, open_round.dataset)
+                lifecycle.open_round(session, open_round.dataset)
 
 
 def test_no_round_is_begun_when_nothing_is_left_to_ask(open_round: OpenRound) -> None:
     set_state(open_round, CLOSED)
     with open_round.backend.store.begin() as session, pytest.raises(RoundError, match="left to ask"):
-        rounds.open_round(session, open_round.dataset)
+        lifecycle.open_round(session, open_round.dataset)
     newer = make_version(open_round.backend, open_round.dataset, "newer", wrong=["train-6"])
     with open_round.backend.store.begin() as session:
-        round_ = rounds.open_round(session, open_round.dataset)
+        round_ = lifecycle.open_round(session, open_round.dataset)
     assert (round_.number, round_.state, round_.mined_version_id) == (2, PUSHING, newer.id)
 
 
@@ -179,7 +180,7 @@ def test_a_new_baseline_waits_for_the_round_under_way(open_round: OpenRound) -> 
         for state, command in ((PUSHING, "imil push"), (OPEN, "imil train"), (TRAINING, "imil train")):
             change_state(session.get_one(Round, open_round.id), state)
             with pytest.raises(RoundError, match=command):
-                rounds.begin_baseline(session, open_round.dataset)
+                lifecycle.begin_baseline(session, open_round.dataset)
 
 
 @pytest.mark.parametrize(("state", "error"), [(CLOSED, None), (FAILED, "no"), (PUSHING, "no")])
@@ -188,11 +189,11 @@ def test_a_new_baseline_takes_the_place_of_what_cannot_go_on(
 ) -> None:
     set_state(open_round, state, error)
     with open_round.backend.store.begin() as session:
-        baseline = rounds.begin_baseline(session, open_round.dataset)
+        baseline = lifecycle.begin_baseline(session, open_round.dataset)
         assert (baseline.is_baseline, baseline.number, baseline.state) == (True, 2, TRAINING)
-        assert rounds.begin_baseline(session, open_round.dataset).id == baseline.id
+        assert lifecycle.begin_baseline(session, open_round.dataset).id == baseline.id
         change_state(baseline, FAILED, "no")
-        again = rounds.begin_baseline(session, open_round.dataset)
+        again = lifecycle.begin_baseline(session, open_round.dataset)
         assert (again.id, again.attempt, again.state, again.error) == (baseline.id, 2, TRAINING, None)
     assert open_round.round.state in {CLOSED, FAILED}
 
@@ -204,16 +205,16 @@ def test_a_job_that_ended_without_moving_its_round_on_is_followed_by_another(
     open_round: OpenRound, jobs: FakeJobs
 ) -> None:
     set_state(open_round, TRAINING)
-    first = rounds.ensure_job(open_round.backend, jobs, open_round.round)  # type: ignore[arg-type]
+    first = lifecycle.ensure_job(open_round.backend, jobs, open_round.round)  # type: ignore[arg-type]
     jobs.statuses[str(first)] = "ERROR"
     stale = open_round.round
-    second = rounds.ensure_job(open_round.backend, jobs, stale)  # type: ignore[arg-type]
+    second = lifecycle.ensure_job(open_round.backend, jobs, stale)  # type: ignore[arg-type]
     assert second != first
-    assert rounds.ensure_job(open_round.backend, jobs, stale) == second  # type: ignore[arg-type]
+    assert lifecycle.ensure_job(open_round.backend, jobs, stale) == second  # type: ignore[arg-type]
     jobs.statuses[str(second)] = "SUCCESS"
     stale = open_round.round
     set_state(open_round, CLOSED)
-    assert rounds.ensure_job(open_round.backend, jobs, stale) is None  # type: ignore[arg-type]
+    assert lifecycle.ensure_job(open_round.backend, jobs, stale) is None  # type: ignore[arg-type]
 
 
 def test_what_label_studio_held_up_is_tried_again_at_the_next_reconciliation(
@@ -222,13 +223,13 @@ def test_what_label_studio_held_up_is_tried_again_at_the_next_reconciliation(
     backend = open_round.backend
     for state in (PUSHING, TRAINING):
         set_state(open_round, state)
-        first = rounds.ensure_job(backend, jobs, open_round.round)  # type: ignore[arg-type]
+        first = lifecycle.ensure_job(backend, jobs, open_round.round)  # type: ignore[arg-type]
         for _ in range(2):
             training.postpone(backend, open_round.id, str(first), "Label Studio does not answer.")
         assert (open_round.round.state, open_round.round.error) == (state, "Label Studio does not answer.")
-        rounds.close_due_rounds(backend, jobs)  # type: ignore[arg-type]
-        assert jobs.status(rounds.job_of(open_round.round)) == "ENQUEUED"
-        assert rounds.job_of(open_round.round) != first
+        lifecycle.close_due_rounds(backend, jobs)  # type: ignore[arg-type]
+        assert jobs.status(lifecycle.job_of(open_round.round)) == "ENQUEUED"
+        assert lifecycle.job_of(open_round.round) != first
 
 
 def test_a_failed_training_waits_for_a_person_and_a_closed_round_stays_closed(
@@ -237,10 +238,10 @@ def test_a_failed_training_waits_for_a_person_and_a_closed_round_stays_closed(
     set_state(open_round, TRAINING)
     training.fail(open_round.backend, open_round.id, "It is damaged.")
     assert (open_round.round.state, open_round.round.error) == (FAILED, "It is damaged.")
-    rounds.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+    lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
     assert jobs.enqueued == []
     with open_round.backend.store.begin() as session:
-        round_ = rounds.close_round(session, session.get_one(Round, open_round.id))
+        round_ = lifecycle.close_round(session, session.get_one(Round, open_round.id))
         assert (round_.state, round_.attempt, round_.error) == (TRAINING, 2, None)
     set_state(open_round, CLOSED)
     training.fail(open_round.backend, open_round.id, "too late")
@@ -292,7 +293,7 @@ def test_the_first_version_is_promoted(backend: Backend, open_round: OpenRound) 
         for promotion in session.scalars(select(Promotion)):
             session.delete(promotion)
         session.get_one(Round, open_round.id).state = FAILED
-        baseline = rounds.begin_baseline(session, session.get_one(Dataset, open_round.dataset.id))
+        baseline = lifecycle.begin_baseline(session, session.get_one(Dataset, open_round.dataset.id))
     assert train(backend, baseline.id)["verdict"] == "promote"
 
 

@@ -24,10 +24,10 @@ from loop_fakes import (
 from sqlalchemy import select, text
 
 from imil_backend.errors import RoundError
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.engine import prepare, worker_is_running, worker_lock
-from imil_backend.loop.locks import LockTakenError, locked
-from imil_backend.loop.watchdog import LOCK_LOST
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.locks import LockTakenError, locked
+from imil_backend.loop.queues.engine import prepare, worker_is_running, worker_lock
+from imil_backend.loop.queues.watchdog import LOCK_LOST
 from imil_backend.store.tables import Dataset, Promotion, Round, Version
 
 PROGRAM = Path(__file__).with_name("working.py")
@@ -138,8 +138,8 @@ def test_a_dead_worker_s_round_is_taken_over_by_another_and_never_done_by_both(
 
 def test_the_lock_of_a_round_is_waited_for_and_goes_with_its_process(answered: Backend) -> None:
     program = (
-        "import sys, time; from imil_backend.loop.backend import Backend;"
-        "from imil_backend.config import Settings; from imil_backend.loop.locks import locked\n"
+        "import sys, time; from imil_backend.loop.base.backend import Backend;"
+        "from imil_backend.config import Settings; from imil_backend.loop.base.locks import locked\n"
         "with locked(Backend(Settings(_env_file=None, data_dir=sys.argv[1])), 'round', 1):\n"
         "    print('held', flush=True); time.sleep(600)"
     )

@@ -13,17 +13,19 @@ from loop_fakes import METRICS, FakeLabelStudio, OpenRound, chosen, make_dataset
 from PIL import Image
 from sqlalchemy import select
 
-from imil_backend.cli.showing import show_status
+from imil_backend.cli.helpers.showing import show_status
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
-from imil_backend.learning.comparison import compare
-from imil_backend.loop.backend import Backend, set_aside
-from imil_backend.loop.export import export
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.report import write_report
-from imil_backend.loop.rounds import CLOSED, change_state
-from imil_backend.loop.simulation import answer_open_tasks, irrelevant_region
-from imil_backend.loop.status import status, versions
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.learning.scoring.comparison import compare
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.set_aside import set_aside
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.rounds.lifecycle import change_state
+from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
+from imil_backend.loop.views.export import export
+from imil_backend.loop.views.status import status, versions
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 

@@ -16,11 +16,11 @@ from support.png import write_png
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.images.reading import read_image
-from imil_backend.loop import rounds
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.dataset import import_dataset
-from imil_backend.loop.push import push_round
-from imil_backend.loop.report import write_report
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.importing import import_dataset
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import Dataset, Round, Sample, SetAside
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
@@ -67,7 +67,7 @@ def push(
     make_version(backend, dataset, wrong=[sample.key for sample in samples])
     make_project(backend, dataset)
     with backend.store.begin() as session:
-        number = rounds.open_round(session, dataset).id
+        number = lifecycle.open_round(session, dataset).id
     push_round(backend, number)
     return dict(zip((sample.name for sample in samples), uploaded, strict=False))
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imil_backend.loop.splits import Grouped, assign_splits
+from imil_backend.loop.splitting.splits import Grouped, assign_splits
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,15 +14,15 @@ from support.label_studio import RunningLabelStudio
 from support.truth import Standing, assert_equals_label_studio
 
 from imil_backend.errors import LabelStudioUnreachableError
-from imil_backend.label_studio.client import LabelStudio
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop.audit import history
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.blackouts import mask_path
-from imil_backend.loop.push import push_round
-from imil_backend.loop.reconcile import Differences, reconcile
-from imil_backend.loop.rounds import open_round
-from imil_backend.loop.sync import sync_annotation
+from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.answers.reconcile import Differences, reconcile
+from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.audit import history
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.rounds.lifecycle import open_round
+from imil_backend.loop.rounds.push import push_round
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample, Task
 
 pytestmark = pytest.mark.label_studio

@@ -14,13 +14,14 @@ from support.browser import VIEWPORT, Editor
 from support.label_studio import RunningLabelStudio
 from support.people import Person, join
 
-from imil_backend.label_studio.config_map import load_label_config
-from imil_backend.loop import rounds
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.policy import change_policy
-from imil_backend.loop.push import push_round
-from imil_backend.loop.reconcile import reconcile
-from imil_backend.loop.rounds import CLOSED, Answered, change_state
+from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import change_policy
+from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.lifecycle import Answered, change_state
+from imil_backend.loop.rounds.push import push_round
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.timeout(600)]
@@ -58,7 +59,7 @@ class Reading:
         with self.backend.store.begin() as session:
             dataset = session.get_one(Dataset, self.dataset.id)
             change_policy(dataset, {"budget": 0.25, **changes})
-            round_ = rounds.open_round(session, dataset)
+            round_ = lifecycle.open_round(session, dataset)
         push_round(self.backend, round_.id)
         with self.backend.store.begin() as session:
             return list(
@@ -68,9 +69,9 @@ class Reading:
     def answered(self) -> Answered:
         reconcile(self.backend, self.project)
         with self.backend.store.begin() as session:
-            round_ = rounds.latest_round(session, self.dataset.id)
+            round_ = lifecycle.latest_round(session, self.dataset.id)
             assert round_ is not None
-            return rounds.answered(session, round_)
+            return lifecycle.answered(session, round_)
 
     def close(self) -> None:
         with self.backend.store.begin() as session:

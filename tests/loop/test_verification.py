@@ -7,10 +7,10 @@ from loop_fakes import RESULT, OpenRound, write_results
 
 import imil_backend
 from imil_backend.errors import StoreError
-from imil_backend.learning.job import MODEL_FILE, read_samples
-from imil_backend.loop.champion import champion_of
-from imil_backend.loop.jobs import code_version, directory_of, prepare_job, record_version
-from imil_backend.loop.verification import verify_versions
+from imil_backend.learning.contract.job import MODEL_FILE, read_samples
+from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.training_jobs import code_version, directory_of, prepare_job, record_version
+from imil_backend.loop.versions.weights import verify_versions
 from imil_backend.store.tables import Dataset, Round, Version
 
 

@@ -10,10 +10,10 @@ from loop_fakes import OpenRound, chosen
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from imil_backend.loop import watchdog
-from imil_backend.loop.engine import APPLICATION, SYNC_QUEUE, prepare
-from imil_backend.loop.names import SYNC_WORKFLOW
-from imil_backend.loop.worker import running
+from imil_backend.loop.queues import watchdog
+from imil_backend.loop.queues.engine import APPLICATION, SYNC_QUEUE, prepare
+from imil_backend.loop.queues.names import SYNC_WORKFLOW
+from imil_backend.loop.running.worker import running
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

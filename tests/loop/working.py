@@ -16,11 +16,11 @@ from loop_fakes import RESULT, URL, FakeLabelStudio, write_results
 
 from imil_backend.config import Settings
 from imil_backend.errors import RoundError
-from imil_backend.learning.job import read_samples
-from imil_backend.loop import training
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.engine import prepare, take_over
-from imil_backend.loop.worker import running
+from imil_backend.learning.contract.job import read_samples
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.queues.engine import prepare, take_over
+from imil_backend.loop.rounds import training
+from imil_backend.loop.running.worker import running
 
 
 def train(directory: Path, **_: Any) -> dict[str, Any]:

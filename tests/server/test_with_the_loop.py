@@ -9,8 +9,8 @@ from pathlib import Path
 PROGRAM = """
 import sys, time
 from server_fakes import make_settings, recorded
-from imil_backend.loop.backend import Backend
-from imil_backend.loop.engine import prepare
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.queues.engine import prepare
 from imil_backend.server import run
 
 settings = make_settings(data_dir=sys.argv[1], webhook_secrets="new-secret")

@@ -20,7 +20,7 @@ import requests
 from support.label_studio import RunningLabelStudio, free_port
 
 from imil_backend.config import Settings
-from imil_backend.loop.backend import Backend
+from imil_backend.loop.base.backend import Backend
 
 IMIL = Path(sys.executable).with_name("imil")
 

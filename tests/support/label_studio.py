@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import requests
 
-from imil_backend.label_studio.client import LabelStudio
+from imil_backend.label_studio.api.client import LabelStudio
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "scripts" / "label_studio.py"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from imil_backend.label_studio.tasks import PushItem
+from imil_backend.label_studio.api.tasks import PushItem
 
 SHOWN = {"label": "sick", "predicted": "healthy", "confidence": "83 %", "round": 1, "note": ""}
 

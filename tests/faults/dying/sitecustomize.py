@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 WORKER_STEPS = {
-    "bring_in_line": "loop.training",
-    "lay_down_job": "loop.training",
-    "run_job": "loop.training",
-    "conclude": "loop.training",
-    "write_report": "loop.workflows",
-    "ensure_job": "loop.rounds",
-    "push_round": "loop.push",
+    "bring_in_line": "loop.rounds.training",
+    "lay_down_job": "loop.rounds.training",
+    "run_job": "loop.rounds.training",
+    "conclude": "loop.rounds.training",
+    "write_report": "loop.running.workflows",
+    "ensure_job": "loop.rounds.lifecycle",
+    "push_round": "loop.rounds.push",
 }
 
 
@@ -55,7 +55,7 @@ def make_worker_deadly() -> None:
 
 
 def make_training_deadly() -> None:
-    from imil_backend.learning.reporting import Reporter
+    from imil_backend.learning.child.reporting import Reporter
 
     begin = Reporter.begin
 
@@ -69,5 +69,5 @@ def make_training_deadly() -> None:
 if "IMIL_TEST_DIES" in os.environ:
     if "worker" in sys.orig_argv and Path(sys.orig_argv[1]).name == "imil":
         make_worker_deadly()
-    elif "RANK" in os.environ and "imil_backend.learning.training" in sys.orig_argv:
+    elif "RANK" in os.environ and "imil_backend.learning.child.training" in sys.orig_argv:
         make_training_deadly()

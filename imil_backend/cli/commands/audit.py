@@ -1,0 +1,56 @@
+"""The command on the audit trail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.helpers.console import (
+    DatasetOption,
+    JsonOption,
+    command,
+    console,
+    open_backend,
+    print_json,
+    table,
+)
+
+_COLUMNS = ("at", "event", "round", "version")
+
+
+@command("audit")
+def audit(
+    context: typer.Context,
+    sample: Annotated[
+        str | None,
+        typer.Argument(help="A sample's key or name; without one: what was done to the dataset as a whole."),
+    ] = None,
+    dataset: DatasetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell a sample's history: who painted what and when, which version asked, which trained on it.
+
+    Without a sample: promotions, rollbacks, cancelled rounds, repairs. The trail is only ever added to.
+    """
+    from imil_backend.loop.base.audit import find_sample, history
+    from imil_backend.loop.base.backend import find_dataset
+
+    with open_backend(context) as backend, backend.store.begin() as session:
+        found = find_dataset(session, dataset)
+        entries = history(session, found, find_sample(session, found, sample) if sample else None)
+    if as_json:
+        print_json(entries)
+        return
+    shown = table(f"Audit trail of {sample or found.name}", *_COLUMNS, "details", numbers=("round",))
+    for entry in entries:
+        shown.add_row(*_cells(entry))
+    console.print(shown)
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    cells = ["" if entry[name] is None else str(entry[name]) for name in _COLUMNS]
+    cells[0] = cells[0][:19].replace("T", " ")
+    details = ", ".join(f"{name} {value}" for name, value in entry.items() if name not in _COLUMNS)
+    return [escape(cell) for cell in (*cells, details)]

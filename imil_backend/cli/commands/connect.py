@@ -1,0 +1,111 @@
+"""`imil connect`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.helpers.asking import ask_for_credentials, settle
+from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
+
+if TYPE_CHECKING:
+    from imil_backend.label_studio.api.calls import Call
+    from imil_backend.label_studio.labeling.config import ProjectMapping
+
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show every call, and change nothing.")]
+
+
+@command("connect")
+def connect(
+    context: typer.Context,
+    project: Annotated[int, typer.Option(help="Number of the existing Label Studio project.")],
+    dataset: DatasetOption = None,
+    image: Annotated[str | None, typer.Option(help="Name of the Image tag, where there are several.")] = None,
+    irrelevant: Annotated[
+        list[str] | None, typer.Option(help="A label that means irrelevant; may be repeated.")
+    ] = None,
+    relevant: Annotated[
+        list[str] | None, typer.Option(help="A label that means relevant; may be repeated.")
+    ] = None,
+    class_choices: Annotated[
+        str | None, typer.Option(help="Name of the Choices that carries the class, where there are several.")
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions",
+            help="Register the ML backend too: Label Studio then pre-fills tasks, writes predictions and "
+            "sets the project's model version.",
+        ),
+    ] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write",
+            help="Add to the labeling config what it lacks, and the storages that images of another project "
+            "lie in. At a terminal their credentials are asked for.",
+        ),
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Connect a dataset with a project that you have already, and change nothing else in it.
+
+    Reads what its labeling config means and registers the webhook. What is ambiguous in it is asked for,
+    at a terminal. `imil disconnect` takes everything back.
+    """
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.projects.existing import connect_project
+
+    chosen = {"image": image, "irrelevant": irrelevant, "relevant": relevant, "class_choices": class_choices}
+    with open_backend(context) as backend:
+        with backend.store.begin() as session:
+            found = find_dataset(session, dataset)
+        changes = settle(
+            lambda meanings: connect_project(
+                backend,
+                found,
+                project,
+                meanings,
+                predictions=predictions,
+                write=write,
+                credentials=ask_for_credentials,
+                rehearsal=dry_run,
+            ),
+            {name: value for name, value in chosen.items() if value},
+        )
+    _show_mapping(changes.mapping)
+    if changes.difference:
+        say("Added to the labeling config:" if write else "It goes without this; --write adds it:")
+        say(escape(changes.difference))
+    for entry in changes.offers:
+        say(escape(entry))
+    for entry in changes.by_hand:
+        say(f"[yellow]To be done by hand:[/] {escape(entry)}")
+    _show_calls(changes.calls, dry_run=dry_run)
+    if not dry_run:
+        say(f"Dataset {escape(found.name)} is connected with project {project}.")
+
+
+def _show_mapping(mapping: ProjectMapping) -> None:
+    facts = {
+        "image": f"{mapping.image_name} (${mapping.image_key})",
+        "painted with": ", ".join(sorted(mapping.labels.from_names)),
+        "irrelevant": ", ".join(sorted(mapping.labels.irrelevant)),
+        "relevant": ", ".join(sorted(mapping.labels.relevant)),
+        "review": mapping.review_name,
+        "class": mapping.class_choices_name,
+    }
+    for name, value in facts.items():
+        say(f"{name + ':':14}{escape(value or '-')}")
+
+
+def _show_calls(calls: Iterable[Call], *, dry_run: bool) -> None:
+    for call in calls:
+        shown = call.shown()
+        body = "" if shown["body"] is None else " " + json.dumps(shown["body"], ensure_ascii=False)
+        say(f"{'would call' if dry_run else 'called'} {call.method} {call.path}{escape(body)}")

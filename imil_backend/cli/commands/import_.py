@@ -1,0 +1,189 @@
+"""The command that imports a data set, from files or from a Label Studio project."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.helpers.asking import settle
+from imil_backend.cli.helpers.console import (
+    JsonOption,
+    command,
+    open_backend,
+    print_json,
+    progress_bar,
+    progress_bars,
+    say,
+)
+from imil_backend.cli.helpers.import_summary import show_import
+from imil_backend.errors import DatasetError
+from imil_backend.label_studio.labeling.classification import SeveralAnnotators
+
+if TYPE_CHECKING:
+    from imil_backend.loop.importing.importing import ImportReport
+
+
+class MaskMeans(str, Enum):
+    """What a mask of the data set marks."""
+
+    RELEVANT = "relevant"
+    IRRELEVANT = "irrelevant"
+
+
+@command("import")
+def import_(
+    context: typer.Context,
+    source: Annotated[Path | None, typer.Argument(help="A folder, a CSV, or a zip of either.")] = None,
+    label_studio: Annotated[
+        int | None,
+        typer.Option(
+            "--label-studio", metavar="ID", help="A classification project of Label Studio instead."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The dataset's name; the source's if absent.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV: column or template of the image's path ('image' if absent). Label Studio: name of the "
+            "Image tag, where there are several."
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="CSV: column of the label ('label' if absent).")] = None,
+    missing_label: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: a label that stands for none, as NaN and N/A always do; may be repeated."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="CSV column or task field of the split.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV column or task field of the group (patient); give several to join them."),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
+    ] = None,
+    mask_means: Annotated[
+        MaskMeans | None, typer.Option(help="Which region the masks mark (relevant if absent).")
+    ] = None,
+    class_choices: Annotated[
+        str | None,
+        typer.Option(help="Label Studio: name of the Choices with the class, where there are several."),
+    ] = None,
+    several: Annotated[
+        SeveralAnnotators | None,
+        typer.Option(help="Label Studio: which class counts where annotators differ (majority if absent)."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
+    keep_leaking: Annotated[
+        bool,
+        typer.Option(
+            "--keep-leaking",
+            help="Train on groups that are in the given test split too; never on copies of its images.",
+        ),
+    ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CENTER,WIDTH",
+            help="What clinicians see of more than 8 bits, in Hounsfield units for CT; or lung, mediastinum, "
+            "soft-tissue, bone, brain; or own, as the files say. Training keeps the whole range.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
+
+    Class folders may lie in folders named train, val and test, and hold `images` and `masks`. Without given
+    splits the groups are split 70/15/15; a given test split wins. Originals stay where they are and are never
+    changed; only a zip is unpacked into the data directory. Importing again adds what is new and nothing
+    twice. DICOM may be among the images. What is no sample is passed over and counted, what cannot be used is
+    set aside with its reason, and an option that means nothing for the source is refused. A path may be a
+    template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
+
+    `--label-studio ID` takes the class that was chosen in each task of a project: ground truth first, then
+    as `--several` says; skipped annotations and predictions that nobody touched do not count. The images
+    are fetched once into the data directory, and shown to clinicians from where they lie. Interrupted, the
+    same command goes on. Nothing in that project is changed.
+    """
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.importing.importing import import_dataset
+    from imil_backend.loop.sources.reading import Columns
+    from imil_backend.loop.versions.power import as_sentences, as_values, validation_power
+
+    if (source is None) == (label_studio is None):
+        raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
+    common: dict[str, Any] = {
+        "name": name,
+        "limit": limit,
+        "seed": seed,
+        "keep_leaking": keep_leaking,
+        "window": window,
+    }
+    if source is None:
+        of_files = {"label": label, "mask": mask, "mask_means": mask_means, "missing_label": missing_label}
+        _refuse_meaningless(of_files, "a project of Label Studio")
+    else:
+        _refuse_meaningless({"class_choices": class_choices, "several": several}, "files")
+    with open_backend(context) as backend:
+        if source is None:
+            number = label_studio or 0
+            report = _from_label_studio(
+                backend,
+                number,
+                {"group": tuple(group or ()), "split": split, "image": image, "class_choices": class_choices},
+                several or SeveralAnnotators.MAJORITY,
+                common,
+            )
+        else:
+            columns = Columns(image, label, split, tuple(group or ()), mask, tuple(missing_label or ()))
+            with progress_bar("Looking at the images") as progress:
+                report = import_dataset(
+                    backend,
+                    source,
+                    columns=columns,
+                    mask_means=mask_means and mask_means.value,
+                    progress=progress,
+                    **common,
+                )
+        with backend.store.begin() as session:
+            powers = validation_power(session, find_dataset(session, report.dataset))
+    if as_json:
+        print_json({**asdict(report), "validation": as_values(powers)})
+    else:
+        show_import(report, keep_leaking)
+        say(escape(as_sentences(powers)))
+
+
+def _refuse_meaningless(options: dict[str, Any], source: str) -> None:
+    """Refuse the options that were given and mean nothing for this source."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        several = len(given) > 1
+        raise DatasetError(
+            f"{' and '.join(given)} {'mean' if several else 'means'} nothing for {source}. "
+            f"Leave {'them' if several else 'it'} out."
+        )
+
+
+def _from_label_studio(
+    backend: Any,
+    number: int,
+    fields: dict[str, Any],
+    several: SeveralAnnotators,
+    common: dict[str, Any],
+) -> ImportReport:
+    from imil_backend.loop.importing.classification_source import Fields, import_project
+
+    def work(said: dict[str, Any]) -> ImportReport:
+        return import_project(
+            backend, number, fields=Fields(**said), rule=several, progress=progress, **common
+        )
+
+    with progress_bars() as progress:
+        return settle(work, fields)

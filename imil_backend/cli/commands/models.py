@@ -1,0 +1,41 @@
+"""`imil models`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imil_backend.cli.helpers.console import (
+    DatasetOption,
+    JsonOption,
+    command,
+    open_backend,
+    print_json,
+)
+
+
+@command("models")
+def models(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    as_json: JsonOption = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="See that every version's weights are those that were trained.")
+    ] = False,
+) -> None:
+    """List the versions with their metrics on the validation split. --json has everything, test included."""
+    from imil_backend.cli.helpers.showing import show_versions
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.versions.weights import verify_versions
+    from imil_backend.loop.views.status import versions
+
+    with open_backend(context) as backend, backend.store.begin() as session:
+        found = find_dataset(session, dataset)
+        listed = versions(session, found)
+        if verify:
+            verify_versions(session, found)
+    if as_json:
+        print_json(listed)
+    else:
+        show_versions(listed, f"Versions of {found.name}, on the validation split")

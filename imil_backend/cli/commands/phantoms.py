@@ -1,0 +1,32 @@
+"""`imil phantoms`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imil_backend.cli.helpers.console import (
+    command,
+    progress_bar,
+    say,
+)
+
+
+@command("phantoms")
+def phantoms(
+    directory: Annotated[Path, typer.Argument(help="Where to; made if need be.")],
+    count: Annotated[int, typer.Option(min=40, help="How many.")] = 400,
+    size: Annotated[int, typer.Option(min=64, help="Side of the square films in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same phantoms.")] = 0,
+) -> None:
+    """Draw phantoms: chest-like pictures with a known lesion, a planted shortcut, and known masks.
+
+    For trying things out where there is no data. Nothing shown from phantoms says anything about patients.
+    """
+    from imil_backend.images.phantoms import write_phantoms
+
+    with progress_bar("Drawing phantoms") as progress:
+        index = write_phantoms(directory, count, size=size, seed=seed, progress=progress)
+    say(f"{count} phantoms in {index}. Import them: imil import {index.parent}")

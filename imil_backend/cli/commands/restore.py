@@ -1,0 +1,30 @@
+"""`imil restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imil_backend.cli.helpers.console import command, progress_bar, say, settings_of
+
+
+@command("restore")
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `imil backup` wrote.", exists=True, dir_okay=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move what is in the data directory aside instead of refusing.")
+    ] = False,
+) -> None:
+    """Put a backup into the data directory; it may be another than it came from.
+
+    Everything is checked before anything takes its place. What clinicians did since the backup is read from
+    Label Studio when the worker starts.
+    """
+    from imil_backend.loop.upkeep.backup import restore as bring_back
+
+    with progress_bar("Restoring") as progress:
+        directory = bring_back(settings_of(context), file, replace=replace, progress=progress)
+    say(f"Restored to {directory}. Start `imil serve` and `imil worker`.")

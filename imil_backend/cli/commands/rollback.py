@@ -1,0 +1,25 @@
+"""`imil rollback`."""
+
+from __future__ import annotations
+
+from getpass import getuser
+
+import typer
+
+from imil_backend.cli.helpers.console import (
+    DatasetOption,
+    command,
+    open_backend,
+    say,
+)
+
+
+@command("rollback")
+def rollback(context: typer.Context, dataset: DatasetOption = None) -> None:
+    """Make the champion before this one the champion again."""
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.versions.champions import roll_back
+
+    with open_backend(context) as backend, backend.store.begin() as session:
+        version = roll_back(session, find_dataset(session, dataset), getuser())
+    say(f"{version.name} is the champion again.")

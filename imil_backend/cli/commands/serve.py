@@ -1,0 +1,21 @@
+"""`imil serve`."""
+
+from __future__ import annotations
+
+import typer
+
+from imil_backend.cli.helpers.console import command, open_backend
+
+
+@command("serve")
+def serve(context: typer.Context) -> None:
+    """Run the web process: Label Studio's webhooks and predictions. Run `imil worker` beside it.
+
+    It listens on IMIL_HOST:IMIL_PORT (127.0.0.1:9090). On any other address than loopback it asks for
+    Basic auth, and refuses to start without IMIL_BASIC_AUTH_USER and IMIL_BASIC_AUTH_PASSWORD.
+    """
+    from imil_backend.server.run import serve as run_server
+
+    with open_backend(context) as backend:
+        settings = backend.settings
+    run_server(settings)

@@ -1,0 +1,36 @@
+"""`imil simulate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from imil_backend.cli.helpers.console import (
+    DatasetOption,
+    command,
+    console,
+    open_backend,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@command("simulate")
+def simulate(context: typer.Context, dataset: DatasetOption = None) -> None:
+    """A simulated clinician answers the open round's tasks with the data set's own masks.
+
+    Through Label Studio's API, as real brush annotations. For demos and tests; say so when you show it.
+    In a round for several readers it is one of them; with another user's token it is the next.
+    """
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.rounds.simulation import answer_open_tasks
+
+    with open_backend(context) as backend:
+        with backend.store.begin() as session:
+            found = find_dataset(session, dataset)
+        with progress_bar("Painting (simulated clinician)") as progress:
+            count = answer_open_tasks(backend, found, progress)
+    console.print(f"The simulated clinician answered {count} tasks.")

@@ -1,0 +1,145 @@
+"""Following a round's training until it has its verdict; running it here if there is no worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from imil_backend.cli.helpers.console import errors, say
+from imil_backend.cli.helpers.showing import phase_in_words, show_versions
+from imil_backend.errors import RoundError, TrainingFailedError
+from imil_backend.loop.base.states import OPEN, PUSHING, TRAINING
+from imil_backend.loop.queues.engine import FINISHED, Jobs, worker_is_running
+from imil_backend.loop.rounds import lifecycle
+from imil_backend.loop.rounds.lifecycle import ensure_job, job_of, latest_round
+from imil_backend.loop.rounds.training import training_progress
+from imil_backend.loop.views.status import versions
+from imil_backend.store.tables import Dataset, Round
+
+if TYPE_CHECKING:
+    from imil_backend.loop.base.backend import Backend
+
+POLL_SECONDS = 0.5
+
+
+def run_and_follow(backend: Backend, round_id: int) -> None:
+    """Have a round trained and show how it goes and what came out.
+
+    Raises:
+        TrainingFailedError: the training failed; the message says why.
+    """
+    try:
+        with ExitStack() as stack:
+            jobs, here = _jobs_of_a_worker(backend, stack)
+            with backend.store.begin() as session:
+                round_ = session.get_one(Round, round_id)
+            job = ensure_job(backend, jobs, round_)
+            if job is not None:
+                _follow(backend, jobs, round_id, job)
+            if here and job is not None:
+                _wait_for(jobs, job)
+            _show_verdict(backend, round_id)
+            if here:
+                _follow_the_push(backend, jobs, round_)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Give the command again to go on from the last epoch.")
+        # A training in this process ends with it; one in the worker goes on.
+        os._exit(130)
+
+
+def _jobs_of_a_worker(backend: Backend, stack: ExitStack) -> tuple[Jobs, bool]:
+    """Jobs, and whether it is this process that does them until the stack is closed, or a worker."""
+    from imil_backend.loop.running.worker import running
+
+    if not worker_is_running(backend):
+        try:
+            return stack.enter_context(running(backend)), True
+        except RoundError:
+            if not worker_is_running(backend):
+                raise
+            # One has begun in the meantime.
+    jobs = Jobs(backend)
+    stack.callback(jobs.close)
+    return jobs, False
+
+
+def _wait_for(jobs: Jobs, job: str) -> None:
+    """Wait for the end of a job. One that is not there was put off until the next reconciliation."""
+    while jobs.status(job) not in {None, *FINISHED}:
+        time.sleep(POLL_SECONDS)
+
+
+def _follow_the_push(backend: Backend, jobs: Jobs, closed: Round) -> None:
+    """Wait for the push of the round after this one, if there is one: nobody else would do it."""
+    with backend.store.begin() as session:
+        pushed = latest_round(session, closed.dataset_id)
+    if pushed is None or pushed.id == closed.id:
+        return
+    if pushed.state == PUSHING:
+        errors.print(f"Pushing round {pushed.number} to Label Studio.")
+        _wait_for(jobs, job_of(pushed))
+    with backend.store.begin() as session:
+        pushed = session.get_one(Round, pushed.id)
+    if pushed.state == OPEN:
+        say(f"Round {pushed.number} is open.")
+    elif pushed.error:
+        say(f"[yellow]Round {pushed.number} is not pushed yet:[/] {escape(pushed.error)} Then: `imil push`.")
+
+
+def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[images]}"),
+    )
+    with Progress(*columns, console=errors) as bars:
+        bar = bars.add_task("Waiting for the worker", total=None, images="")
+        while jobs.status(job) not in FINISHED:
+            with backend.store.begin() as session:
+                current = session.get_one(Round, round_id)
+            if current.state != TRAINING and current.version_id is not None:
+                return  # the worker does by itself what comes after the verdict
+            if not worker_is_running(backend):
+                raise RoundError(
+                    "The worker has ended. Start it again (`imil worker`), or give this command again."
+                )
+            if progress := training_progress(backend, current):
+                bars.update(bar, **_described(progress))
+            time.sleep(POLL_SECONDS)
+
+
+def _described(progress: dict[str, Any]) -> dict[str, Any]:
+    """What the bar shows of a progress; a phase without images has none of the phase before."""
+    total, rate = progress["total"], progress["images_per_second"]
+    images = f"{progress['done']}/{total}" if total else ""
+    return {
+        "description": phase_in_words(progress),
+        "completed": progress["done"] if total else progress["phase"] == "done",
+        "total": total or 1,
+        "images": f"{images} {rate:.0f} images/s" if rate else images,
+    }
+
+
+def _show_verdict(backend: Backend, round_id: int) -> None:
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.error:
+            raise TrainingFailedError(f"{round_.error} Give the command again to go on from the last epoch.")
+        lifecycle.check_not_cancelled(round_)
+        if round_.verdict is None or round_.version is None:
+            raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")
+        names = {round_.version.name, round_.verdict.get("champion")}
+        listed = versions(session, session.get_one(Dataset, round_.dataset_id))
+        verdict = round_.verdict
+    show_versions([each for each in listed if each["name"] in names], "On the validation split")
+    words = {"promote": "Promoted", "reject": "Not promoted", "undecided": "Not promoted: undecided"}
+    say(f"{words[verdict['verdict']]}. {escape(verdict['reason'])}")
+    if verdict["verdict"] == "undecided":
+        say(f"The word is yours: imil promote {verdict['candidate']}")
+    if round_.is_baseline:
+        say("Ask the clinicians about what it gets wrong: `imil push`.")

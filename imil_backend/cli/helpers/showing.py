@@ -1,0 +1,142 @@
+"""Status and verdicts as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.markup import escape
+
+from imil_backend.cli.helpers.console import console, metric, say, table
+from imil_backend.cli.helpers.samples import samples_table
+from imil_backend.loop.splitting.exclusion import EXPLAINED
+
+METRICS = ("accuracy", "balanced_accuracy", "auc")
+APART = 3  # samples on which readers agree least; the rest is in the JSON
+SHOWN = 20  # items set aside; the rest is in the JSON
+
+
+def show_status(found: dict[str, Any]) -> None:
+    """Print what `loop.views.status.status` collected."""
+    console.print(f"Worker: {'running' if found['worker_running'] else 'not running (`imil worker`)'}")
+    if not found["datasets"]:
+        console.print("There is no dataset yet. Import one: `imil import SOURCE`.")
+    for dataset in found["datasets"]:
+        _show_dataset(dataset)
+
+
+def _show_dataset(dataset: dict[str, Any]) -> None:
+    console.print()
+    _show_samples(dataset)
+    say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
+    _show_project(dataset)
+    closed = dataset["last_closed"]
+    if closed and closed["number"] != dataset["round"]["number"]:
+        _show_round(closed)
+    if dataset["round"]:
+        _show_round(dataset["round"])
+    _show_answers(dataset)
+
+
+def _show_samples(dataset: dict[str, Any]) -> None:
+    columns = ("name", "classes", "samples", "groups", "left_out")
+    console.print(samples_table(*(dataset[each] for each in columns)))
+    for reason, count in Counter(each["reason"] for each in dataset["excluded"]).most_common():
+        console.print(f"{count:,} samples are left out: {EXPLAINED[reason]}.")
+    if short := [each["told"] for each in dataset["validation"] if not each["enough"]]:
+        say(f"Validation split: {escape(' '.join(short))}")
+
+
+def _show_project(dataset: dict[str, Any]) -> None:
+    console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
+    if gone := dataset["project_gone_at"]:
+        say(f"  [yellow]Gone since {gone[:19]}: its answers stand no longer. Masks and audit trail stay.[/]")
+    if repaired := dataset["webhook_repaired_at"]:
+        console.print(f"  Its webhook was not in order and was repaired, last at {repaired[:19]}.")
+
+
+def _show_answers(dataset: dict[str, Any]) -> None:
+    if dataset["answers"]:
+        answers = ", ".join(f"{count} {name}" for name, count in sorted(dataset["answers"].items()))
+        console.print(f"Annotations: {answers}")
+    if agreement := dataset["agreement"]:
+        samples, dice = agreement["samples"], agreement["dice"]
+        console.print(f"Agreement between annotators: Dice {dice:.2f} over {samples} samples")
+    if readers := dataset["readers"]:
+        _show_readers(readers)
+    for item in dataset["left_training"][:SHOWN]:
+        say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
+    for item in dataset["set_aside"][:SHOWN]:
+        say(f"[yellow]Set aside[/] {_located(item)}")
+    for item in dataset["passed_over"][:SHOWN]:
+        say(f"[yellow]In part[/] {_located(item)}")
+    more = sum(max(len(dataset[name]) - SHOWN, 0) for name in ("left_training", "set_aside", "passed_over"))
+    if more:
+        console.print(f"... and {more} more; `imil status --json` lists all.")
+
+
+def _show_readers(readers: dict[str, Any]) -> None:
+    """How far people agree who answered the same samples, and where least."""
+    console.print(
+        f"Several readers: {readers['samples']} samples; the same answer in {readers['same_answer']:.0%} "
+        f"of cases (kappa {metric(readers['kappa'])})"
+    )
+    for item in readers["apart"][:APART]:
+        answers = ", ".join(f"{each['answer']} (annotator {each['annotator']})" for each in item["answers"])
+        dice = "" if item["dice"] is None else f"; Dice {item['dice']:.2f}"
+        say(f"  [yellow]They differ[/] on {escape(item['source'])}, task {item['task']}: {answers}{dice}")
+    if (more := len(readers["apart"]) - APART) > 0:
+        console.print(f"  ... and on {more} more; `imil status --json` lists all.")
+
+
+def _located(item: dict[str, Any]) -> str:
+    """What it is, why, and for an annotation of whose image it is, who made it and where it can be opened."""
+    if "link" not in item:
+        return f"{escape(item['reference'])}: {escape(item['reason'])}"
+    who = item["annotator_name"] or f"user {item['annotator']}"
+    of = f"{escape(item['reference'])} ({escape(item['source'])}) by {escape(who)}"
+    return f"{of}: {escape(item['reason'])} {item['link']}"
+
+
+def _show_round(round_: dict[str, Any]) -> None:
+    kind = "Baseline" if round_["is_baseline"] else f"Round {round_['number']}"
+    answered = f", {round_['answered']} of {round_['tasks']} tasks answered" if round_["tasks"] else ""
+    if answered and round_["readers"] > 1:
+        fewer = round_["begun"] - round_["answered"]
+        answered += f" by {round_['readers']} readers, {fewer} by fewer"
+    console.print(f"{kind}: {round_['state']}{answered}")
+    if progress := round_["training"]:
+        images = f", {progress['done']} of {progress['total']} images" if progress["total"] else ""
+        rate = f", {progress['images_per_second']:.0f} images/s" if progress["images_per_second"] else ""
+        console.print(f"  {phase_in_words(progress)}{images}{rate}")
+    if round_["error"]:
+        say(f"  [red]{escape(round_['error'])}[/]")
+    if round_["verdict"]:
+        verdict = round_["verdict"]
+        console.print(f"  Verdict: {verdict['verdict']}. {escape(verdict['reason'])}", highlight=False)
+
+
+def phase_in_words(progress: dict[str, Any]) -> str:
+    """Where a training is, such as "Training, epoch 2 of 5"; before and after its epochs the phase alone."""
+    phase = str(progress["phase"]).capitalize()
+    if progress["phase"] == "done" or not progress["epoch"]:
+        return phase
+    return f"{phase}, epoch {progress['epoch']} of {progress['epochs']}"
+
+
+def show_versions(versions: list[dict[str, Any]], title: str) -> None:
+    """Print versions with their metrics on the validation split; the test split is for the report."""
+    shown = table(
+        title, "version", "accuracy", "balanced accuracy", "AUC", "blacked out", "",
+        numbers=("accuracy", "balanced accuracy", "AUC", "blacked out"), whole=("version",),
+    )  # fmt: skip
+    for version in versions:
+        metrics = version["metrics"]["validation"]
+        remark = "champion" if version["champion"] else "was champion" if version["promoted_once"] else ""
+        shown.add_row(
+            version["name"],
+            *(metric(metrics.get(name)) for name in METRICS),
+            str(version["blacked_out"]),
+            remark,
+        )
+    console.print(shown)

@@ -1,0 +1,1 @@
+"""PNG, JPEG, TIFF, BMP and what else Pillow reads."""

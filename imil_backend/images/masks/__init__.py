@@ -1,0 +1,1 @@
+"""Label Studio's regions to masks, and masks to blackouts."""

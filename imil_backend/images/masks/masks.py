@@ -1,0 +1,193 @@
+"""Label Studio's regions as masks: which pixels of an image are irrelevant to the diagnosis.
+
+A mask is boolean, of shape (height, width) at the image's natural size (EXIF orientation applied), and
+True where a pixel is irrelevant. Turning or zooming the view in the editor never changes it.
+
+What a whole annotation says:
+
+- pixels of irrelevant regions are irrelevant;
+- if any pixel is painted relevant, everything outside the relevant regions is irrelevant;
+- with both, irrelevant wins: a pixel stays only if it is relevant and not irrelevant;
+- with neither, nothing is irrelevant.
+
+Key points cover no area and are passed over (`regions.key_points` names them).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from imil_backend.errors import (
+    BitmaskError,
+    MaskError,
+    MaskSizeError,
+    RegionTypeError,
+)
+from imil_backend.images.masks.regions import LabelMapping, Region, labels_of, painted_regions, shortened
+from imil_backend.images.masks.rle import decode_rle, encode_rle
+from imil_backend.images.masks.shapes import ellipse_mask, polygon_mask, rectangle_mask
+
+__all__ = [
+    "LabelMapping",
+    "annotation_mask",
+    "combine_masks",
+    "decode_rle",
+    "dice",
+    "encode_rle",
+    "mask_coverage",
+    "mask_from_png",
+    "mask_to_png",
+]
+
+Mask = NDArray[np.bool_]
+
+PAINTED = 128  # alpha from which an anti-aliased pixel counts as painted
+POLICIES = ("latest", "union", "intersection", "majority")
+
+
+def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int, height: int) -> Mask:
+    """What an annotation's result says is irrelevant, bool of shape (height, width).
+
+    Args:
+        result: the annotation's `result`, as Label Studio's API and webhooks give it.
+        mapping: what the project's labels mean.
+        width: natural width of the sample's image, as stored at import.
+        height: natural height.
+
+    Raises:
+        MaskError: a region cannot be used. A subclass tells why, and the message names the region.
+    """
+    irrelevant = np.zeros((height, width), dtype=bool)
+    relevant = np.zeros((height, width), dtype=bool)
+    for name, items in painted_regions(result, mapping):
+        try:
+            meaning = mapping.says_irrelevant([label for item in items for label in labels_of(item)])
+            if meaning is not None:
+                target = irrelevant if meaning else relevant
+                target |= _region_mask(items, width, height)
+        except MaskError as error:
+            raise type(error)(f"Region {name!r} cannot be used: {error}.") from error
+    if relevant.any():
+        irrelevant |= ~relevant
+    return irrelevant
+
+
+def combine_masks(masks: Sequence[Mask], policy: str = "latest") -> Mask:
+    """One mask, bool of shape (height, width), of several annotators' masks, oldest first.
+
+    `latest` takes the last one; `union` what anybody, `intersection` what everybody and `majority`
+    what more than half of them painted.
+
+    Raises:
+        MaskError: no masks, masks of several sizes, or a policy that is not in POLICIES.
+    """
+    if policy not in POLICIES:
+        raise MaskError(f"There is no policy {policy!r}; there are {', '.join(POLICIES)}.")
+    if not masks or len({mask.shape for mask in masks}) > 1:
+        raise MaskError("Masks can be combined if there is one at least, and all have one size.")
+    if policy == "latest":
+        return masks[-1].copy()
+    votes = np.zeros(masks[0].shape, dtype=np.uint16)
+    for mask in masks:
+        votes += mask
+    needed = {"union": 1, "intersection": len(masks), "majority": len(masks) // 2 + 1}[policy]
+    return votes >= needed
+
+
+def dice(one: Mask, other: Mask) -> float:
+    """Agreement of two masks of one size, from 0 to 1 (Dice, 1945); two empty masks agree fully."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2.0 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def mask_coverage(mask: Mask, width: int, height: int) -> NDArray[np.float32]:
+    """A mask made small: the masked share of the area under each pixel, 0..1, shape (height, width).
+
+    Pixels lie as in Pillow's resize of the image itself, so mask and image stay in register.
+    """
+    share = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(share, np.float32).clip(0, 1)
+
+
+def mask_to_png(mask: Mask) -> bytes:
+    """A mask, bool of shape (height, width), as a PNG of 1 bit per pixel; white is True."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(mask, dtype=bool)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def mask_from_png(source: bytes | Path, width: int, height: int) -> Mask:
+    """The mask, bool of shape (height, width), in a PNG; white is True.
+
+    Raises:
+        MaskSizeError: the PNG has another size; it is found before any pixel is decoded.
+        BitmaskError: it is no PNG, or damaged.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return _painted(_decode_png(data, width, height).convert("L"))
+
+
+def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
+    """The pixels of one region; all its items draw the same, so the first one is taken."""
+    item = items[0]
+    for key, size in (("original_width", width), ("original_height", height)):
+        if item.get(key) not in (None, size):
+            raise MaskSizeError(
+                f"{key} is {shortened(item[key])}, and the image has {width} x {height} pixels"
+            )
+    if item.get("item_index") not in (None, 0):
+        raise RegionTypeError("it is not on the first image of a list of images")
+    value = item.get("value")
+    if not isinstance(value, Mapping):
+        raise RegionTypeError("it has no value")
+    if "rle" in value:
+        return np.greater_equal(decode_rle(value["rle"], width, height), PAINTED)
+    if "imageDataURL" in value:
+        return _bitmask(value["imageDataURL"], width, height)
+    for key, shape in (("points", polygon_mask), ("radiusX", ellipse_mask), ("width", rectangle_mask)):
+        if key in value:
+            return shape(value, width, height)
+    raise RegionTypeError("nothing is drawn in it: a draft, or a region of a video or of sound")
+
+
+def _bitmask(url: object, width: int, height: int) -> Mask:
+    """The painted pixels of a bitmask region; the editor paints into the alpha channel."""
+    head, _, text = url.partition(",") if isinstance(url, str) else ("", "", "")
+    if head != "data:image/png;base64":
+        raise BitmaskError("its image is not a PNG in a data URL")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BitmaskError("its image is not valid base64") from error
+    image = _decode_png(data, width, height)
+    if not image.has_transparency_data:
+        raise BitmaskError("its image has no transparency, which is where the editor paints")
+    return _painted(image.convert("RGBA").getchannel("A"))
+
+
+def _decode_png(data: bytes, width: int, height: int) -> Image.Image:
+    """Decode a PNG after its header has been found to have the size asked for."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
+        raise BitmaskError("the mask is not a PNG")
+    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if size != (width, height):
+        raise MaskSizeError(f"the PNG has {size[0]} x {size[1]} pixels, not {width} x {height}")
+    try:
+        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, IndexError) as error:
+        raise BitmaskError("the PNG is damaged") from error
+    return image
+
+
+def _painted(image: Image.Image) -> Mask:
+    return np.greater_equal(np.asarray(image, dtype=np.uint8), PAINTED)

@@ -1,0 +1,1 @@
+"""Requests to Label Studio, and what is never sent to others."""

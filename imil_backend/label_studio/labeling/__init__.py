@@ -1,0 +1,1 @@
+"""Labeling configs, and what annotations mean."""

@@ -1,0 +1,141 @@
+"""What a clinician's annotation says about its sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imil_backend.errors import MaskError
+from imil_backend.images.masks.masks import annotation_mask
+from imil_backend.images.masks.regions import key_points
+from imil_backend.label_studio.labeling.choices import choices_of
+from imil_backend.label_studio.labeling.config import (
+    LABEL_WRONG,
+    NOTHING_TO_BLACK_OUT,
+    UNREADABLE,
+    ProjectMapping,
+)
+
+
+class Answer(str, Enum):
+    """What becomes of the sample."""
+
+    BLACKOUT = "blackout"
+    """Its irrelevant pixels are blacked out."""
+    NOTHING = "nothing"
+    """It was reviewed and stays as it is."""
+    LABEL_WRONG = "label_wrong"
+    """It leaves training."""
+    UNREADABLE = "unreadable"
+    """It leaves training."""
+    SKIPPED = "skipped"
+    """Nobody answered; nothing changes."""
+    SET_ASIDE = "set_aside"
+    """The answer cannot be understood or used; nothing changes, and it does not count."""
+
+
+_ANSWERS = {
+    NOTHING_TO_BLACK_OUT: Answer.NOTHING,
+    LABEL_WRONG: Answer.LABEL_WRONG,
+    UNREADABLE: Answer.UNREADABLE,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An annotation, understood.
+
+    Attributes:
+        answer: what becomes of the sample.
+        mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
+            BLACKOUT, or LABEL_WRONG, in case the label is put right later.
+        reason: why it is set aside, or what of it was passed over; "" otherwise.
+        choice: the review choice as it stands in the result, or None.
+    """
+
+    answer: Answer
+    mask: NDArray[np.bool_] | None = None
+    reason: str = ""
+    choice: str | None = None
+
+
+def read_annotation(
+    annotation: Mapping[str, Any], mapping: ProjectMapping, width: int, height: int
+) -> Reading:
+    """Read an annotation as Label Studio's API gives it.
+
+    - Skipped: SKIPPED, whatever was painted before.
+    - Painted, without a choice: BLACKOUT. A prediction that was accepted unchanged is an answer as well.
+    - Painted, and 'The label is wrong': LABEL_WRONG, and the mask is kept. Both can be true.
+    - Painted, and 'Nothing to black out' or 'Unreadable': a contradiction, SET_ASIDE.
+    - Not painted: what was chosen; without a choice SET_ASIDE.
+    - Two choices, a region that cannot be used, or every pixel painted irrelevant: SET_ASIDE.
+    - Key points beside them are passed over and named: they cover no pixels.
+
+    Args:
+        annotation: with `result` and `was_cancelled`.
+        mapping: what the project's labeling config means.
+        width: natural width of the sample's image, EXIF orientation applied.
+        height: natural height.
+    """
+    if annotation.get("was_cancelled"):
+        return Reading(Answer.SKIPPED)
+    result = annotation.get("result")
+    if not isinstance(result, list) or not all(isinstance(item, Mapping) for item in result):
+        return _set_aside("Its result is not a list of regions.")
+    choices = _review_choices(result, mapping)
+    if len(choices) > 1:
+        words = " and ".join(repr(mapping.shown.get(choice, choice)) for choice in choices)
+        return _set_aside(f"It says {words} at once.")
+    choice = choices[0] if choices else None
+    try:
+        mask = annotation_mask(result, mapping.labels, width, height)
+        points = key_points(result, mapping.labels)
+    except MaskError as error:
+        return _set_aside(str(error), choice)
+    reading = _combine(mask, choice, mapping)
+    return replace(reading, reason=" ".join(filter(None, (reading.reason, _passed_over(points)))))
+
+
+def _passed_over(points: Sequence[str]) -> str:
+    if not points:
+        return ""
+    names = ", ".join(map(repr, points))
+    return f"Passed over, since a key point covers no pixels: {names}. What is meant must be painted over."
+
+
+def _combine(mask: NDArray[np.bool_], choice: str | None, mapping: ProjectMapping) -> Reading:
+    painted = bool(mask.any())
+    answer = _ANSWERS.get(mapping.review.get(choice or "", ""))
+    words = mapping.shown.get(choice or "", choice)
+    problem = ""
+    if choice is not None and answer is None:
+        problem = f"Its choice {words!r} is not in the labeling config."
+    elif painted and answer in {Answer.NOTHING, Answer.UNREADABLE}:
+        problem = f"Something is painted although {words!r} is chosen."
+    elif painted and mask.all():
+        problem = "Every pixel is painted irrelevant; nothing of the image would be left."
+    elif not painted and answer is None:
+        problem = "Nothing is painted and nothing is chosen."
+    if problem:
+        return _set_aside(problem, choice)
+    return Reading(answer or Answer.BLACKOUT, mask if painted else None, choice=choice)
+
+
+def _review_choices(result: Sequence[Mapping[str, Any]], mapping: ProjectMapping) -> list[str]:
+    """The distinct review choices, in order."""
+    found: dict[str, None] = {}
+    for item in result:
+        if mapping.review_name is None or item.get("from_name") != mapping.review_name:
+            continue
+        found |= dict.fromkeys(choices_of(item))
+    return list(found)
+
+
+def _set_aside(reason: str, choice: str | None = None) -> Reading:
+    return Reading(Answer.SET_ASIDE, reason=reason, choice=choice)

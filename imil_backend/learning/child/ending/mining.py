@@ -1,0 +1,120 @@
+"""Finding the training samples that a network gets wrong, and what is written down about each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imil_backend.errors import DatasetError
+from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.state.kept import kept_logits
+from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.inference.prediction import predict_split
+from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.scoring.metrics import margins, softmax
+from imil_backend.learning.scoring.ranking import likely_label_errors
+
+
+def mining_records(
+    samples: SampleSet, logits: NDArray[np.float32], later_margins: Sequence[NDArray[np.float32]]
+) -> list[dict[str, Any]]:
+    """One record a training sample, in their order: what `mining.json` holds.
+
+    Args:
+        samples: The training split.
+        logits: (samples, classes) of the model that is asked, without augmentation.
+        later_margins: (samples,) of each epoch recorded as training dynamics, as trained on.
+
+    Returns:
+        key; label and predicted (class indices); wrong; probability of the predicted class; margin of the
+        logits (see `metrics.margins`); mean_margin over the recorded epochs, None without any;
+        likely_label_error.
+    """
+    predicted = logits.argmax(axis=1)
+    probabilities = softmax(logits).max(axis=1)
+    own_margins = margins(logits, samples.labels)
+    wrong = predicted != samples.labels
+    means = np.mean(later_margins, axis=0) if later_margins else own_margins
+    doubted = likely_label_errors(wrong, means, samples.labels, len(later_margins))
+    return [
+        {
+            "key": key,
+            "label": int(samples.labels[index]),
+            "predicted": int(predicted[index]),
+            "wrong": bool(wrong[index]),
+            "probability": float(probabilities[index]),
+            "margin": float(own_margins[index]),
+            "mean_margin": float(means[index]) if later_margins else None,
+            "likely_label_error": bool(doubted[index]),
+        }
+        for index, key in enumerate(samples.keys)
+    ]
+
+
+def out_of_fold_logits(context: Context, make_learner: Callable[[], Learner]) -> NDArray[np.float32]:
+    """Logits (samples, classes) of models that were not trained on the sample or on others of its group.
+
+    Each model is trained for `mining_epoch` epochs, on a schedule of that length. A fold that is done is
+    kept in the directory, so that an interrupted mining goes on.
+
+    Raises:
+        DatasetError: there are fewer groups than folds, or the rest of a fold lacks a class.
+    """
+    samples, recipe = context.split("train"), context.recipe
+    folds = assign_folds(samples.labels, samples.groups, recipe.folds, recipe.seed)
+    logits = np.zeros((len(samples), len(context.job.classes)), np.float32)
+    for fold in range(recipe.folds):
+        rest, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        context.reporter.begin("mining", len(rest) * recipe.mining_epoch + len(held_out), epoch=fold + 1)
+        ask = partial(_ask_stranger, context, make_learner, samples.select(rest), samples.select(held_out))
+        logits[held_out] = kept_logits(context, f"fold-{fold}", ask)
+    return logits
+
+
+def assign_folds(
+    labels: NDArray[np.int64], groups: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """A fold for each sample, the same within a group; classes spread evenly, as far as groups allow.
+
+    Raises:
+        DatasetError: there are fewer groups than folds, or the rest of a fold lacks a class.
+    """
+    names, members = np.unique(np.array(groups, np.str_), return_inverse=True)
+    if len(names) < folds:
+        raise DatasetError(
+            f"The training split has {len(names)} groups; out-of-fold mining needs {folds} or more: "
+            "choose another, `imil train --fresh --mining intermediate`."
+        )
+    classes = int(labels.max()) + 1
+    counts = np.zeros((len(names), classes), np.int64)
+    np.add.at(counts, (members, labels), 1)
+    filled = np.zeros((folds, classes), np.int64)
+    fold_of_group = np.zeros(len(names), np.int64)
+    for group in np.random.default_rng(seed).permutation(len(names)):
+        own = counts[group].argmax()
+        fold = np.lexsort((filled.sum(axis=1), filled[:, own]))[0]
+        fold_of_group[group] = fold
+        filled[fold] += counts[group]
+    if ((filled.sum(axis=0) - filled) == 0).any():
+        raise DatasetError(
+            "Out-of-fold mining would train without a class: its samples are in too few groups. Choose "
+            "another: `imil train --fresh --mining intermediate`."
+        )
+    return fold_of_group[members]
+
+
+def _ask_stranger(
+    context: Context, make_learner: Callable[[], Learner], rest: SampleSet, held_out: SampleSet
+) -> NDArray[np.float32]:
+    """Train a fresh model on the rest and ask it about the samples held out."""
+    learner = make_learner()
+    recipe = replace(context.recipe, epochs=context.recipe.mining_epoch)
+    for epoch in range(1, recipe.epochs + 1):
+        train_epoch(learner, rest, recipe, context.runtime, epoch, context.reporter.advance)
+    return predict_split(learner.network, held_out, learner.config, context.runtime, context.reporter.advance)

@@ -1,0 +1,156 @@
+"""The end of a training: what its best epoch predicts, which samples were wrong, and the result files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.ending.mining import mining_records, out_of_fold_logits
+from imil_backend.learning.child.state.beginning import fresh_learner
+from imil_backend.learning.child.state.kept import forget_kept, kept_logits
+from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.contract.job import (
+    CHECKPOINT_FILE,
+    MINING_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    Recipe,
+    Split,
+    write_json,
+)
+from imil_backend.learning.inference.prediction import predict_split
+from imil_backend.learning.networks.network import load_tensors, read_tensors, save_model
+from imil_backend.learning.scoring.metrics import Metrics, compute_metrics, softmax
+
+Logits = NDArray[np.float32]
+
+
+def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]:
+    """Logits (samples, classes) of a split, in every process."""
+    return predict_split(
+        learner.network,
+        context.split(split),
+        learner.config,
+        context.runtime,
+        context.reporter.advance,
+        batch_size=4 * context.micro_batch_size,
+    )
+
+
+def mining_epoch(recipe: Recipe, state: TrainingState) -> int:
+    """The end of a training's own first `mining_epoch` epochs, wherever it went on from."""
+    return min(state.first_epoch + recipe.mining_epoch, recipe.epochs)
+
+
+def finish(context: Context, learner: Learner, state: TrainingState) -> None:
+    """Evaluate the best epoch, mine, write everything, the result last, and clear what was kept on the way.
+
+    The best epoch is one of those after the intermediate state in every version of a dataset, the baseline
+    too, or that one would have more to choose from.
+    """
+    began = time.monotonic()
+    best = state.best_epoch(after=context.recipe.mining_epoch)
+    assert best is not None  # noqa: S101  # check_recipe leaves epochs after the mining epoch
+    _load_best(context, learner, best)
+    probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
+    records = _mine(context, learner, state)
+    state.seconds += time.monotonic() - began
+    if context.runtime.is_first:
+        write_json(context.directory / MINING_FILE, records)
+        write_json(context.directory / PREDICTIONS_FILE, _predictions(context, probabilities))
+        save_model(context.directory / MODEL_FILE, learner.whole, learner.config)
+        metrics = {
+            split: compute_metrics(values, context.split(split).labels)
+            for split, values in probabilities.items()
+        }
+        write_json(context.directory / RESULT_FILE, _result(context, learner, state, best, metrics))
+        context.reporter.begin("done")
+        _clear(context)
+
+
+def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[Split, Logits]:
+    """The best epoch's logits of the splits that are reported; validation's are known since that epoch."""
+    assert state.validated is not None  # noqa: S101  # kept with the best epoch
+    context.reporter.begin("evaluating", len(context.split("test")))
+    tested = kept_logits(context, "test", lambda: ask(context, learner, "test"))
+    return {"validation": state.validated, "test": tested}
+
+
+def _load_best(context: Context, learner: Learner, epoch: int) -> None:
+    path = context.best_file(epoch)
+    tensors = context.runtime.share(read_tensors(path) if context.runtime.is_first else {})
+    load_tensors(learner.network, tensors, path)
+
+
+def _mine(context: Context, learner: Learner, state: TrainingState) -> list[dict[str, Any]]:
+    """The records of the training split, by the recipe's way of mining."""
+    samples, margins = context.split("train"), state.margins
+    if context.recipe.mining == "out-of-fold":
+        logits = out_of_fold_logits(context, lambda: fresh_learner(context))
+    elif context.recipe.mining == "final":
+        context.reporter.begin("mining", len(samples))
+        logits = kept_logits(context, "final", lambda: ask(context, learner, "train"))
+    else:
+        assert state.mined is not None  # noqa: S101  # kept at the mining epoch
+        logits = state.mined
+        margins = margins[mining_epoch(context.recipe, state) - state.first_epoch :]
+    return mining_records(samples, logits, margins)
+
+
+def _predictions(context: Context, probabilities: dict[Split, NDArray[np.float64]]) -> dict[str, Any]:
+    return {
+        split: {
+            "keys": context.split(split).keys,
+            "groups": context.split(split).groups,
+            "labels": context.split(split).labels.tolist(),
+            "probabilities": values.tolist(),
+        }
+        for split, values in probabilities.items()
+    }
+
+
+def _result(
+    context: Context, learner: Learner, state: TrainingState, best: int, metrics: dict[Split, Metrics]
+) -> dict[str, Any]:
+    return {
+        "best_epoch": best,
+        "first_epoch": state.first_epoch,
+        "metrics": metrics,
+        "epochs": state.history,
+        "choices": _choices(context, learner),
+        "seconds": state.seconds,
+        "set_aside": [asdict(sample) for sample in context.dataset.set_aside],
+    }
+
+
+def _choices(context: Context, learner: Learner) -> dict[str, Any]:
+    """What was decided at run time."""
+    runtime = context.runtime
+    return {
+        "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else runtime.device.type,
+        "precision": runtime.precision,
+        "processes": runtime.processes,
+        "threads": torch.get_num_threads(),
+        "micro_batch_size": context.micro_batch_size,
+        "micro_batches": learner.micro_batches,
+        "compiled": learner.compiled,
+        "trainable": context.recipe.trainable,
+        "variant": learner.config.variant,
+        "deterministic": context.recipe.deterministic,
+        "torch": str(torch.__version__),
+    }
+
+
+def _clear(context: Context) -> None:
+    paths = [context.directory / CHECKPOINT_FILE, *context.directory.glob("best-*.safetensors")]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    forget_kept(context.directory)

@@ -1,0 +1,1 @@
+"""What a training consists of, and how it is resumed."""

@@ -1,0 +1,40 @@
+"""Logits that a job's end has computed, kept until its result is written: an interrupted end goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imil_backend.files import replacing
+from imil_backend.learning.child.context import Context
+
+
+def kept_logits(
+    context: Context, name: str, compute: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Logits (samples, classes) that are kept under this name, or computed now; in every process.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    path = context.directory / f"kept-{name}.npy"
+    kept = context.runtime.share(_read(path) if context.runtime.is_first else None)
+    if kept is None:
+        kept = compute()
+        if context.runtime.is_first:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, kept, allow_pickle=False)
+    return kept
+
+
+def forget_kept(directory: Path) -> None:
+    """Remove what is kept: the result has it, or a training that starts over makes it wrong."""
+    for path in directory.glob("kept-*.npy"):
+        path.unlink()
+
+
+def _read(path: Path) -> NDArray[np.float32] | None:
+    return np.load(path, allow_pickle=False) if path.exists() else None

@@ -1,0 +1,1 @@
+"""What a training does in each epoch."""

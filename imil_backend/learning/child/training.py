@@ -1,0 +1,189 @@
+"""The training child: torchrun starts it, in one process or several, with the job's directory.
+
+    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training DIRECTORY
+
+Every process goes the same way; the first one writes the files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from imil_backend.errors import OutOfMemoryError
+from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.ending.results import ask, finish, mining_epoch
+from imil_backend.learning.child.reporting import Reporter
+from imil_backend.learning.child.state.beginning import begin
+from imil_backend.learning.child.state.checkpoint import save_state
+from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.child.steps.compiling import compiled_if_it_pays
+from imil_backend.learning.child.steps.epoch import EpochRecord, train_epoch
+from imil_backend.learning.child.steps.features import with_features
+from imil_backend.learning.child.steps.threads import keep_faster_threads
+from imil_backend.learning.contract.checks import check_recipe, check_samples
+from imil_backend.learning.contract.job import (
+    CHECKPOINT_FILE,
+    ERROR_FILE,
+    INTERMEDIATE_FILE,
+    LAUNCH_FILE,
+    LOCK_FILE,
+    TrainingJob,
+    read_job,
+    read_json,
+    read_samples,
+    write_json,
+)
+from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
+from imil_backend.learning.inputs.batches import count_visits
+from imil_backend.learning.inputs.data import fill_cache, load_dataset
+from imil_backend.learning.inputs.prefetching import keep_on_device
+from imil_backend.learning.networks.network import save_weights
+from imil_backend.learning.networks.runtime import start_runtime
+from imil_backend.learning.scoring.metrics import compute_metrics, softmax
+
+OUT_OF_MEMORY_EXIT = 75
+_OUT_OF_MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "ALLOC_FAILED")
+logger = logging.getLogger(__name__)
+
+
+def train(context: Context) -> None:
+    """Train what is left of a job's epochs, then write down what came of it."""
+    learner, state = begin(context)
+    if context.recipe.trainable != "all":
+        context = with_features(context, learner)
+    context = replace(context, dataset=keep_on_device(context.dataset, context.runtime.device))
+    learner = compiled_if_it_pays(context, learner, context.recipe.epochs - state.epoch)
+    if not context.recipe.deterministic:
+        keep_faster_threads(learner, context.split("train"), context.runtime)
+    for epoch in range(state.epoch + 1, context.recipe.epochs + 1):
+        began = time.monotonic()
+        context.reporter.begin("training", count_visits(context.split("train").labels, context.recipe), epoch)
+        record = train_epoch(
+            learner,
+            context.split("train"),
+            context.recipe,
+            context.runtime,
+            epoch,
+            context.reporter.advance,
+        )
+        _evaluate(context, learner, state, record)
+        if context.recipe.mining == "intermediate" and epoch == mining_epoch(context.recipe, state):
+            context.reporter.begin("mining", len(context.split("train")))
+            state.mined = ask(context, learner, "train")
+        state.seconds += time.monotonic() - began
+        if context.runtime.is_first:
+            _keep(context, learner, state)
+    finish(context, learner, state)
+
+
+def _evaluate(context: Context, learner: Learner, state: TrainingState, record: EpochRecord) -> None:
+    """Measure on the validation split and add the epoch to the state."""
+    validation = context.split("validation")
+    context.reporter.begin("evaluating", len(validation))
+    logits = ask(context, learner, "validation")
+    metrics = compute_metrics(softmax(logits), validation.labels)
+    context.reporter.set_metrics(metrics)
+    state.epoch += 1
+    state.margins.append(record.margins)
+    state.history.append(
+        {
+            "epoch": state.epoch,
+            "train_loss": record.loss,
+            "validation": metrics,
+            "images_per_second": record.images / record.seconds,
+        }
+    )
+    if state.best_epoch(after=context.recipe.mining_epoch) == state.epoch:
+        state.validated = logits
+    if context.runtime.is_first:
+        logger.info("epoch %d: loss %.4f, validation %s", state.epoch, record.loss, metrics)
+
+
+def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
+    """Write the state, and the best epoch's weights under that epoch's name: never one without the other."""
+    best = state.best_epoch(after=context.recipe.mining_epoch)
+    if best == state.epoch:
+        save_weights(context.best_file(best), learner.network)
+    saved = state.to_dict(learner)
+    if state.first_epoch == 0 and state.epoch == context.recipe.mining_epoch:
+        save_state(context.directory / INTERMEDIATE_FILE, saved)
+    save_state(context.directory / CHECKPOINT_FILE, saved)
+    for path in context.directory.glob("best-*.safetensors"):
+        if path != context.best_file(best or 0):
+            path.unlink()
+
+
+def run_job(directory: Path) -> None:
+    """Do the job of a directory, in this process and those that torchrun started with it.
+
+    Raises:
+        ImilError: it cannot be done; the message says why.
+    """
+    job, samples = read_job(directory), read_samples(directory)
+    check_recipe(job.recipe)
+    check_samples(samples, job.classes)
+    first = os.environ.get("RANK", "0") == "0"
+    with only_training_in(directory / LOCK_FILE) if first else nullcontext():
+        runtime = start_runtime(
+            job.device, job.recipe.precision, Path(job.cache_dir), deterministic=job.recipe.deterministic
+        )
+        reporter = Reporter(directory, job.recipe.epochs, enabled=runtime.is_first)
+        reporter.begin("caching", len(samples))
+        made = runtime.share(fill_cache(job, samples, reporter.set_done) if runtime.is_first else None)
+        assert made is not None  # noqa: S101  # the first process shares what it made
+        dataset = load_dataset(job, samples, *made)
+        unread = {sample.key for sample in dataset.set_aside}
+        check_samples([sample for sample in samples if sample.key not in unread], job.classes)
+        train(Context(directory, job, dataset, runtime, reporter, _micro_batch_size(directory, job)))
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _micro_batch_size(directory: Path, job: TrainingJob) -> int:
+    """The recipe's, unless a launch has made it smaller for want of memory."""
+    path = directory / LAUNCH_FILE
+    launched = read_json(path) if path.exists() else {}
+    return int(launched.get("micro_batch_size", job.recipe.micro_batch_size))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; libraries and the CPU's allocator have no exception of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+    )
+
+
+def _report_failure(directory: Path, error: Exception) -> None:
+    """Leave the reason for the parent; of several processes the first to fail knows it."""
+    path = directory / ERROR_FILE
+    if not path.exists():
+        name = OutOfMemoryError.__name__ if is_out_of_memory(error) else type(error).__name__
+        write_json(path, {"error": name, "message": str(error)})
+
+
+def main() -> int:
+    """Do the job of the directory given on the command line; the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    die_with_supervisors()
+    directory = Path(sys.argv[1])
+    try:
+        run_job(directory)
+    except Exception as error:  # whatever it is, the parent must hear of it
+        logger.exception("The training failed")
+        _report_failure(directory, error)
+        return OUT_OF_MEMORY_EXIT if is_out_of_memory(error) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What goes in and out of a training process, and how one is started. No torch."""

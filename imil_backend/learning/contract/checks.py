@@ -1,0 +1,80 @@
+"""What a training cannot do without, asked before anything is started. Without torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from imil_backend.errors import DatasetError, SettingsError
+from imil_backend.learning.contract.job import Recipe, TrainingSample
+
+SMALLEST_IMAGE_SIZE = 32  # ResNet-50 halves the image five times
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe that cannot be followed.
+
+    Raises:
+        SettingsError: names the field and what to set.
+    """
+    if recipe.image_size < SMALLEST_IMAGE_SIZE:
+        raise SettingsError(
+            f"image_size is {recipe.image_size}; ResNet-50 needs {SMALLEST_IMAGE_SIZE} or more."
+        )
+    if recipe.batch_size < 2 or recipe.micro_batch_size < 2:
+        raise SettingsError("batch_size and micro_batch_size must be 2 or more: batch norm needs two images.")
+    if recipe.learning_rate <= 0:
+        raise SettingsError(f"learning_rate is {recipe.learning_rate}; it must be above 0.")
+    if not 1 <= recipe.mining_epoch < recipe.epochs:
+        raise SettingsError(
+            f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must be at least 1 and "
+            "leave an epoch after it to fine-tune in."
+        )
+    _check_trainable(recipe)
+    if recipe.mining == "out-of-fold" and recipe.folds < 2:
+        raise SettingsError(f"folds is {recipe.folds}; out-of-fold mining needs 2 or more.")
+
+
+def _check_trainable(recipe: Recipe) -> None:
+    if recipe.trainable == "all":
+        return
+    if recipe.augmentation != "none" or recipe.progressive:
+        raise SettingsError(
+            f"trainable is {recipe.trainable}, which works on features of the images as they are: set "
+            "augmentation to none and progressive to false."
+        )
+    if recipe.mining == "out-of-fold":
+        raise SettingsError(
+            "Out-of-fold mining trains whole networks; train all layers, or choose another mining."
+        )
+
+
+def check_samples(samples: Sequence[TrainingSample], classes: Sequence[str]) -> None:
+    """Refuse samples that nothing can be learned or measured from.
+
+    Raises:
+        DatasetError: names the split and class that lacks samples, or the sample that does not fit.
+    """
+    if len(classes) < 2:
+        raise DatasetError(f"There is one class only ({', '.join(classes)}): at least two are needed.")
+    repeated = [key for key, count in Counter(sample.key for sample in samples).items() if count > 1]
+    if repeated:
+        raise DatasetError(f"Sample {repeated[0]} is given more than once.")
+    for sample in samples:
+        if not 0 <= sample.label < len(classes):
+            raise DatasetError(
+                f"Sample {sample.key} has label {sample.label}; there are {len(classes)} classes."
+            )
+    for split in ("train", "validation"):
+        _check_split(split, Counter(sample.label for sample in samples if sample.split == split), classes)
+
+
+def _check_split(split: str, counts: Counter[int], classes: Sequence[str]) -> None:
+    if not counts:
+        raise DatasetError(f"No sample is in the {split} split: import more images, or split them again.")
+    missing = [name for label, name in enumerate(classes) if not counts[label]]
+    if missing:
+        raise DatasetError(
+            f"The {split} split has no sample of class {', '.join(missing)}: import more images of it, "
+            "leave the class out, or split again with another seed."
+        )

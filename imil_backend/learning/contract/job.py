@@ -1,0 +1,145 @@
+"""What a training child is told and what it leaves behind, as files in one directory.
+
+Plain dataclasses and JSON, without torch: the worker writes them and the child reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from imil_backend.files import replacing
+
+Split = Literal["train", "validation", "test"]
+Trainable = Literal["all", "layer4", "classifier"]
+
+JOB_FILE = "job.json"
+SAMPLES_FILE = "samples.json"
+PROGRESS_FILE = "progress.json"
+RESULT_FILE = "result.json"
+MODEL_FILE = "model.safetensors"
+PREDICTIONS_FILE = "predictions.json"
+MINING_FILE = "mining.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+INTERMEDIATE_FILE = "intermediate.pt"
+LOG_FILE = "training.log"
+ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
+LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
+LOCK_FILE = "training.lock"
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One image as training sees it."""
+
+    key: str
+    image: str  # path of the original
+    sha256: str  # of the original's bytes
+    label: int  # index into the job's classes
+    split: Split
+    group: str
+    mask: str | None = None  # path of a 1-bit PNG at natural size, white = irrelevant
+    mask_sha256: str | None = None
+    fill: str = "black"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Kept with the dataset; every version records the one it had.
+
+    A batch is always cut into micro-batches of about `micro_batch_size`, whichever process computes them:
+    batch norm takes its statistics over one, so the size belongs to what is trained and not to the machine
+    (Goyal et al. 2017, section 2.3).
+    """
+
+    pretrained: bool = True  # start from ImageNet weights
+    image_size: int = 224
+    epochs: int = 10
+    batch_size: int = 32
+    micro_batch_size: int = 16
+    learning_rate: float = 0.005
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    warmup_epochs: float = 0.5
+    balance: Literal["none", "loss", "sampling"] = "none"
+    augmentation: Literal["none", "light"] = "light"
+    trainable: Trainable = "all"  # less: the last layers only, on cached features of images as they are
+    progressive: bool = False  # begin with small images; the last third of the epochs has the full size
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    deterministic: bool = False
+    mining: Literal["intermediate", "out-of-fold", "final"] = "intermediate"
+    mining_epoch: int = 1
+    folds: int = 3
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training: a recipe, the classes, where it starts from and where pixels are cached."""
+
+    name: str  # of the version that comes out
+    classes: tuple[str, ...]
+    channels: Literal[1, 3]
+    recipe: Recipe
+    cache_dir: str
+    weights: str | None = None  # ImageNet weights (safetensors); None: random initialisation
+    resume_from: str | None = None  # an INTERMEDIATE_FILE to go on from; out-of-fold models take `weights`
+    device: str = "auto"
+    round_number: int = 0
+    parent: str | None = None  # name of the version that this one is compared with
+    max_image_bytes: int = 200 * 2**20
+    max_image_pixels: int = 100_000_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is; written about once a second."""
+
+    phase: Literal["starting", "caching", "features", "training", "mining", "evaluating", "done"]
+    epoch: int = 0  # 1-based; 0 before training
+    epochs: int = 0
+    done: int = 0  # images of this phase or epoch
+    total: int = 0
+    images_per_second: float = 0.0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # validation, latest epoch
+    updated_at: float = 0.0  # seconds since 1970, UTC
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write atomically: a reader sees the old file or the new one, never a part."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_job(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> None:
+    """Lay down a job directory; the job file comes last, so that a job is whole once it is there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / SAMPLES_FILE, [asdict(sample) for sample in samples])
+    write_json(directory / JOB_FILE, asdict(job))
+
+
+def read_job(directory: Path) -> TrainingJob:
+    """The job of a directory."""
+    raw = read_json(directory / JOB_FILE)
+    recipe = Recipe(**raw.pop("recipe"))
+    return TrainingJob(**{**raw, "classes": tuple(raw["classes"])}, recipe=recipe)
+
+
+def read_samples(directory: Path) -> list[TrainingSample]:
+    """The samples of a job, in the order in which they were written."""
+    return [TrainingSample(**raw) for raw in read_json(directory / SAMPLES_FILE)]
+
+
+def read_progress(directory: Path) -> Progress | None:
+    """The latest progress, or None before the child has said anything."""
+    path = directory / PROGRESS_FILE
+    return Progress(**read_json(path)) if path.exists() else None

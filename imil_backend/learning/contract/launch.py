@@ -1,0 +1,222 @@
+"""Starts a training child, watches over it and brings back its result. Without torch.
+
+The child is torchrun with its processes. What it needs to be fast must be in its environment before it
+starts; what it needs to go on after a death is in the job's directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from imil_backend import errors
+from imil_backend.errors import ImilError, OutOfMemoryError, TrainingFailedError, TrainingStoppedError
+from imil_backend.learning.contract.job import (
+    CHECKPOINT_FILE,
+    ERROR_FILE,
+    LAUNCH_FILE,
+    LOG_FILE,
+    RESULT_FILE,
+    Progress,
+    read_job,
+    read_json,
+    read_progress,
+    write_json,
+)
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_STOP = 20
+_RESTARTS_WITHOUT_AN_EPOCH = 2
+_SMALLEST_MICRO_BATCH = 2
+# Freshly mapped pages cost up to a third of a step on the CPU: have malloc keep memory, in huge pages. And
+# OpenMP must wait passively, or one busy neighbour makes it ten times slower.
+CHILD_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS refuses to be deterministic
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5",  # seconds; everything worth keeping is on the disk
+}
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(
+    directory: Path,
+    *,
+    processes: int = 1,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Do the job of a directory, going on where it was interrupted; a job that is done is not done again.
+
+    A child that was killed is started again from its last epoch, one that ran out of memory with half the
+    micro-batch and the same batch (gradients add up).
+
+    Args:
+        directory: Laid down by `write_job`.
+        processes: Training processes, one for each GPU.
+        on_progress: Called whenever the child has said something new.
+        should_stop: Asked several times a second; once true, the child is ended.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        DatasetError, SettingsError, WeightsError: the job cannot be done as it is.
+        OutOfMemoryError: memory does not suffice for the smallest micro-batch either.
+        TrainingFailedError: it failed otherwise; the message says how and where the log is.
+        TrainingStoppedError: `should_stop` said so.
+    """
+    restarts = 0
+    while not (directory / RESULT_FILE).exists():
+        settings = _launch_settings(directory, processes)
+        (directory / ERROR_FILE).unlink(missing_ok=True)
+        epochs_before = _checkpoint_time(directory)
+        status = _run_child(directory, processes, settings, on_progress, should_stop)
+        if (directory / ERROR_FILE).exists():
+            _handle_failure(directory, settings)
+        elif status != 0:
+            restarts = 0 if _checkpoint_time(directory) != epochs_before else restarts + 1
+            if restarts > _RESTARTS_WITHOUT_AN_EPOCH:
+                raise TrainingFailedError(
+                    f"The training in {directory} died {restarts} times within one epoch and left no reason, "
+                    "maybe for want of memory (`imil train --fresh --image-size` takes less); see "
+                    f"{directory / LOG_FILE}."
+                )
+            logger.warning("The training in %s died; it goes on from its last epoch", directory)
+        elif not (directory / RESULT_FILE).exists():
+            raise TrainingFailedError(
+                f"The training ended without a result. Try again: `imil train`; see {directory / LOG_FILE}."
+            )
+    return dict(read_json(directory / RESULT_FILE))
+
+
+def _launch_settings(directory: Path, processes: int) -> dict[str, int]:
+    """Threads and micro-batch size, chosen once for a job: a restart must compute what went before."""
+    path = directory / LAUNCH_FILE
+    if not path.exists():
+        wished = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        threads = wished or max(1, _available_processors() // processes)
+        micro_batch_size = read_job(directory).recipe.micro_batch_size
+        write_json(path, {"threads": threads, "micro_batch_size": micro_batch_size})
+    return dict(read_json(path))
+
+
+def _available_processors() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _run_child(
+    directory: Path,
+    processes: int,
+    settings: dict[str, int],
+    on_progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> int:
+    """Run torchrun to its end; its exit status, negative for a signal."""
+    environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+    seen: Progress | None = None
+    with (directory / LOG_FILE).open("ab") as log:
+        child = subprocess.Popen(
+            _command(directory, processes),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the child itself
+        )
+    try:
+        while child.poll() is None:
+            seen = _tell(directory, on_progress, seen)
+            if should_stop is not None and should_stop():
+                raise TrainingStoppedError(f"The training in {directory} was stopped.")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        _tell(directory, on_progress, seen)
+        return child.returncode
+    finally:
+        _end(child)
+
+
+def _command(directory: Path, processes: int) -> list[str]:
+    supervised = [sys.executable, "-m", "imil_backend.learning.contract.supervision", str(os.getpid())]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr",  # the machine's own name need not resolve
+        "127.0.0.1",
+        "--nproc-per-node",
+        str(processes),
+        "--log-dir",  # or it leaves a directory in /tmp behind for every start
+        os.devnull,
+    ]
+    return [*supervised, *torchrun, "-m", "imil_backend.learning.child.training", str(directory)]
+
+
+def _tell(
+    directory: Path, on_progress: Callable[[Progress], None] | None, seen: Progress | None
+) -> Progress | None:
+    """Pass on what the child says, once."""
+    progress = read_progress(directory)
+    if on_progress is not None and progress is not None and progress != seen:
+        on_progress(progress)
+    return progress
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child that is still running: torchrun, which ends its processes; if it hangs, all of them."""
+    if child.poll() is not None:
+        return
+    child.terminate()
+    try:
+        child.wait(_SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        for process in (*_children(child.pid), child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        child.wait()
+
+
+def _children(torchrun: int) -> list[int]:
+    """Its processes, which have sessions of their own; elsewhere than on Linux they look whether it lives."""
+    listing = Path(f"/proc/{torchrun}/task/{torchrun}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
+
+
+def _handle_failure(directory: Path, settings: dict[str, int]) -> None:
+    """Prepare another attempt with less memory, or raise what the child died of."""
+    failure = read_json(directory / ERROR_FILE)
+    name, message = failure["error"], failure["message"]
+    if name == OutOfMemoryError.__name__:
+        smaller = settings["micro_batch_size"] // 2
+        if smaller < _SMALLEST_MICRO_BATCH:
+            raise OutOfMemoryError(
+                "Even two images at once are too many: set a smaller image_size (`imil train --fresh "
+                f"--image-size`). {message}"
+            )
+        logger.warning("Out of memory; going on with micro-batches of %d images", smaller)
+        write_json(directory / LAUNCH_FILE, {**settings, "micro_batch_size": smaller})
+        return
+    ours = getattr(errors, name, None)
+    if isinstance(ours, type) and issubclass(ours, ImilError):
+        raise ours(message)
+    raise TrainingFailedError(f"{name}: {message} (see {directory / LOG_FILE})")
+
+
+def _checkpoint_time(directory: Path) -> int:
+    path = directory / CHECKPOINT_FILE
+    return path.stat().st_mtime_ns if path.exists() else 0

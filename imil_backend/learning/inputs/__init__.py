@@ -1,0 +1,1 @@
+"""From the pixel cache to batches on the device."""

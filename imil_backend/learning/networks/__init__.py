@@ -1,0 +1,1 @@
+"""ResNet-50, its weights, and the device that it runs on."""

@@ -1,0 +1,115 @@
+"""The device, the precision and the processes that a training or a prediction runs on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from imil_backend.errors import SettingsError
+from imil_backend.learning.networks.precision import Precision, faster_precision
+
+Shared = TypeVar("Shared")
+# A process may wait for hours while the first one fills the pixel cache; a dead one is torchrun's to notice.
+_PATIENCE = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where the work is done: one process of `processes`, `rank` counting from 0."""
+
+    device: torch.device
+    precision: Precision
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """A context in which convolutions and matrix products take the chosen precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place; where each fills its own places of zeros, all of them."""
+        if self.processes > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, value: Shared) -> Shared:
+        """The first process's value, in every process."""
+        if self.processes == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def replicate(self, network: nn.Module) -> nn.Module:
+        """The network on the device; with several processes, one whose gradients become their mean."""
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        if self.processes == 1:
+            return network
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+
+def start_runtime(
+    device_name: str,
+    precision: Literal["auto", "float32", "bfloat16"],
+    directory: Path | None = None,
+    *,
+    deterministic: bool,
+) -> Runtime:
+    """Join the processes that torchrun started (or be the only one) and set torch up for training.
+
+    `directory` remembers which precision is the faster one on this device, see `faster_precision`.
+
+    Raises:
+        SettingsError: the device is not there, or there are fewer GPUs than processes.
+    """
+    processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if deterministic:
+        precision = "float32" if precision == "auto" else precision
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.set_float32_matmul_precision("highest" if deterministic else "high")
+    if processes > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=_PATIENCE)
+    if precision != "auto":
+        return Runtime(device, precision, rank, processes)
+    runtime = Runtime(device, "float32", rank, processes)
+    faster = faster_precision(device, directory) if runtime.is_first else "float32"
+    return replace(runtime, precision=runtime.share(faster))
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device called "cuda", "mps" or "cpu", or the best there is for "auto".
+
+    Raises:
+        SettingsError: this machine has none of that name, or fewer GPUs than processes.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available.get(name, False):
+        raise SettingsError(f"Device {name} is not available here; set IMIL_DEVICE to auto or cpu.")
+    if name != "cuda":
+        return torch.device(name)
+    if local_rank >= torch.cuda.device_count():
+        raise SettingsError(
+            f"There are {torch.cuda.device_count()} GPUs, fewer than training processes: set "
+            "IMIL_TRAINING_PROCESSES."
+        )
+    return torch.device("cuda", local_rank)

@@ -1,0 +1,1 @@
+"""Metrics, the ranking of mispredictions, and the comparison of versions. Numpy alone."""

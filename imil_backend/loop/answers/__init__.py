@@ -1,0 +1,1 @@
+"""From annotations in Label Studio to the state of each sample."""

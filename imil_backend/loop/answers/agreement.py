@@ -1,0 +1,118 @@
+"""How far the readers of the same samples agree, and on which samples they do not."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.loop.base.states import ANSWERS
+from imil_backend.store.tables import Annotation, Sample, Task
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What several people said of one sample.
+
+    Attributes:
+        sample: with `agreement`, the mean Dice of their masks.
+        answers: the latest of each annotator, the first annotator first.
+    """
+
+    sample: Sample
+    answers: tuple[Annotation, ...]
+
+    @property
+    def same(self) -> float:
+        """The share of pairs of readers who gave the same answer, 0..1."""
+        pairs = len(self.answers) * (len(self.answers) - 1)
+        return sum(count * (count - 1) for count in self.counts.values()) / pairs
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many gave which answer."""
+        return Counter(answer.answer for answer in self.answers)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all gave the same answer and painted the same."""
+        return self.same == 1 and self.sample.agreement in {None, 1.0}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The figures over some samples.
+
+    Attributes:
+        samples: how many were answered by several people.
+        same: the share of pairs of readers who gave the same answer, the mean over the samples.
+        kappa: the same less what chance alone would give (Fleiss, 1971); None where everybody always gave
+            one and the same answer.
+        dice: the mean over the samples where at least two people painted, or said that there is nothing to
+            paint; None without such.
+    """
+
+    samples: int
+    same: float
+    kappa: float | None
+    dice: float | None
+
+
+def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
+    """The samples that several people answered, in a round or ever; the least agreement first."""
+    wanted = [Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS)]
+    if round_id is not None:
+        wanted.append(Task.round_id == round_id)
+    people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
+    samples = (
+        select(Annotation.sample_id)
+        .join(Annotation.task)
+        .join(Annotation.sample)
+        .where(*wanted)
+        .group_by(Annotation.sample_id)
+        .having(people > 1)
+    )
+    found = (
+        select(Annotation)
+        .join(Annotation.task)
+        .join(Annotation.sample)
+        .where(*wanted, Annotation.sample_id.in_(samples))
+        .order_by(Annotation.label_studio_updated_at, Annotation.id)
+    )
+    latest: dict[int, dict[int | None, Annotation]] = defaultdict(dict)
+    for annotation in session.scalars(found):
+        latest[annotation.sample_id][annotation.annotator] = annotation
+    several = [_readings(answers) for answers in latest.values()]
+    return sorted(several, key=lambda each: (each.same, _dice(each.sample), each.sample.name))
+
+
+def agreement_of(readings: Sequence[Readings]) -> Agreement | None:
+    """The figures over these samples, if there are any."""
+    if not readings:
+        return None
+    painted = [each.sample.agreement for each in readings if each.sample.agreement is not None]
+    return Agreement(
+        samples=len(readings),
+        same=sum(each.same for each in readings) / len(readings),
+        kappa=_kappa(readings),
+        dice=sum(painted) / len(painted) if painted else None,
+    )
+
+
+def _readings(answers: Mapping[int | None, Annotation]) -> Readings:
+    by_annotator = sorted(answers.values(), key=lambda answer: answer.annotator or 0)
+    return Readings(by_annotator[0].sample, tuple(by_annotator))
+
+
+def _dice(sample: Sample) -> float:
+    return 1.0 if sample.agreement is None else sample.agreement
+
+
+def _kappa(readings: Sequence[Readings]) -> float | None:
+    given: Counter[str] = sum((each.counts for each in readings), Counter())
+    by_chance = sum((count / given.total()) ** 2 for count in given.values())
+    observed = sum(each.same for each in readings) / len(readings)
+    return None if by_chance == 1 else (observed - by_chance) / (1 - by_chance)

@@ -1,0 +1,154 @@
+"""What the clinicians' answers make of each sample: a mask, or its leave from training."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import MaskError
+from imil_backend.files import write_atomically
+from imil_backend.images.masks.masks import combine_masks, dice, mask_from_png, mask_to_png
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import ANSWERS, LEAVES_TRAINING
+from imil_backend.store.tables import Annotation, Dataset, Sample
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SampleState:
+    """How training sees a sample after the clinicians' answers."""
+
+    mask_sha256: str | None  # of the region that is blacked out
+    leaves: str | None  # label_wrong or unreadable: the sample leaves training
+
+
+def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
+    """Keep a mask under its content's hash.
+
+    Args:
+        backend: where to.
+        mask: shape (height, width), True = irrelevant.
+
+    Returns:
+        The SHA-256 of its 1-bit PNG.
+    """
+    data = mask_to_png(mask)
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = mask_path(backend, sha256)
+    if not path.exists() or path.read_bytes() != data:  # a damaged one is made good
+        write_atomically(path, data)
+    return sha256
+
+
+def mask_path(backend: Backend, sha256: str) -> Path:
+    """Where the mask of this hash lies."""
+    return backend.path("masks", sha256[:2], f"{sha256}.png")
+
+
+def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.bool_]:
+    """A kept mask, of shape (height, width) of its sample.
+
+    Raises:
+        MaskError: the file is missing or damaged.
+    """
+    path = mask_path(backend, sha256)
+    try:
+        return mask_from_png(path, sample.width, sample.height)
+    except FileNotFoundError as error:
+        raise MaskError(
+            f"The mask of sample {sample.key} is missing from {path}. "
+            "Run `imil reconcile --full` to read it from Label Studio again."
+        ) from error
+
+
+def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[int, SampleState]:
+    """The state of every sample that was answered, by sample id.
+
+    It follows the policy on several annotators. By the latest answer: whether the sample leaves training, and
+    the mask. By all of them, each with the latest answer: it leaves if more than half of them say so, and
+    else the masks of those who do not are combined.
+    """
+    states, annotators = {}, policy_of(dataset).annotators
+    for sample, answers in _answers(session, dataset.id).items():
+        leaves = _leaves(answers, annotators)
+        mask = None if leaves else _mask(backend, answers, annotators)
+        states[sample] = SampleState(mask, leaves)
+    return states
+
+
+def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
+    """Keep with a sample how far its annotators agree: the mean Dice between their masks.
+
+    Where one of the masks cannot be read there is no figure; an answer is stored all the same.
+    """
+    sample = session.get_one(Sample, sample_id)
+    sample.agreement = None
+    painted = _of_annotators(_answers(session, sample.dataset_id, sample_id).get(sample_id, []))
+    if len(painted) < 2:
+        return
+    try:
+        masks = [_load(backend, answer) for answer in painted]
+    except MaskError as error:
+        logger.warning("The agreement on sample %s is not known: %s", sample.key, error)
+        return
+    pairs = [dice(one, other) for one, other in combinations(masks, 2)]
+    sample.agreement = sum(pairs) / len(pairs)
+
+
+def _answers(session: Session, dataset_id: int, sample_id: int | None = None) -> dict[int, list[Annotation]]:
+    """The answers to each sample, or to this one, oldest first."""
+    answers: dict[int, list[Annotation]] = defaultdict(list)
+    found = (
+        select(Annotation)
+        .join(Annotation.sample)
+        .where(Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .order_by(Annotation.label_studio_updated_at, Annotation.id)
+    )
+    if sample_id is not None:
+        found = found.where(Annotation.sample_id == sample_id)
+    for annotation in session.scalars(found):
+        answers[annotation.sample_id].append(annotation)
+    return answers
+
+
+def _of_each(answers: list[Annotation]) -> list[Annotation]:
+    """The latest answer of each annotator."""
+    return list({answer.annotator: answer for answer in answers}.values())
+
+
+def _of_annotators(answers: list[Annotation]) -> list[Annotation]:
+    """The latest answer of each annotator, of those that leave the sample in training."""
+    return [answer for answer in _of_each(answers) if answer.answer not in LEAVES_TRAINING]
+
+
+def _leaves(answers: list[Annotation], annotators: str) -> str | None:
+    """Why a sample leaves training, if it does."""
+    asked = answers[-1:] if annotators == "latest" else _of_each(answers)
+    leaving = [answer.answer for answer in asked if answer.answer in LEAVES_TRAINING]
+    return leaving[-1] if 2 * len(leaving) > len(asked) else None
+
+
+def _mask(backend: Backend, answers: list[Annotation], annotators: str) -> str | None:
+    painted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
+    if len(painted) == 1:
+        return painted[0].mask_sha256
+    combined = combine_masks([_load(backend, answer) for answer in painted], annotators)
+    return save_mask(backend, combined) if combined.any() else None
+
+
+def _load(backend: Backend, answer: Annotation) -> npt.NDArray[np.bool_]:
+    sample = answer.sample
+    if answer.mask_sha256 is None:
+        return np.zeros((sample.height, sample.width), bool)
+    return load_mask(backend, answer.mask_sha256, sample)

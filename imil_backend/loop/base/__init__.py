@@ -1,0 +1,1 @@
+"""What every other room needs: settings and files, the audit trail, the policy, locks, states."""

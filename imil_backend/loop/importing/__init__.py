@@ -1,0 +1,1 @@
+"""From rows to the samples of a dataset."""

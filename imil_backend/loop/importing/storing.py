@@ -1,0 +1,257 @@
+"""Keeping what an import found: new samples with their splits, and what is left out of training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from imil_backend.images.reading import ImageInfo
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
+from imil_backend.loop.sources.reading import Row, Source
+from imil_backend.loop.splitting.duplicates import (
+    Picture,
+    excluded_copies,
+    groups_of,
+    groups_to_join,
+    same_pictures,
+    used_for_nothing,
+)
+from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
+from imil_backend.loop.splitting.splits import Grouped, Splits, assign_splits
+from imil_backend.store.tables import Dataset, Sample
+
+LookedAt = tuple[Row, ImageInfo]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What has become of a source's rows, and how the dataset stands now."""
+
+    added: int
+    known: int
+    set_aside: tuple[tuple[str, str, str], ...]  # kind, reference, reason
+    leaking: tuple[str, ...]  # names of samples whose group is in the given test split too, found now
+    same: list[list[Picture]]  # every image of the dataset with its copies
+    split: dict[str, str]  # of every sample, by name
+    excluded: dict[str, str]  # reason of every sample that is left out, by name
+
+
+def keep(
+    session: Session,
+    dataset: Dataset,
+    found: Source,
+    looked_at: Iterable[tuple[Row, ImageInfo | str]],
+    *,
+    mask_means: str,
+    seed: int,
+    keep_leaking: bool,
+) -> Kept:
+    """Add the new samples of a source to its dataset, and judge all of them anew."""
+    there = select(
+        Sample.id, Sample.name, Sample.sha256, Sample.pixels_sha256, Sample.perceptual_hash, Sample.label,
+        Sample.group, Sample.split, Sample.path, Sample.clinician_mask, Sample.clinician_mask_means,
+        Sample.address, Sample.source_task, Sample.excluded, Sample.channels, Sample.shown_as_is,
+    ).where(Sample.dataset_id == dataset.id)  # fmt: skip
+    known = {sample.name: sample for sample in session.execute(there)}
+    new, again, set_aside = _sorted_out(known, looked_at)
+    set_aside = [*found.set_aside, *set_aside]
+
+    same = same_pictures(_pictures(known, again, new))
+    several = [copies for copies in same if len(copies) > 1]
+    earlier = {sample.name: sample.split for sample in known.values()}
+    splits = _split(session, dataset.id, new, seed, several, earlier)
+    leaking = [*splits.leaking, *_leaking_since(session, dataset.id, new, splits, keep_leaking)]
+    split = earlier | splits.split
+    groups = groups_of(several, split, {row.name for row, info in new if not (row.group or info.group)})
+    for row, info in new:
+        leaks = row.name in splits.leaking and not keep_leaking
+        group = groups.get(row.name) or _group(row, info)
+        session.add(_sample(dataset, row, info, split[row.name], group, leaks, mask_means))
+    session.flush()
+    _exclude(session, dataset.id, excluded_copies(several, split))
+    excluded = _note_excluded(session, dataset.id, known)
+    _follow_source(session, known, again, mask_means)
+    _note(session, dataset.id, [row for row, _ in new + again], set_aside)
+    return Kept(
+        added=len(new),
+        known=len(again),
+        set_aside=tuple(set_aside),
+        leaking=tuple(sorted(leaking)),
+        same=same,
+        split=split,
+        excluded=excluded,
+    )
+
+
+def _sorted_out(
+    known: Mapping[str, Any], looked_at: Iterable[tuple[Row, ImageInfo | str]]
+) -> tuple[list[LookedAt], list[LookedAt], list[tuple[str, str, str]]]:
+    """The rows that are new, those that are known, and what is to be set aside."""
+    new: list[LookedAt] = []
+    again: list[LookedAt] = []
+    set_aside: list[tuple[str, str, str]] = []
+    for row, info in looked_at:
+        if isinstance(info, str):
+            set_aside.append(("image", row.name, info))
+        elif row.name not in known:
+            new.append((row, info))
+        elif problem := _difference(known[row.name], row, info):
+            set_aside.append(("image", row.name, problem))
+        else:
+            again.append((row, info))
+    return new, again, set_aside
+
+
+def _difference(known: Any, row: Row, info: ImageInfo) -> str | None:
+    """Why the source's image is no longer the sample that was imported, or None."""
+    if known.sha256 != info.sha256:
+        return "Its content has changed since it was imported. Import it under another name."
+    if known.label != row.label:
+        return f"The source says {row.label!r} now; it was imported as {known.label!r}, and stays that."
+    return None
+
+
+def _pictures(known: Mapping[str, Any], again: list[LookedAt], new: list[LookedAt]) -> list[Picture]:
+    """All samples of the dataset as pictures; what was looked at again is told by what was seen now."""
+    seen = {row.name: info for row, info in again}
+    pictures = []
+    for sample in known.values():
+        pixels = seen.get(sample.name, sample)
+        pictures.append(
+            Picture(
+                sample.name, sample.label, sample.group, sample.sha256,
+                pixels.pixels_sha256, pixels.perceptual_hash,
+            )
+        )  # fmt: skip
+    for row, info in new:
+        pictures.append(
+            Picture(
+                row.name, row.label, _group(row, info), info.sha256, info.pixels_sha256, info.perceptual_hash
+            )
+        )
+    return pictures
+
+
+def _split(
+    session: Session,
+    dataset_id: int,
+    new: list[LookedAt],
+    seed: int,
+    copies: list[list[Picture]],
+    earlier: Mapping[str, str],
+) -> Splits:
+    known: dict[str, set[str]] = defaultdict(set)
+    groups = select(Sample.group, Sample.split).where(Sample.dataset_id == dataset_id).distinct()
+    for group, split in session.execute(groups):
+        known[group].add(split)
+    grouped = [Grouped(row.name, _group(row, info), row.label, row.split) for row, info in new]
+    given = {**earlier, **{row.name: row.split for row, _ in new}}
+    return assign_splits(grouped, known, seed, groups_to_join(copies), used_for_nothing(copies, given))
+
+
+def _leaking_since(
+    session: Session, dataset_id: int, new: list[LookedAt], splits: Splits, keep: bool
+) -> list[str]:
+    """Names of the samples that are there already and whose group has come into the test split now."""
+    in_test = sorted({_group(row, info) for row, info in new if splits.split[row.name] == "test"})
+    names = []
+    for start in range(0, len(in_test), 500):  # a statement takes a limited number of values
+        crossing = select(Sample).where(
+            Sample.dataset_id == dataset_id,
+            Sample.group.in_(in_test[start : start + 500]),
+            Sample.split != "test",
+            Sample.excluded.is_(None),
+        )
+        for sample in session.scalars(crossing):
+            names.append(sample.name)
+            sample.excluded = None if keep else GROUP_IN_TEST
+    return names
+
+
+def _exclude(session: Session, dataset_id: int, reasons: Mapping[str, str]) -> None:
+    """Leave out what is left out from now on. A copy stays one, so nothing is ever taken back."""
+    names = sorted(reasons)
+    for start in range(0, len(names), 500):
+        chosen = select(Sample).where(
+            Sample.dataset_id == dataset_id, Sample.name.in_(names[start : start + 500])
+        )
+        for sample in session.scalars(chosen):
+            sample.excluded = reasons[sample.name]
+
+
+def _note_excluded(session: Session, dataset_id: int, known: Mapping[str, Any]) -> dict[str, str]:
+    """The reasons of all samples that are left out, by name; new ones go into the audit trail."""
+    left_out = select(Sample.id, Sample.name, Sample.excluded).where(
+        Sample.dataset_id == dataset_id, Sample.excluded.is_not(None)
+    )
+    found = session.execute(left_out.order_by(Sample.id)).all()
+    for sample, name, reason in found:
+        if name not in known or known[name].excluded != reason:
+            audit.note(session, dataset_id, audit.LEFT_OUT, sample_id=sample, reason=reason)
+    return {name: str(reason) for _, name, reason in found}
+
+
+def _follow_source(
+    session: Session, known: Mapping[str, Any], again: list[LookedAt], mask_means: str
+) -> None:
+    """Take over where images lie now, what was not looked at or read otherwise once, and later masks."""
+    for row, info in again:
+        sample = known[row.name]
+        now: dict[str, Any] = {
+            "path": str(row.image.absolute()),
+            "pixels_sha256": info.pixels_sha256,
+            "perceptual_hash": info.perceptual_hash,
+            "channels": info.channels,
+            "shown_as_is": info.shown_as_is,
+        }
+        if row.task is not None:
+            now |= {"address": row.address, "source_task": row.task}
+        if row.mask:
+            now |= {"clinician_mask": str(row.mask.absolute()), "clinician_mask_means": mask_means}
+        if any(getattr(sample, name) != value for name, value in now.items()):
+            session.execute(update(Sample).where(Sample.id == sample.id).values(now))
+
+
+def _note(session: Session, dataset_id: int, fine: list[Row], set_aside: list[tuple[str, str, str]]) -> None:
+    """Note what was set aside, and take back what can be used now."""
+    forget_set_aside(session, dataset_id, "image", (row.name for row in fine))
+    forget_set_aside(session, dataset_id, "class", (row.label for row in fine))
+    note_set_aside(session, dataset_id, set_aside)
+
+
+def _group(row: Row, info: ImageInfo) -> str:
+    """The source's word, else the DICOM patient, else the image by itself."""
+    return row.group or info.group or row.name
+
+
+def _sample(
+    dataset: Dataset, row: Row, info: ImageInfo, split: str, group: str, leaking: bool, mask_means: str
+) -> Sample:
+    return Sample(
+        dataset_id=dataset.id,
+        key=hashlib.sha256(f"{dataset.name}\0{row.name}\0{info.sha256}".encode()).hexdigest()[:32],
+        name=row.name,
+        path=str(row.image.absolute()),
+        sha256=info.sha256,
+        width=info.width,
+        height=info.height,
+        channels=info.channels,
+        shown_as_is=info.shown_as_is,
+        label=row.label,
+        split=split,
+        group=group,
+        excluded=GROUP_IN_TEST if leaking else None,
+        pixels_sha256=info.pixels_sha256,
+        perceptual_hash=info.perceptual_hash,
+        clinician_mask=str(row.mask.absolute()) if row.mask else None,
+        clinician_mask_means=mask_means,
+        address=row.address,
+        source_task=row.task,
+    )

@@ -1,0 +1,1 @@
+"""Label Studio's projects: made, connected, disconnected, and what their config means."""

@@ -1,0 +1,58 @@
+"""The storages that a connected project needs to show images of another by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from imil_backend.errors import LabelStudioError
+from imil_backend.label_studio.api.calls import CREDENTIALS, Calls
+from imil_backend.label_studio.api.storages import (
+    Storage,
+    add_storage,
+    missing_storages,
+)
+from imil_backend.loop.base.backend import Backend
+from imil_backend.store.tables import Dataset
+
+Credentials = Callable[[Storage], Mapping[str, str]]
+
+
+def needed_storages(backend: Backend, dataset: Dataset, number: int) -> list[Storage]:
+    """What the project that the images were imported from has, and project `number` lacks."""
+    url, source = backend.settings.label_studio_url, dataset.source_project
+    if source is None or source == number or dataset.source_instance != url:
+        return []
+    return missing_storages(backend.label_studio, source, number)
+
+
+def add_storages(
+    calls: Calls, number: int, needed: list[Storage], credentials: Credentials
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Add the storages; what Label Studio refuses is left to somebody who has the credentials.
+
+    Returns:
+        What was added, as `remove_storages` takes it, and what is to be done by hand.
+    """
+    added, by_hand = [], []
+    for storage in needed:
+        try:
+            add_storage(calls, number, storage, credentials(storage))
+        except LabelStudioError as error:
+            keys = CREDENTIALS.get(storage.kind, ())
+            by_hand.append(
+                f"Label Studio did not take the storage {storage} ({error}) Let somebody add it in Settings "
+                f"> Cloud Storage of project {number}{', with its ' if keys else ''}{', '.join(keys)}, and "
+                "not sync it."
+            )
+        else:
+            added.append({"kind": storage.kind, "place": storage.place})
+    return added, by_hand
+
+
+def offer(storage: Storage, number: int, source: int | None) -> str:
+    """What is said of a storage that may be added."""
+    return (
+        f"Images lie in a storage that project {number} lacks ({storage}). They are shown as long as project "
+        f"{source} and its tasks stay; with --write the storage is added to project {number}."
+    )

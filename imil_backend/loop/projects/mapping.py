@@ -1,0 +1,35 @@
+"""What the labels and choices of a connected project mean."""
+
+from __future__ import annotations
+
+from imil_backend.errors import RoundError
+from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.projects.relocated import elsewhere
+from imil_backend.store.tables import Project
+
+
+def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
+    """What the labels and choices of a project mean, as its labeling config says now.
+
+    Raises:
+        RoundError: the project is in another Label Studio than the settings name.
+        LabelStudioError: it cannot be read, or its labeling config cannot be understood.
+    """
+    check_instance(backend, project)
+    return read_config(project, backend.label_studio.project(project.number)["label_config"])
+
+
+def read_config(project: Project, xml: str) -> ProjectMapping:
+    """What a labeling config means by what was chosen when its project was connected."""
+    return read_label_config(xml, **(project.meanings or {}))
+
+
+def check_instance(backend: Backend, project: Project) -> None:
+    """Refuse to take another Label Studio's project of the same number for ours.
+
+    Raises:
+        RoundError: the settings name another Label Studio than the project is in.
+    """
+    if project.instance != backend.settings.label_studio_url:
+        raise RoundError(elsewhere(project, backend.settings.label_studio_url))

@@ -1,0 +1,37 @@
+"""How many people answer each task of a round: Label Studio is told, so that it shows it to as many."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from imil_backend.label_studio.api.readers import set_project_readers, set_task_readers
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend
+from imil_backend.store.tables import Project, Round, Task
+
+
+def ask_readers(backend: Backend, project: Project, round_: Round) -> None:
+    """Have Label Studio show each task of a round to as many people as are to answer it.
+
+    A project of our own gets the number as its setting. In a connected one the setting is the team's and
+    stays; the round's own tasks alone get it. Where one reader has always been enough, nothing is changed.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be reached or refuses.
+    """
+    with backend.store.begin() as session:
+        told = audit.latest(session, round_.dataset_id, audit.READERS)
+        tasks = set(session.scalars(select(Task.number).where(Task.round_id == round_.id, ~Task.deleted)))
+    if round_.readers == 1 and told is None:
+        return
+    if told is None or told.details["readers"] != round_.readers:
+        with backend.store.begin() as session:  # before, since it may be done and the answer lost
+            details = {"readers": round_.readers}
+            audit.note(session, round_.dataset_id, audit.READERS, round_id=round_.id, **details)
+    tell = set_task_readers if is_a_teams(project) else set_project_readers
+    tell(backend.label_studio, project.number, round_.readers, tasks)
+
+
+def is_a_teams(project: Project) -> bool:
+    """Whether a project was there before, and its settings are its team's."""
+    return project.connected is not None

@@ -1,0 +1,100 @@
+"""A Label Studio that has got another address."""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import NotFoundError, RoundError
+from imil_backend.loop.base.backend import Backend, find_project
+from imil_backend.store.tables import Dataset, Project, Sample, Task
+
+logger = logging.getLogger(__name__)
+
+COMPARED = 20  # tasks of a project
+
+
+def follow_label_studio(backend: Backend, former: str) -> list[Project]:
+    """Take what is kept of a Label Studio at its former address for what is at that of the settings.
+
+    Nothing is changed in Label Studio. That it is the same one is told by the tasks that were pushed to it.
+
+    Returns:
+        The projects that are looked for there from now on.
+
+    Raises:
+        NotFoundError: nothing is kept of this address.
+        RoundError: what is at the address of the settings is another Label Studio.
+        LabelStudioError: it cannot be reached or refuses.
+    """
+    former, current = former.rstrip("/"), backend.settings.label_studio_url
+    with backend.store.begin() as session:
+        projects = list(session.scalars(select(Project).where(Project.instance == former)))
+        known = _addresses(session)
+    if former not in known or former == current:
+        others = ", ".join(sorted(known - {current})) or "no other address than LABEL_STUDIO_URL"
+        raise NotFoundError(f"Nothing is kept of a Label Studio at {former}, but of {others}.")
+    for project in projects:
+        if project.gone_at is None:
+            _check_same(backend, project)
+    with backend.store.begin() as session:
+        session.execute(update(Project).where(Project.instance == former).values(instance=current))
+        moved = update(Dataset).where(Dataset.source_instance == former)
+        session.execute(moved.values(source_instance=current))
+    return projects
+
+
+def warn_of_other_addresses(backend: Backend) -> None:
+    """Say in the log which projects are not looked after, since they are in another Label Studio."""
+    current = backend.settings.label_studio_url
+    with backend.store.begin() as session:
+        found = select(Project).where(Project.instance != current, Project.disconnected_at.is_(None))
+        for project in session.scalars(found):
+            logger.warning("%s", elsewhere(project, current))
+
+
+def elsewhere(project: Project, current: str) -> str:
+    """What is to be said of a project in another Label Studio than the settings name."""
+    return (
+        f"Dataset {project.dataset.name!r} is in project {project.number} of {project.instance}, but "
+        f"LABEL_STUDIO_URL is {current}. Set it back; or, if that Label Studio has moved there: "
+        f"imil moved {project.instance}"
+    )
+
+
+def _addresses(session: Session) -> set[str]:
+    projects = session.scalars(select(Project.instance))
+    sources = session.scalars(select(Dataset.source_instance).where(Dataset.source_instance.is_not(None)))
+    return {*projects, *(address for address in sources if address)}
+
+
+def _check_same(backend: Backend, project: Project) -> None:
+    """See that a project at the address of the settings has tasks that were pushed to it."""
+    current = backend.settings.label_studio_url
+    with backend.store.begin() as session:
+        taken = find_project(session, current, project.number)
+        pushed = select(Task.number, Sample.key).join(Task.sample).order_by(Task.id.desc())
+        mine = pushed.where(Task.project_id == project.id, ~Task.deleted).limit(COMPARED)
+        keys = {row.number: row.key for row in session.execute(mine)}
+    if taken is not None:
+        raise RoundError(
+            f"Dataset {taken.dataset.name!r} is in project {project.number} of {current} already: that is "
+            f"another Label Studio than the one at {project.instance}."
+        )
+    try:
+        backend.label_studio.project(project.number)
+        there = {
+            int(task["id"]): str(task["data"].get("imil_sample", ""))
+            for task in backend.label_studio.named_tasks(project.number, sorted(keys))
+        }
+    except NotFoundError:
+        there = {}
+        if not keys:
+            raise
+    if keys and not any(there.get(number) == key for number, key in keys.items()):
+        raise RoundError(
+            f"Project {project.number} of {current} has none of the tasks that were pushed to it at "
+            f"{project.instance}: it is another Label Studio. Nothing was changed; see LABEL_STUDIO_URL."
+        )

@@ -1,0 +1,283 @@
+"""DBOS, the engine of the loop: queues, durable workflows, and who may run them.
+
+Only a worker launches DBOS. Every other process enqueues and asks through `Jobs`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from sqlalchemy import ColumnElement, bindparam, exists, literal_column, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from imil_backend.batching import JoinedCalls
+from imil_backend.errors import RoundError, SettingsError, StoreError
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
+from imil_backend.loop.queues.watchdog import Watchdog
+from imil_backend.store.database import Store
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "imil"
+# The workflows' own version. A new build must take up the old one's workflows, so this is no hash of the
+# code; raise it only when a workflow's steps change their order, and drain the old ones before.
+WORKFLOW_VERSION = "1"
+DBOS_SQLITE_FILE = "dbos.sqlite"
+
+SERIALIZER = DBOSPortableJSONSerializer()  # JSON; DBOS's default pickles
+
+TRAINING_QUEUE = "training"
+LABELLING_QUEUE = "labelling"
+SYNC_QUEUE = "sync"
+
+_WORKER_ID = re.compile(r"[\w.-]{1,50}", re.ASCII)
+
+FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+
+def system_database_url(backend: Backend) -> str:
+    """Where DBOS keeps its tables: a SQLite file of their own, or the configured PostgreSQL database."""
+    url = make_url(backend.store.url)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{backend.path(DBOS_SQLITE_FILE)}"
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def prepare(backend: Backend) -> None:
+    """Bring all tables, ours and DBOS's, up to date. Cheap when nothing is to be done.
+
+    Raises:
+        StoreError: the database cannot be used, or was written by a newer version.
+    """
+    with locked(backend, "migration"):
+        backend.store.migrate()
+        logging.getLogger("dbos").setLevel(logging.WARNING)
+        url = system_database_url(backend)
+        DBOS.migrate(url)
+        if url.startswith("sqlite"):
+            with sqlite3.connect(backend.path(DBOS_SQLITE_FILE)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # kept in the file
+            connection.close()
+
+
+_Workflow = tuple[dict[str, Any], tuple[Any, ...]]  # DBOS's options, arguments
+
+
+class Jobs:
+    """Enqueues workflows and says how they stand."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        # SQLite takes one write at a time, and lets others sleep for up to 0.1 s between two tries: what
+        # several threads enqueue at once is one transaction there. PostgreSQL is quicker side by side.
+        one_writer = system_database_url(backend).startswith("sqlite")
+        self._record = JoinedCalls(self._record_together) if one_writer else self._record_each
+
+    @cached_property
+    def _client(self) -> DBOSClient:
+        return DBOSClient(
+            system_database_url=system_database_url(self._backend),
+            application_name=APPLICATION,
+            serializer=SERIALIZER,
+            retry_connection_errors=False,
+        )
+
+    @cached_property
+    def _queues(self) -> Store:
+        return Store(system_database_url(self._backend))
+
+    def enqueue(
+        self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
+    ) -> str:
+        """Record a workflow to be run; committed on return. The same `job_id` twice is one workflow.
+
+        Args:
+            workflow: the workflow's name.
+            queue: one of the queues of this module.
+            args: ids and other JSON values, never objects.
+            job_id: the workflow's id; made up if absent.
+            delay: seconds to wait before it is run.
+
+        Returns:
+            The workflow's id.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        options: dict[str, Any] = {
+            "workflow_name": workflow,
+            "queue_name": queue,
+            "app_version": WORKFLOW_VERSION,
+        }
+        if job_id is not None:
+            options["workflow_id"] = job_id
+        if delay:
+            options["delay_seconds"] = delay
+        [job] = self._record([(options, args)])
+        return job
+
+    def _record_each(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
+        with _says_store_error():
+            return [self._client.enqueue(options, *args).get_workflow_id() for options, args in workflows]  # type: ignore[arg-type]
+
+    def _record_together(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
+        with _says_store_error(), self._queues.begin() as session:
+            return [
+                self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
+                for options, args in workflows
+            ]
+
+    def status(self, job_id: str) -> str | None:
+        """DBOS's word for the state of a workflow, or None if there is none of this id."""
+        with _says_store_error():
+            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+        return found[0].status if found else None
+
+    def result(self, job_id: str) -> Any:
+        """What a workflow returned, or None."""
+        with _says_store_error():
+            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
+        return found[0].output if found else None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if "_client" in self.__dict__:
+            self._client.destroy()
+        if "_queues" in self.__dict__:
+            self._queues.close()
+
+
+@contextmanager
+def _says_store_error() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"The database of the queues cannot be used ({type(error).__name__}). Is the disk full, or is it "
+            "down?"
+        ) from error
+
+
+@contextmanager
+def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
+    """Run workflows in this process until the context ends; it waits for those that are under way.
+
+    Workflows that were interrupted under the same `worker_id` go on.
+
+    Raises:
+        RoundError: another process runs under this id.
+        SettingsError: it is no id.
+    """
+    with worker_lock(backend, worker_id) as lock:
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_url": system_database_url(backend),
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": worker_id,
+            "serializer": SERIALIZER,
+            "log_level": "WARNING",
+        }
+        engine = DBOS(config=config)
+        DBOS.launch()
+        try:
+            DBOS.register_queue(TRAINING_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
+            DBOS.register_queue(LABELLING_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
+            DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
+            _poll_cheaply(engine)
+            yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
+        finally:
+            _let_workflows_end(engine)
+            DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+def _poll_cheaply(engine: DBOS) -> None:
+    """Have the queues that are registered dequeue only where something is queued.
+
+    At each poll DBOS reads the queue's settings and builds the statement that dequeues, which takes 2 ms:
+    polled so often that an event waits for 0.2 s at most, that was up to 4 % of a core for nothing. To ask
+    first takes a thirtieth; the settings do not change while this process runs; and as none of the workflows
+    has a time limit, none is looked for that has passed it.
+    """
+    tables: Any = engine._sys_db
+    workflows = tables.tables.workflow_status.c
+    queued: ColumnElement[str] = literal_column("'ENQUEUED'")
+    pending: ColumnElement[str] = literal_column("'PENDING'")
+    # The second condition on the status is there for SQLite, which else does not see that its index serves.
+    waits = exists().where(
+        workflows.queue_name == bindparam("queue"),
+        workflows.status == queued,
+        workflows.status.in_([queued, pending]),
+    )
+    question = select(waits)
+
+    def scopes(queue: str) -> list[None]:
+        with tables.engine.connect() as connection:
+            return [None] if connection.scalar(question, {"queue": queue}) else []
+
+    tables.dequeue_scopes = scopes
+    tables.get_queue = functools.cache(tables.get_queue)
+    tables.cancel_timed_out_workflows = lambda _limit: []
+
+
+def _let_workflows_end(engine: DBOS) -> None:
+    """Take no workflow out of the queues any more, and wait for those that are under way.
+
+    DBOS would close its tables under them, and every one would end with a traceback.
+    """
+    for stopped in engine.background_thread_stop_events:
+        stopped.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join()
+    engine._executor.shutdown(wait=True)
+
+
+def take_over(backend: Backend, worker_id: str) -> int:
+    """Put a dead worker's unfinished workflows back into their queues, from where this one takes them.
+
+    They go on after their last finished step. To be called while this process runs workflows.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        RoundError: the other worker is running.
+    """
+    with worker_lock(backend, worker_id):  # so that it cannot start meanwhile
+        return len(DBOS._recover_pending_workflows([worker_id]))
+
+
+@contextmanager
+def worker_lock(backend: Backend, worker_id: str) -> Iterator[Lock]:
+    """Hold the lock of a worker id.
+
+    Raises:
+        RoundError: another process holds it.
+        SettingsError: it is no id.
+    """
+    if not _WORKER_ID.fullmatch(worker_id):
+        raise SettingsError(f"{worker_id[:60]!r} is no worker id: take up to 50 letters, digits, . _ or -.")
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(locked(backend, "worker", worker_id, wait=False))
+        except LockTakenError as error:
+            raise RoundError(
+                f"A worker with the id {worker_id!r} is running already. Stop it first, or give this one an "
+                "id of its own (--id)."
+            ) from error
+        yield lock
+
+
+def worker_is_running(backend: Backend) -> bool:
+    """Whether a worker, of whatever id, runs on this backend."""
+    return any_is_held(backend, "worker")

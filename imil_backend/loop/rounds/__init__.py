@@ -1,0 +1,1 @@
+"""A round from its push to its report."""

@@ -1,0 +1,306 @@
+"""Rounds: their states, when one opens and closes, and the job that a state calls for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import RoundError
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import Policy, policy_of
+from imil_backend.loop.base.states import (
+    ANSWERS,
+    CANCELLED,
+    CLOSED,
+    FAILED,
+    OPEN,
+    PUSHING,
+    TRAINING,
+    UNDER_WAY,
+)
+from imil_backend.loop.queues.engine import FINISHED, LABELLING_QUEUE, SYNC_QUEUE, TRAINING_QUEUE, Jobs
+from imil_backend.loop.queues.names import CLOSE_WORKFLOW, PUSH_WORKFLOW, TRAIN_WORKFLOW
+from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.mispredictions import next_mispredictions
+from imil_backend.store.tables import Annotation, Dataset, Round, Task, now
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How far a round's tasks are answered."""
+
+    tasks: int
+    answered: int  # by as many different people as are to read each
+    begun: int  # by one of them at least
+
+    @property
+    def share(self) -> float:
+        """Of the tasks, 0..1."""
+        return self.answered / self.tasks if self.tasks else 0.0
+
+
+def latest_round(session: Session, dataset_id: int) -> Round | None:
+    """The round with the highest number."""
+    return session.scalar(
+        select(Round).where(Round.dataset_id == dataset_id).order_by(Round.number.desc()).limit(1)
+    )
+
+
+def find_closed_round(session: Session, dataset_id: int, number: int | None = None) -> Round | None:
+    """The closed round of this number, or the latest one."""
+    closed = select(Round).where(Round.dataset_id == dataset_id, Round.state == CLOSED)
+    if number is not None:
+        closed = closed.where(Round.number == number)
+    return session.scalar(closed.order_by(Round.number.desc()).limit(1))
+
+
+def answered(session: Session, round_: Round) -> Answered:
+    """Count a round's tasks that Label Studio still has, and those that its readers have answered.
+
+    A reader who has answered a task twice is one.
+    """
+    tasks = select(func.count(Task.id)).where(Task.round_id == round_.id, ~Task.deleted)
+    people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
+    by_task = (
+        select(people)
+        .join(Annotation.task)
+        .where(
+            Task.round_id == round_.id,
+            ~Task.deleted,
+            ~Annotation.deleted,
+            Annotation.answer.in_(ANSWERS),
+        )
+        .group_by(Annotation.task_id)
+    )
+    readers = list(session.scalars(by_task))
+    whole = sum(count >= round_.readers for count in readers)
+    return Answered(session.scalar(tasks) or 0, whole, len(readers))
+
+
+def begin_baseline(session: Session, dataset: Dataset) -> Round:
+    """Start a new baseline, or go on with one that is not finished.
+
+    Raises:
+        RoundError: a round is under way.
+    """
+    latest = latest_round(session, dataset.id)
+    if latest is not None:
+        latest = held_round(session, latest.id)
+    if latest is not None and latest.is_baseline and latest.state in {TRAINING, FAILED}:
+        return latest if latest.state == TRAINING else retry(latest)
+    if latest is not None and latest.state == PUSHING and latest.error:
+        change_state(latest, FAILED)  # it is given up
+    if latest is not None and latest.state in {PUSHING, OPEN, TRAINING}:
+        first = "push" if latest.state == PUSHING else "train"
+        raise RoundError(
+            f"Round {latest.number} is {latest.state}; finish it first (`imil {first}`), "
+            "then train the new baseline (`imil train --fresh`)."
+        )
+    round_ = Round(dataset_id=dataset.id, number=latest.number + 1 if latest else 0, state=TRAINING)
+    session.add(round_)
+    session.flush()
+    return round_
+
+
+def round_to_push(session: Session, dataset: Dataset) -> Round | None:
+    """The round whose push goes on, or that is open; None if the next one can be opened.
+
+    Raises:
+        RoundError: there is no champion yet, nothing to ask, or a training under way.
+    """
+    latest = latest_round(session, dataset.id)
+    if latest is not None and latest.state in {PUSHING, OPEN}:
+        return latest
+    if latest is not None and latest.state in {TRAINING, FAILED}:
+        raise RoundError(
+            f"Round {latest.number} is {latest.state}: `imil train` follows it, or tries again if it failed."
+        )
+    if not next_mispredictions(session, dataset):
+        raise RoundError(
+            f"Dataset {dataset.name!r} has no mispredictions left to ask. --fill-budget adds the least "
+            "certain samples, --repeat those that were answered before."
+        )
+    return None
+
+
+def open_round(session: Session, dataset: Dataset) -> Round:
+    """The round to push: the one whose push was interrupted, or the next one.
+
+    Raises:
+        RoundError: see `round_to_push`.
+    """
+    readers = policy_of(dataset).readers
+    if under_way := round_to_push(session, dataset):
+        under_way.readers = readers
+        return under_way
+    latest, champion = latest_round(session, dataset.id), champion_of(session, dataset.id)
+    round_ = Round(
+        dataset_id=dataset.id,
+        number=latest.number + 1 if latest else 1,
+        state=PUSHING,
+        mined_version_id=champion.id if champion else None,
+        readers=readers,
+    )
+    session.add(round_)
+    session.flush()
+    return round_
+
+
+def close_round(session: Session, round_: Round) -> Round:
+    """Close an open round for answers, so that it is trained.
+
+    Raises:
+        RoundError: it is not open, or nothing in it was answered.
+    """
+    round_ = held_round(session, round_.id)
+    if round_.state == TRAINING:
+        return round_
+    if round_.state == FAILED:
+        return retry(round_)
+    if round_.state != OPEN:
+        raise RoundError(f"Round {round_.number} is {round_.state}; only an open round can be closed.")
+    if answered(session, round_).begun == 0:
+        raise RoundError(
+            f"Nothing in round {round_.number} has been answered yet; there is nothing to learn. Answer its "
+            "tasks in Label Studio first."
+        )
+    change_state(round_, TRAINING)
+    return round_
+
+
+def retry(round_: Round) -> Round:
+    """Let a failed round be trained again, going on from its last checkpoint."""
+    round_.attempt += 1
+    change_state(round_, TRAINING)
+    return round_
+
+
+def cancel_round(session: Session, dataset: Dataset, who: str) -> Round:
+    """Give up the round that is under way. What is being trained or pushed for it ends by itself.
+
+    Its tasks stay in Label Studio and its answers stand: they count in the next round, those that are still
+    to come as well. A version that its training has not brought yet never comes.
+
+    Raises:
+        RoundError: none is under way.
+    """
+    latest = latest_round(session, dataset.id)
+    round_ = held_round(session, latest.id) if latest else None
+    if round_ is None or round_.state not in UNDER_WAY:
+        raise RoundError(f"No round of dataset {dataset.name!r} is under way; there is nothing to cancel.")
+    audit.note(
+        session,
+        dataset.id,
+        audit.CANCELLED,
+        round_id=round_.id,
+        version_id=round_.mined_version_id,
+        by=who,
+        was=round_.state,
+    )
+    change_state(round_, CANCELLED)
+    return round_
+
+
+def held_round(session: Session, round_id: int) -> Round:
+    """A round as it is now; nobody else changes it until the transaction ends."""
+    session.execute(update(Round).where(Round.id == round_id).values(attempt=Round.attempt))
+    return session.get_one(Round, round_id, populate_existing=True)
+
+
+def check_not_cancelled(round_: Round) -> None:
+    """See that a round was not given up.
+
+    Raises:
+        RoundError: it was.
+    """
+    if round_.state == CANCELLED:
+        raise RoundError(f"Round {round_.number} was cancelled; its answers count in the next round.")
+
+
+def is_due(session: Session, round_: Round) -> bool:
+    """Whether an open round is to be closed: enough answers and a quiet time, or long silence."""
+    progress = answered(session, round_)
+    if progress.begun == 0:
+        return False
+    if progress.answered == progress.tasks:
+        return True
+    policy = policy_of(session.get_one(Dataset, round_.dataset_id))
+    times = (
+        select(func.max(Annotation.synced_at), func.max(Annotation.label_studio_updated_at))
+        .join(Annotation.task)
+        .where(Task.round_id == round_.id, ~Annotation.deleted)
+    )
+    heard, answered_at = session.execute(times).one()
+    if is_enough(progress, policy):
+        # By the clock that the answers were taken in by; one that was set back must not keep a round open.
+        return not timedelta(0) <= now() - heard < timedelta(seconds=policy.close_quiet_seconds)
+    return bool(policy.close_after_hours) and now() - answered_at > timedelta(hours=policy.close_after_hours)
+
+
+def is_enough(progress: Answered, policy: Policy) -> bool:
+    """Whether a round has the answers that close it, by share or by count."""
+    return progress.share >= policy.close_share or 0 < policy.close_count <= progress.answered
+
+
+def job_of(round_: Round) -> str:
+    """The id of the workflow that a round's state calls for; an attempt has one workflow and no second."""
+    kind = "push" if round_.state == PUSHING else "train"
+    return f"{kind}-round-{round_.id}-{round_.attempt}"
+
+
+def ensure_job(backend: Backend, jobs: Jobs, round_: Round) -> str | None:
+    """Enqueue what a round's state calls for. Saying it twice is saying it once.
+
+    A workflow that has ended without moving its round on (say, the database could not be written) is followed
+    by another.
+    """
+    if round_.state not in {PUSHING, TRAINING}:
+        return None
+    if jobs.status(job_of(round_)) in FINISHED:
+        ended = job_of(round_)
+        with backend.store.begin() as session:
+            round_ = session.get_one(Round, round_.id)
+            if job_of(round_) == ended:
+                round_.attempt += 1
+    if round_.state == PUSHING:
+        return jobs.enqueue(PUSH_WORKFLOW, LABELLING_QUEUE, round_.id, job_id=job_of(round_))
+    if round_.state == TRAINING:
+        return jobs.enqueue(TRAIN_WORKFLOW, TRAINING_QUEUE, round_.id, job_id=job_of(round_))
+    return None
+
+
+def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None) -> None:
+    """Close the rounds that are due, and see to it that what is to be pushed or trained is."""
+    with backend.store.begin() as session:
+        under_way = select(Round).where(Round.state.in_((PUSHING, OPEN, TRAINING)))
+        if dataset_id is not None:
+            under_way = under_way.where(Round.dataset_id == dataset_id)
+        rounds = list(session.scalars(under_way))
+        for round_ in rounds:
+            if round_.state == OPEN and is_due(session, round_):
+                if held_round(session, round_.id).state == OPEN:
+                    change_state(round_, TRAINING)
+            elif round_.state == OPEN:
+                _look_again(session, jobs, round_)
+    for round_ in rounds:
+        ensure_job(backend, jobs, round_)
+
+
+def _look_again(session: Session, jobs: Jobs, round_: Round) -> None:
+    """Have a round looked at later that has enough answers, but whose clinician is still at it."""
+    policy, progress = policy_of(session.get_one(Dataset, round_.dataset_id)), answered(session, round_)
+    if is_enough(progress, policy):
+        job = f"close-round-{round_.id}-{progress.answered}"
+        delay = policy.close_quiet_seconds + 1
+        jobs.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, job_id=job, delay=delay)
+
+
+def change_state(round_: Round, state: str, error: str | None = None) -> None:
+    """Put a round into a state, with what went wrong or without."""
+    round_.state = state
+    round_.error = error[:4000] if error else None
+    round_.changed_at = now()

@@ -1,0 +1,70 @@
+"""Panels of a sample, side by side: as it is, painted, blacked out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imil_backend.images.masks.blackout import black_out
+from imil_backend.images.masks.masks import mask_coverage
+from imil_backend.images.reading import read_image
+from imil_backend.loop.answers.sample_states import load_mask
+from imil_backend.loop.base.backend import Backend
+from imil_backend.store.tables import Annotation, Sample
+
+PANEL = 512  # pixels, the height of a panel
+GAP = 8  # white pixels between panels
+PAINT, PAINT_OPACITY = (229, 72, 77), 0.5
+
+
+def before_and_after(backend: Backend, sample: Sample, mask_sha256: str, fill: str) -> Image.Image:
+    """Three panels, at most PANEL pixels high: the original, what was painted, the blackout.
+
+    Raises:
+        ImageError: the image cannot be read.
+        MaskError: the mask cannot be read.
+    """
+    pixels, mask = _pixels(backend, sample), load_mask(backend, mask_sha256, sample)
+    before = _panel(pixels)
+    return _in_a_row([before, _painted(before, mask), _panel(black_out(pixels, mask, fill))])
+
+
+def readers_apart(backend: Backend, answers: Sequence[Annotation]) -> Image.Image:
+    """The original, and a panel for each reader with what that one painted. Raises as `before_and_after`."""
+    sample = answers[0].sample
+    before = _panel(_pixels(backend, sample))
+    masks = [
+        load_mask(backend, answer.mask_sha256, sample)
+        if answer.mask_sha256
+        else np.zeros((sample.height, sample.width), bool)
+        for answer in answers
+    ]
+    return _in_a_row([before, *(_painted(before, mask) for mask in masks)])
+
+
+def _pixels(backend: Backend, sample: Sample) -> npt.NDArray[np.uint8]:
+    limits = backend.settings
+    return read_image(Path(sample.path), max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+
+
+def _panel(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    height = min(pixels.shape[0], PANEL)
+    width = max(1, round(pixels.shape[1] * height / pixels.shape[0]))
+    return Image.fromarray(pixels).convert("RGB").resize((width, height), Image.Resampling.BOX)
+
+
+def _painted(panel: Image.Image, mask: npt.NDArray[np.bool_]) -> Image.Image:
+    tint = PAINT_OPACITY * 255 * mask_coverage(mask, *panel.size)
+    return Image.composite(Image.new("RGB", panel.size, PAINT), panel, Image.fromarray(tint.astype(np.uint8)))
+
+
+def _in_a_row(panels: Sequence[Image.Image]) -> Image.Image:
+    width, height = panels[0].size
+    row = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * GAP, height), "white")
+    for place, panel in enumerate(panels):
+        row.paste(panel, (place * (width + GAP), 0))
+    return row

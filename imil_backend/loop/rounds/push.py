@@ -1,0 +1,213 @@
+"""Pushing a round: the champion's mispredictions as tasks in Label Studio."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import ImageError, RoundError, UnreadableImageError
+from imil_backend.images.reading import image_format, load_bytes, png_for_display
+from imil_backend.images.scaling import Window
+from imil_backend.label_studio.api.storages import address_in
+from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
+from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend, project_of
+from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.set_aside import set_aside
+from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
+from imil_backend.loop.base.windows import window_of
+from imil_backend.loop.projects.mapping import mapping_of
+from imil_backend.loop.projects.readers import ask_readers
+from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
+from imil_backend.loop.versions.mispredictions import Misprediction, next_mispredictions
+from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
+
+SHOWN_FIELDS = frozenset({"label", "predicted", "confidence", "round", "note"})
+
+
+def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
+    """Push a round's tasks and open it. Pushing again creates nothing twice; an interrupted push goes on.
+
+    Args:
+        backend: the store and Label Studio.
+        round_id: a round that is being pushed; of an open one the number of readers is brought in line.
+        progress: called with the number of tasks done, and of all.
+
+    Returns:
+        The number of the round's tasks.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be reached or refuses.
+        RoundError: there is no project, or nothing to ask.
+    """
+    # The worker may take up a push that a command has begun: one of them waits, and finds it done.
+    with locked(backend, "push", round_id):
+        with backend.store.begin() as session:
+            round_ = session.get_one(Round, round_id)
+            project = project_of(session, round_.dataset_id)
+            count = session.scalar(select(func.count(Task.id)).where(Task.round_id == round_id)) or 0
+        if round_.state == OPEN and project is not None:
+            ask_readers(backend, project, round_)
+        if round_.state != PUSHING:
+            return count
+        if project is None:
+            raise RoundError("The dataset has no Label Studio project yet. Make one: `imil push`.")
+        return _push(backend, round_, project, progress)
+
+
+def _push(
+    backend: Backend, round_: Round, project: Project, progress: Callable[[int, int], None] | None
+) -> int:
+    mapping = mapping_of(backend, project)
+    already = pushed_tasks(backend.label_studio, project.number, round_.number)
+    with backend.store.begin() as session:
+        asked = _chosen(session, round_, already)
+    if not asked:
+        raise RoundError(
+            f"There are no mispredictions left to ask in round {round_.number}. Give it up (`imil "
+            "cancel`) and push with --fill-budget or --repeat."
+        )
+    by_key = {item.sample.key: item for item in asked}
+    count = 0
+    for task in push_tasks(
+        backend.label_studio,
+        project.number,
+        _push_items(backend, asked, round_, already, mapping, project.number),
+        already=already,
+        image_key=mapping.image_key,
+        inline=not mapping.takes_uploads,
+        progress=(lambda done: progress(done, len(asked))) if progress else None,
+    ):
+        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
+        count += 1
+    if not count:
+        raise RoundError("None of the images to be asked can be read; `imil status` says why.")
+    ask_readers(backend, project, round_)
+    with backend.store.begin() as session:
+        round_ = held_round(session, round_.id)
+        check_not_cancelled(round_)
+        if round_.state == FAILED:
+            raise RoundError(f"Round {round_.number} was given up for a new baseline while it was pushed.")
+        if round_.state == PUSHING:
+            change_state(round_, OPEN)
+    return count
+
+
+def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[Misprediction]:
+    """What this round asks. A push that was interrupted keeps what it has, and adds the rest."""
+    kept = set(session.scalars(select(Sample.key).join(Task).where(Task.round_id == round_.id)))
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    version = session.get_one(Version, round_.mined_version_id)
+    return next_mispredictions(session, dataset, version=version, chosen=kept | set(already))
+
+
+def _push_items(
+    backend: Backend,
+    asked: list[Misprediction],
+    round_: Round,
+    already: Mapping[str, int],
+    mapping: ProjectMapping,
+    number: int,
+) -> Iterator[PushItem]:
+    """The items in order; an image that can no longer be read is set aside and the rest goes on."""
+    instance = backend.settings.label_studio_url
+    with backend.store.begin() as session:
+        dataset = session.get_one(Dataset, round_.dataset_id)
+    is_there = dataset.source_instance == instance
+    window = window_of(dataset)
+    new = [item for item in asked if item.sample.key not in already]
+    more_fields = _more_fields(backend, dataset, new, mapping)
+    best = address_in(backend.label_studio, number) if is_there else str
+    for item in asked:
+        sample = item.sample
+        # An image that came from this Label Studio is shown from where it lies there.
+        address = best(sample.address) if is_there and sample.address and sample.shown_as_is else None
+        try:
+            content = b"" if address or sample.key in already else _shown(backend, sample, window)
+        except ImageError as error:
+            set_aside(backend, sample.dataset_id, "image", sample.name, str(error))
+            continue
+        yield PushItem(
+            sample_key=sample.key,
+            filename=f"shown.{image_format(content) or ''}",
+            read=partial(bytes, content),
+            address=address,
+            data=more_fields(sample)
+            | {
+                "label": sample.label,
+                "predicted": item.predicted,
+                "confidence": f"{item.probability:.0%}",
+                "round": round_.number,
+                "note": "The label may be wrong." if item.likely_label_error else "",
+            },
+        )
+
+
+def _more_fields(
+    backend: Backend, dataset: Dataset, asked: Iterable[Misprediction], mapping: ProjectMapping
+) -> Callable[[Sample], dict[str, Any]]:
+    """What else the labeling config shows: as in the task that a sample came from, else empty.
+
+    Label Studio takes no task without the fields of its config.
+    """
+    wanted = mapping.fields - {mapping.image_key, *SHOWN_FIELDS}
+    there: dict[int, dict[str, Any]] = {}
+    if wanted and dataset.source_project and dataset.source_instance == backend.settings.label_studio_url:
+        numbers = [item.sample.source_task for item in asked if item.sample.source_task]
+        tasks = backend.label_studio.named_tasks(dataset.source_project, numbers)
+        there = {int(task["id"]): task["data"] for task in tasks}
+    return lambda sample: {name: there.get(sample.source_task or 0, {}).get(name, "") for name in wanted}
+
+
+def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
+    """What the editor shows: the original, or a PNG whose frame is the mask's frame."""
+    limits = backend.settings
+    data = load_bytes(Path(sample.path), limits.max_image_bytes)
+    if hashlib.sha256(data).hexdigest() != sample.sha256:
+        raise UnreadableImageError(
+            f"{sample.name} is no longer the image that was imported. Put that one back."
+        )
+    if sample.shown_as_is:
+        return data
+    return png_for_display(
+        data,
+        max_bytes=limits.max_image_bytes,
+        max_pixels=limits.max_image_pixels,
+        name=sample.name,
+        window=window,
+    )
+
+
+def _keep_task(backend: Backend, project: Project, round_: Round, item: Misprediction, number: int) -> None:
+    with backend.store.begin() as session:
+        task = session.scalar(
+            select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
+        )
+        if task is None:
+            session.add(
+                Task(
+                    project_id=project.id,
+                    round_id=round_.id,
+                    sample_id=item.sample.id,
+                    number=number,
+                    rank=item.rank,
+                )
+            )
+            audit.note(
+                session,
+                round_.dataset_id,
+                audit.ASKED,
+                sample_id=item.sample.id,
+                version_id=round_.mined_version_id,
+                round_id=round_.id,
+                task=number,
+            )
+        else:
+            task.number, task.deleted = number, False

@@ -1,0 +1,222 @@
+"""The report of a round: what was asked and answered, champion against candidate, and pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import ImageError, MaskError, NotFoundError
+from imil_backend.files import write_atomically
+from imil_backend.images.windows import in_words
+from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
+from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.windows import window_of
+from imil_backend.loop.rounds.lifecycle import answered
+from imil_backend.loop.rounds.pictures import before_and_after, readers_apart
+from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
+
+PICTURES = 4
+APART = 3  # samples on which the readers agree least, with their pictures
+BOUNDS = (
+    "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
+    "line says *not worse*, and rejected if one says *worse*."
+)
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written."""
+
+    text: Path
+    pictures: tuple[Path, ...]
+
+
+def write_report(backend: Backend, round_id: int) -> Report:
+    """Write a closed round's report into its version's directory.
+
+    Raises:
+        NotFoundError: the round has no version yet.
+    """
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.version is None:
+            raise NotFoundError(f"Round {round_.number} has no version yet; `imil status` says more.")
+        directory = Path(round_.version.directory) / "report"
+        directory.mkdir(exist_ok=True)
+        pictures = _pictures(backend, session, round_, directory)
+        readers = _readers(backend, session, round_, directory)
+        text = _text(session, round_, round_.version, readers, pictures)
+    write_atomically(directory / "report.md", text.encode())
+    return Report(directory / "report.md", tuple(pictures))
+
+
+def _text(session: Session, round_: Round, version: Version, readers: list[str], pictures: list[Path]) -> str:
+    verdict = round_.verdict or {}
+    champion = session.get(Version, version.parent_id) if version.parent_id else None
+    lines = [
+        f"# {'Baseline' if round_.is_baseline else f'Round {round_.number}'}: {version.name}",
+        "",
+        f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
+        "",
+        *_findings_table(verdict.get("findings", [])),
+        *_metrics_table(champion, version, "validation"),
+        f"The same validation split serves every round: the more it has judged (this version is its no. "
+        f"{_judged(session, version)}), the more it flatters.",
+        "",
+        *_metrics_table(champion, version, "test"),
+        "The test split is for this report alone; nothing is chosen by it.",
+        "",
+        "## What was answered",
+        "",
+        *_answers(session, round_),
+        f"- {version.blacked_out} training samples are blacked out in all",
+        *_window(session.get_one(Dataset, round_.dataset_id)),
+        "",
+        *readers,
+        "## How it was trained",
+        "",
+        f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
+        f"- recipe: {_listed(version.recipe)}",
+        f"- chosen at run time: {_listed(version.choices)}",
+        f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
+        f"{version.created_at:%Y-%m-%d %H:%M} UTC",
+        "",
+    ]
+    if pictures:
+        lines += ["## Before and after", ""]
+        lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
+    return "\n".join(lines)
+
+
+def _judged(session: Session, version: Version) -> int:
+    """How many versions the validation split had judged when it had judged this one."""
+    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
+    return session.scalar(earlier) or 0
+
+
+def _metrics_table(champion: Version | None, version: Version, split: str) -> list[str]:
+    if split not in version.metrics:
+        return []
+    columns = [each for each in (champion, version) if each is not None and split in each.metrics]
+    names = [each.name + (" (champion then)" if each is champion else "") for each in columns]
+    rows = [
+        f"| {title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
+        for key, title in METRICS.items()
+    ]
+    return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
+
+
+def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
+    """What the verdict rests on; verdicts of earlier releases rested on accuracy alone, without a table."""
+    rows = [
+        f"| {_title_of(each)} | {_number(each['champion'])} | {_number(each['candidate'])} | "
+        f"{each['lower']:+.4f} to {each['upper']:+.4f} | {each['margin']:.3f} | {each['groups']} | "
+        f"{_changed(each)} | {each['state']} |"
+        for each in findings
+    ]
+    head = "| compared | champion | candidate | difference | margin | groups | worse, better | finding |"
+    return [head, "|---" * 8 + "|", *rows, "", BOUNDS, ""] if rows else []
+
+
+def _title_of(finding: dict[str, Any]) -> str:
+    return f"recall of {finding['label']}" if finding["metric"] == "recall" else METRICS[finding["metric"]]
+
+
+def _changed(finding: dict[str, Any]) -> str:
+    worse, better = finding["groups_worse"], finding["groups_better"]
+    return "-" if worse is None else f"{worse}, {better}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _answers(session: Session, round_: Round) -> list[str]:
+    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
+    annotations = session.scalars(found).all()
+    counts = Counter(annotation.answer for annotation in annotations)
+    lines = [f"- {answer}: {count}" for answer, count in sorted(counts.items())]
+    if simulated := sum(annotation.simulated for annotation in annotations):
+        lines.append(f"- {simulated} of these are by the **simulated clinician**: no person painted them")
+    return lines
+
+
+def _readers(backend: Backend, session: Session, round_: Round, directory: Path) -> list[str]:
+    """How far the round's readers agree, and where least; nothing where each task had one reader."""
+    readings = several_readings(session, round_.dataset_id, round_.id)
+    figures, progress = agreement_of(readings), answered(session, round_)
+    if figures is None and round_.readers == 1:
+        return []
+    lines = ["## How far the readers agree", ""]
+    if round_.readers > 1:
+        lines.append(
+            f"- {progress.answered} of {progress.tasks} tasks were answered by {round_.readers} readers, "
+            f"{progress.begun - progress.answered} by fewer"
+        )
+    if figures is not None:
+        lines.append(
+            f"- {figures.samples} samples have several readers. Two of them gave the same answer in "
+            f"{figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and their masks agree by Dice "
+            f"{_number(figures.dice)}"
+        )
+    apart = [each for each in readings if not each.agrees][:APART]
+    for number, each in enumerate(apart, start=1):
+        lines += _apart(backend, each, directory / f"readers-apart-{number}.png")
+    return [*lines, ""]
+
+
+def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
+    """A sample on which the readers do not agree, with what each painted if anybody has."""
+    answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
+    dice = _number(readings.sample.agreement)
+    lines = [f"- `{readings.sample.name}`, task {readings.answers[0].task.number}: {answers}; Dice {dice}"]
+    if not any(each.mask_sha256 for each in readings.answers):
+        return lines
+    try:
+        readers_apart(backend, readings.answers).save(picture)
+    except (ImageError, MaskError):
+        return lines
+    return [*lines, "", f"  ![what each of them painted]({picture.name})", ""]
+
+
+def _window(dataset: Dataset) -> list[str]:
+    window = window_of(dataset)
+    if window is None:
+        return []
+    return [
+        f"- images of more than 8 bits are shown by the window {in_words(window)}, as chosen at the last "
+        "import; training sees the whole range"
+    ]
+
+
+def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:
+    """The most instructive mispredictions with their blackouts; unreadable ones are left out."""
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    states = sample_states(backend, session, dataset)
+    tasks = session.scalars(select(Task).where(Task.round_id == round_.id).order_by(Task.rank))
+    pictures: list[Path] = []
+    for task in tasks:
+        state = states.get(task.sample_id)
+        if len(pictures) == PICTURES or state is None or state.mask_sha256 is None:
+            continue
+        try:
+            picture = before_and_after(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
+        except (ImageError, MaskError):
+            continue
+        path = directory / f"before-after-{len(pictures) + 1}.png"
+        picture.save(path)
+        pictures.append(path)
+    return pictures

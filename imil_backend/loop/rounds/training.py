@@ -1,0 +1,179 @@
+"""The steps of a round's training, each of which may run twice; `workflows.py` makes them durable."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import RoundError, StoreError
+from imil_backend.learning.contract.job import PREDICTIONS_FILE, Recipe, read_job, read_json, read_progress
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.scoring.comparison import compare
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base.backend import Backend, project_of
+from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.policy import policy_of, recipe_of
+from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, PUSHING, TRAINING
+from imil_backend.loop.rounds.lifecycle import (
+    change_state,
+    check_not_cancelled,
+    held_round,
+    job_of,
+    latest_round,
+)
+from imil_backend.loop.versions.champions import LOOP, champion_of, promote
+from imil_backend.loop.versions.training_jobs import directory_of, prepare_job, record_version
+from imil_backend.store.tables import Dataset, Round, Version
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def bring_in_line(backend: Backend, round_id: int) -> None:
+    """Read what the clinicians' answers are now, before they are trained on."""
+    with backend.store.begin() as session:
+        project = project_of(session, session.get_one(Round, round_id).dataset_id)
+    if project is not None:
+        reconcile(backend, project)
+
+
+def lay_down_job(backend: Backend, round_id: int) -> None:
+    """Write the job directory of a round's training."""
+    with backend.store.begin() as session:
+        round_ = held_round(session, round_id)
+        check_not_cancelled(round_)
+        prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
+
+
+def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
+    """The recipe of a training that has been laid down, or None."""
+    if round_.version_name is None:
+        return None
+    return read_job(directory_of(backend, round_.version_name)).recipe
+
+
+def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> None:
+    """See that the training under way, if there is one, is by the dataset's recipe and policy.
+
+    Raises:
+        RoundError: it was begun with others, and they can be changed no more.
+    """
+    round_ = latest_round(session, dataset.id)
+    under_way = recipe_under_way(backend, round_) if round_ and round_.state == TRAINING else None
+    if round_ is None or under_way is None:
+        return
+    wanted = (
+        recipe_of(dataset)
+        if round_.is_baseline
+        else replace(under_way, trainable=policy_of(dataset).trainable)
+    )
+    begun = asdict(under_way)
+    late = [f"{name} {begun[name]}" for name, value in asdict(wanted).items() if begun[name] != value]
+    if late:
+        raise RoundError(
+            f"Round {round_.number} is being trained already, with {', '.join(late)}; that cannot be changed "
+            "any more. Leave the option out to follow the training, or give it up (`imil cancel`) and train "
+            "again."
+        )
+
+
+def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
+    """Run a round's training child to its end; a training that was interrupted goes on."""
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, round_id)
+    check_not_cancelled(round_)
+    name = round_.version_name
+    if name is None:
+        raise RoundError(f"Round {round_id} has no job; it was not prepared.")
+    # Another worker may have been given the round up for dead: one waits, and finds the training done.
+    with locked(backend, "round", round_id):
+        return run_training(
+            directory_of(backend, name),
+            processes=backend.settings.training_processes,
+            should_stop=_Cancelled(backend, round_id),
+        )
+
+
+class _Cancelled:
+    """Tells whether a round has been cancelled, asking the database about once a second."""
+
+    def __init__(self, backend: Backend, round_id: int) -> None:
+        self._backend, self._round_id, self._asked = backend, round_id, 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked < SECONDS_BETWEEN_LOOKS:
+            return False
+        self._asked = time.monotonic()
+        try:
+            with self._backend.store.begin() as session:
+                return session.get_one(Round, self._round_id).state == CANCELLED
+        except StoreError as error:
+            logger.warning("The training goes on: %s", error)
+            return False
+
+
+def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:
+    """Record the version, compare it with the champion, promote it or not: all in one transaction."""
+    with backend.store.begin() as session:
+        round_ = held_round(session, round_id)
+        if round_.verdict is not None:
+            return round_.verdict
+        check_not_cancelled(round_)
+        champion = champion_of(session, round_.dataset_id)
+        version = record_version(backend, session, round_, champion, result)
+        verdict = _verdict(session, round_, champion, version)
+        if verdict["verdict"] == "promote":
+            promote(session, version, LOOP, verdict["reason"])
+        round_.verdict = verdict
+        change_state(round_, CLOSED)
+        return verdict
+
+
+def _verdict(session: Session, round_: Round, champion: Version | None, version: Version) -> dict[str, Any]:
+    if champion is None:
+        return {"verdict": "promote", "reason": "It is the first version."}
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    predictions = [
+        read_json(Path(each.directory) / PREDICTIONS_FILE)["validation"] for each in (champion, version)
+    ]
+    comparison = compare(*predictions, margins=policy_of(dataset).margins, classes=dataset.classes)
+    return {"champion": champion.name, "candidate": version.name, **asdict(comparison)}
+
+
+def fail(backend: Backend, round_id: int, reason: str) -> None:
+    """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
+    with backend.store.begin() as session:
+        round_ = held_round(session, round_id)
+        if round_.state == CANCELLED:
+            logger.info("The training of round %d was cancelled.", round_id)
+            return
+        logger.error("The training of round %d failed: %s", round_id, reason)
+        if round_.state == TRAINING:
+            change_state(round_, FAILED, reason)
+
+
+def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
+    """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
+    with backend.store.begin() as session:
+        round_ = held_round(session, round_id)
+        if round_.state == CANCELLED:
+            logger.info("Round %d was cancelled.", round_id)
+            return
+        logger.error("Round %d waits for Label Studio: %s", round_id, reason)
+        if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
+            round_.attempt += 1
+            change_state(round_, round_.state, reason)
+
+
+def training_progress(backend: Backend, round_: Round) -> dict[str, Any] | None:
+    """Where a round's training is, or None if it has not begun."""
+    if round_.version_name is None:
+        return None
+    progress = read_progress(directory_of(backend, round_.version_name))
+    return asdict(progress) if progress else None

@@ -1,0 +1,45 @@
+"""The worker: runs the workflows, and reconciles on a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbos import DBOS
+
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.projects.relocated import warn_of_other_addresses
+from imil_backend.loop.queues.engine import SYNC_QUEUE, Jobs, launched
+from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
+from imil_backend.loop.rounds.lifecycle import close_due_rounds
+from imil_backend.loop.running import workflows
+
+
+@contextmanager
+def running(backend: Backend, worker_id: str = "worker") -> Iterator[Jobs]:
+    """Run workflows in this process until the context ends.
+
+    At its start everything is brought in line with Label Studio, then on the schedule of the settings.
+
+    Raises:
+        RoundError: another process runs under this id.
+    """
+    jobs = Jobs(backend)
+    workflows.use(backend, jobs)
+    try:
+        with launched(backend, worker_id) as watchdog, watchdog.on_guard():
+            DBOS.apply_schedules(
+                [
+                    {
+                        "schedule_name": RECONCILE_ALL_WORKFLOW,
+                        "workflow_fn": workflows.reconcile_all,
+                        "schedule": f"*/{backend.settings.reconcile_minutes} * * * *",
+                    }
+                ]
+            )
+            warn_of_other_addresses(backend)
+            jobs.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)
+            close_due_rounds(backend, jobs)
+            yield jobs
+    finally:
+        jobs.close()

@@ -1,0 +1,249 @@
+"""The durable workflows. Thin: each step calls a function that may run twice."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from dbos import DBOS, PortableWorkflowError
+from dbos import error as dbos_error
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError
+from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.base.backend import Backend, find_project
+from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.queues import names
+from imil_backend.loop.queues.engine import Jobs
+from imil_backend.loop.rounds import lifecycle, push, training
+from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.versions.mispredictions import next_mispredictions
+from imil_backend.store.tables import Dataset, Project, Round
+
+logger = logging.getLogger(__name__)
+
+_process: dict[str, Any] = {}
+
+
+def use(backend: Backend, jobs: Jobs) -> None:
+    """Set what the workflows of this process work on. Called before DBOS is launched."""
+    _process.update(backend=backend, jobs=jobs)
+
+
+def _backend() -> Backend:
+    backend: Backend = _process["backend"]
+    return backend
+
+
+def _jobs() -> Jobs:
+    jobs: Jobs = _process["jobs"]
+    return jobs
+
+
+def _message(error: Exception) -> str:
+    """What is told of an error that a workflow has caught.
+
+    Raises:
+        OperationalError: the step was done and could not be recorded. That is no failure: the watchdog has
+            the workflow go on from there.
+    """
+    if isinstance(error, OperationalError):
+        raise error
+    if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded) and error.errors:
+        return str(error.errors[-1])
+    if isinstance(error, (ImilError, PortableWorkflowError)):
+        return str(error)
+    logger.error("Unexpected error", exc_info=error)
+    return f"Unexpected {type(error).__name__}: {error}. The log has more."
+
+
+def _worth_retrying(error: BaseException) -> bool:
+    return isinstance(error, LabelStudioUnreachableError)
+
+
+# Label Studio may be down for a while: eight tries, up to ten minutes apart in all.
+_patient = DBOS.step(
+    retries_allowed=True, interval_seconds=5, backoff_rate=2, max_attempts=8, should_retry=_worth_retrying
+)
+
+
+@_patient
+def _bring_in_line(round_id: int) -> None:
+    training.bring_in_line(_backend(), round_id)
+
+
+@DBOS.step()
+def _lay_down_job(round_id: int) -> None:
+    training.lay_down_job(_backend(), round_id)
+
+
+@DBOS.step()
+def _run_job(round_id: int) -> dict[str, Any]:
+    return training.run_job(_backend(), round_id)
+
+
+@DBOS.step()
+def _conclude(round_id: int, result: dict[str, Any]) -> dict[str, Any]:
+    return training.conclude(_backend(), round_id, result)
+
+
+@DBOS.step()
+def _report(round_id: int) -> str:
+    return str(write_report(_backend(), round_id).text)
+
+
+@DBOS.step()
+def _fail(round_id: int, message: str) -> None:
+    training.fail(_backend(), round_id, message)
+
+
+@DBOS.step()
+def _postpone(round_id: int, job: str, message: str) -> None:
+    training.postpone(_backend(), round_id, job, message)
+
+
+@DBOS.step()
+def _open_next(round_id: int) -> None:
+    """Open the next round, if the policy says so and there is a project to push to.
+
+    After a baseline a person decides what is asked, and when: `imil push`.
+    """
+    backend = _backend()
+    with backend.store.begin() as session:
+        closed = session.get_one(Round, round_id)
+        dataset = session.get_one(Dataset, closed.dataset_id)
+        project = session.scalar(select(Project).where(Project.dataset_id == dataset.id))
+        if closed.is_baseline or project is None or not policy_of(dataset).next_round:
+            return
+        if not next_mispredictions(session, dataset):
+            logger.info("Dataset %s: no mispredictions are left to ask.", dataset.name)
+            return
+        next_round = lifecycle.open_round(session, dataset)
+    lifecycle.ensure_job(backend, _jobs(), next_round)
+
+
+@_patient
+def _push(round_id: int) -> int:
+    return push.push_round(_backend(), round_id)
+
+
+@_patient
+def _sync(project_number: int, annotation_number: int) -> str:
+    project = _project(project_number)
+    if project is None:
+        return "not ours"
+    answer = sync_annotation(_backend(), project, annotation_number)
+    lifecycle.close_due_rounds(_backend(), _jobs(), project.dataset_id)
+    return answer
+
+
+@_patient
+def _reconcile(project_number: int, full: bool) -> dict[str, int]:
+    project = _project(project_number)
+    if project is None:
+        raise NotFoundError(f"Project {project_number} of Label Studio is none of ours.")
+    found = reconcile(_backend(), project, full=full)
+    lifecycle.close_due_rounds(_backend(), _jobs(), project.dataset_id)
+    return vars(found)
+
+
+def _project(number: int) -> Project | None:
+    backend = _backend()
+    with backend.store.begin() as session:
+        return find_project(session, backend.settings.label_studio_url, number)
+
+
+# A workflow catches whatever a step ends with: a round must say why it failed and must not hang, and a hint
+# that failed is seen again by reconciliation. DBOS's own signals (cancelled, taken over) pass: they are no
+# Exceptions.
+
+
+@DBOS.workflow(name=names.TRAIN_WORKFLOW)
+def train_round(round_id: int) -> dict[str, Any]:
+    """Train a round (or a baseline), compare its version with the champion, and open the next round."""
+    try:
+        _bring_in_line(round_id)
+    except Exception as error:  # noqa: BLE001
+        return _postponed(round_id, error)
+    try:
+        _lay_down_job(round_id)
+        verdict = _conclude(round_id, _run_job(round_id))
+    except Exception as error:  # noqa: BLE001
+        _fail(round_id, _message(error))
+        return {"error": _message(error)}
+    for afterwards in (_report, _open_next):
+        try:
+            afterwards(round_id)
+        except Exception as error:  # noqa: BLE001
+            logger.warning("Round %d is closed, but: %s", round_id, _message(error))
+    return verdict
+
+
+@DBOS.workflow(name=names.PUSH_WORKFLOW)
+def push_round(round_id: int) -> dict[str, Any]:
+    """Push a round's tasks to Label Studio."""
+    try:
+        return {"pushed": _push(round_id)}
+    except Exception as error:  # noqa: BLE001
+        return _postponed(round_id, error)
+
+
+def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
+    _postpone(round_id, str(DBOS.workflow_id), _message(error))
+    return {"error": _message(error)}
+
+
+@DBOS.workflow(name=names.SYNC_WORKFLOW)
+def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
+    """Bring one annotation in line with Label Studio; then close its round if that is due."""
+    try:
+        return {"answer": _sync(project_number, annotation_number)}
+    except Exception as error:  # noqa: BLE001
+        message = _message(error)
+        logger.error("Annotation %d was not synced: %s", annotation_number, message)
+        return {"error": message}
+
+
+@DBOS.workflow(name=names.RECONCILE_WORKFLOW)
+def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
+    """Bring a whole project in line with Label Studio."""
+    return _reconciled(project_number, full)
+
+
+def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
+    try:
+        return _reconcile(project_number, full)
+    except Exception as error:  # noqa: BLE001
+        message = _message(error)
+        logger.error("Project %d was not reconciled: %s", project_number, message)
+        return {"error": message}
+
+
+@DBOS.workflow(name=names.CLOSE_WORKFLOW)
+def close_due_rounds(dataset_id: int) -> None:
+    """Look again at a round that had enough answers while its clinician was still at it."""
+    _close_due_rounds(dataset_id)
+
+
+@DBOS.step()
+def _close_due_rounds(dataset_id: int) -> None:
+    lifecycle.close_due_rounds(_backend(), _jobs(), dataset_id)
+
+
+@DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
+def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
+    """Bring every project in line; run at the worker's start and by the schedule."""
+    for number in _project_numbers():
+        # No workflow of its own: the watchdog would take what no queue has started for left lying.
+        _reconciled(number, full=False)
+
+
+@DBOS.step()
+def _project_numbers() -> list[int]:
+    backend = _backend()
+    with backend.store.begin() as session:
+        ours = select(Project.number).where(Project.instance == backend.settings.label_studio_url)
+        return list(session.scalars(ours))

@@ -1,0 +1,1 @@
+"""Predictions for Label Studio, in the web process."""

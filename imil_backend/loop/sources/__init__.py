@@ -1,0 +1,1 @@
+"""Folders, tables and zips as people have them, read into rows."""

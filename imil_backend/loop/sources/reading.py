@@ -1,0 +1,122 @@
+"""Where a data set comes from: class folders, a CSV, or a zip of either, as one list of rows."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+from imil_backend.errors import DatasetError
+from imil_backend.loop.sources.archives import is_workbook, refuse_other_files, unpack
+from imil_backend.loop.sources.class_folders import LOOSE, read_class_folders
+from imil_backend.loop.sources.file_names import is_utf8, printable
+from imil_backend.loop.sources.paths import is_file
+from imil_backend.loop.sources.rows import SPLIT_NAMES, Columns, Row, Source
+from imil_backend.loop.sources.tables.reading import has_columns, read_table
+
+__all__ = ["SPLIT_NAMES", "Columns", "Row", "Source", "read_source"]
+
+SHOWN_REASONS = 3
+_TABLES = frozenset({".csv", ".tsv"})
+
+
+def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:
+    """List what is in a folder, a CSV or a zip.
+
+    Args:
+        source: a folder of class folders (with split folders above them or without), a folder that holds
+            one CSV, a CSV, or a zip of any of these.
+        columns: the columns of the CSV.
+        unpack_to: where a zip's files are kept; its folder is named by the zip's content.
+
+    Raises:
+        DatasetError: there is no such source, it holds no images, or what was asked means nothing for it.
+    """
+    if not is_utf8(str(source.absolute())):
+        raise DatasetError(
+            f"The path {printable(str(source.absolute()))} is not UTF-8. Rename the folder or file, or reach "
+            "it by a link."
+        )
+    if not os.path.exists(source):  # noqa: PTH110 - Path.exists() raises where it may not look
+        raise DatasetError(f"There is no {source}. Name a folder, a CSV or a zip.")
+    root = source
+    if source.is_file():
+        refuse_other_files(source)
+        if zipfile.is_zipfile(source):
+            root = unpack(source, unpack_to)
+    found = read_table(root, columns) if root.is_file() else _read_folder(root, columns)
+    if not found.rows:
+        raise DatasetError(_no_images(source, root, found))
+    return found
+
+
+def _read_folder(root: Path, columns: Columns) -> Source:
+    """By its CSV, if it has the columns that are wanted or options name some; else by its class folders."""
+    try:
+        entries = sorted(root.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{root} cannot be read: {error.strerror}.") from error
+    tables = [
+        path
+        for path in entries
+        if path.suffix.casefold() in _TABLES and not path.name.startswith((".", "~")) and path.is_file()
+    ]
+    names = ", ".join(printable(path.name) for path in tables)
+    fitting = [path for path in tables if columns.options or has_columns(path, columns)]
+    if len(tables) > 1 and fitting:
+        raise DatasetError(f"{root.name} holds several tables ({names}). Name the one to import by its path.")
+    if fitting:
+        return _read_table_of(root, fitting[0], columns)
+    if columns.options:
+        several = len(columns.options) > 1
+        raise DatasetError(
+            f"{' and '.join(columns.options)} {'mean' if several else 'means'} nothing for class folders. "
+            "List the images in a CSV with such columns and import that, or leave "
+            f"{'them' if several else 'it'} out."
+        )
+    found = read_class_folders(root)
+    if tables and len({row.label for row in found.rows}) < 2:
+        if len(tables) == 1:
+            return read_table(tables[0], columns)  # which says what column it lacks
+        raise DatasetError(
+            f"{root.name} has no folders of two classes, and none of its tables ({names}) has the columns "
+            "image and label. Name one by its path, and its columns with --image and --label."
+        )
+    if tables:
+        found.warnings.append(
+            f"{root.name} was read by its class folders; {names} was not, since it has no columns image and "
+            "label. To read it instead, name its columns with --image and --label."
+        )
+    return found
+
+
+def _read_table_of(root: Path, table: Path, columns: Columns) -> Source:
+    """By a folder's table, unless none of its images is there, and the folder can be read otherwise."""
+    found = read_table(table, columns)
+    if found.rows and not any(is_file(row.image) for row in found.rows) and not columns.options:
+        classes = sorted({row.label for row in read_class_folders(root).rows})
+        if len(classes) > 1:
+            raise DatasetError(
+                f"{root.name} may be read by its table or by its class folders, but none of the images that "
+                f"{table.name} lists is there (the first: {found.rows[0].name}). To read the table, say with "
+                "--image where they lie, such as --image 'images/{image}'; to read the class folders "
+                f"({', '.join(classes)}), move the table out of {root.name}."
+            )
+    return found
+
+
+def _no_images(source: Path, root: Path, found: Source) -> str:
+    """Why there is nothing to import, with what is expected."""
+    reasons = " ".join(f"{reference}: {reason}" for _, reference, reason in found.set_aside[:SHOWN_REASONS])
+    if reasons:
+        return f"{source} holds no images that can be used. The first reasons: {reasons}"
+    expected = (
+        "Expected are folders named after the classes with images in them, or a CSV with the columns image "
+        "and label (see `imil import --help`)."
+    )
+    if loose := found.passed_over.get(LOOSE):
+        where = ", ".join(f"{count} in {folder}" for folder, count in loose.most_common(SHOWN_REASONS))
+        workbooks = sorted(path.name for path in root.iterdir() if is_workbook(path) and is_utf8(path.name))
+        table = f" Save {workbooks[0]} as CSV if it has the labels." if workbooks else ""
+        return f"Nothing says the label of the images in {source} ({where}). {expected}{table}"
+    return f"{source} holds no images. {expected}"

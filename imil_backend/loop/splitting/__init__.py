@@ -1,0 +1,1 @@
+"""Groups, duplicates and the split into training, validation and test."""

@@ -1,0 +1,52 @@
+"""Everything that usually goes wrong, looked at in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.upkeep import doctor_label_studio, doctor_machine
+from imil_backend.loop.upkeep.doctor_images import look_at_images
+from imil_backend.loop.upkeep.doctor_probe import probe_label_studio
+from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
+
+LABEL_STUDIO: Mapping[str, Callable[[Backend], Verdict]] = {
+    "Label Studio's address": doctor_label_studio.address,
+    "token": doctor_label_studio.token,
+    "Label Studio's version": doctor_label_studio.version,
+    "Label Studio's name": doctor_label_studio.own_name,
+    "clock": doctor_label_studio.clock,
+}
+MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
+    "disk": doctor_machine.disk,
+    "database": doctor_machine.database,
+    "torch": doctor_machine.torch_build,
+    "device": doctor_machine.device,
+    "weights": doctor_machine.weights,
+}
+
+
+def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
+    """Look at everything; what depends on something that failed is left out.
+
+    Args:
+        backend: with the settings to look at.
+        probe: try both directions in a project of its own, which is deleted at the end.
+    """
+    label_studio = {}
+    for subject, check in LABEL_STUDIO.items():
+        label_studio[subject] = look(subject, partial(check, backend))
+        yield label_studio[subject]
+        if label_studio[subject].state is State.FAILED:
+            break
+    reached = all(finding.state is not State.FAILED for finding in label_studio.values())
+    yield look("the backend's address", partial(doctor_label_studio.own_address, backend))
+    if reached and probe:
+        yield from probe_label_studio(backend)
+    machine = {}
+    for subject, check in MACHINE.items():
+        machine[subject] = look(subject, partial(check, backend))
+        yield machine[subject]
+    if reached and machine["database"].state is not State.FAILED:
+        yield from look_at_images(backend)

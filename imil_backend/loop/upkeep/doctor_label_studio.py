@@ -1,0 +1,104 @@
+"""Whether Label Studio is there, knows the token, and would know us."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+
+from imil_backend.config import LOOPBACK_HOSTS
+from imil_backend.errors import LabelStudioAuthError, LabelStudioError, LabelStudioUnreachableError
+from imil_backend.label_studio.api.webhooks import check_backend_url
+from imil_backend.label_studio.http.addresses import origin
+from imil_backend.label_studio.http.authorization import TokenAuth
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.upkeep.findings import State, Verdict
+
+# The oldest and the newest version of Label Studio that the tests were run with.
+OLDEST, NEWEST = (1, 18), (1, 23)
+CLOCK_SECONDS = 30.0
+
+
+def address(backend: Backend) -> Verdict:
+    """That Label Studio answers at its address, sub-path and TLS included."""
+    url = backend.settings.label_studio_url
+    try:
+        backend.label_studio.version()
+    except LabelStudioAuthError:
+        pass  # it answered; the token is looked at next
+    except LabelStudioUnreachableError as error:
+        advice = "Is it running, and is LABEL_STUDIO_URL right, with its sub-path and from this machine?"
+        if "certificate" in str(error):
+            advice = "If it has a CA of its own, name the CA's file in IMIL_LABEL_STUDIO_CA."
+        return State.FAILED, f"{error} {advice}"
+    except LabelStudioError as error:
+        # A proxy's, such as for http at a port of https.
+        return State.FAILED, f"{error} Is LABEL_STUDIO_URL right, {urlsplit(url).scheme}:// included?"
+    return State.OK, f"{url} answers."
+
+
+def token(backend: Backend) -> Verdict:
+    """That Label Studio knows the token, of whichever kind it is."""
+    user = backend.label_studio.request("GET", "/api/current-user/whoami")
+    settings = backend.settings
+    kind = TokenAuth(settings.label_studio_url, settings.require_api_key(), settings.label_studio_timeout)
+    return State.OK, f"A {'personal access' if kind.is_personal else 'legacy'} token of user {user['id']}."
+
+
+def version(backend: Backend) -> Verdict:
+    """That this version of Label Studio is not outside what was tried."""
+    found = backend.label_studio.version()
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers and OLDEST <= (int(numbers[1]), int(numbers[2])) <= NEWEST:
+        return State.OK, f"Label Studio {found}."
+    oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
+    return State.WARNING, (
+        f"Label Studio {found or '(unknown)'}; this package was tried with {oldest} to {newest}."
+    )
+
+
+def own_name(backend: Backend) -> Verdict:
+    """Under which name Label Studio gives the addresses of its files, if it is another one than ours."""
+    ours, theirs = backend.settings.label_studio_url, backend.label_studio.own_name()
+    if theirs is None or origin(theirs) == origin(ours):
+        return State.OK, "Its files are addressed by paths, or by LABEL_STUDIO_URL."
+    return State.OK, (
+        f"It calls itself {theirs} (its LABEL_STUDIO_HOST). Its files that are addressed so are fetched from "
+        "LABEL_STUDIO_URL; clinicians must open it under that name to see them."
+    )
+
+
+def clock(backend: Backend) -> Verdict:
+    """That Label Studio's clock is ours, as far as its Date header tells."""
+    settings = backend.settings
+    try:
+        answer = requests.head(
+            f"{settings.label_studio_url}/health",
+            timeout=settings.label_studio_timeout,
+            verify=str(settings.label_studio_ca) if settings.label_studio_ca else True,
+        )
+        there = parsedate_to_datetime(answer.headers["Date"])
+    except (requests.RequestException, KeyError, ValueError):
+        return State.WARNING, "Label Studio does not tell its time."
+    apart = (there - datetime.now(timezone.utc)).total_seconds()
+    if abs(apart) <= CLOCK_SECONDS:
+        return State.OK, "Label Studio's clock is ours."
+    return State.WARNING, (
+        f"Label Studio's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} ours. Set both "
+        "by NTP; tokens expire by the clock."
+    )
+
+
+def own_address(backend: Backend) -> Verdict:
+    """That Label Studio would take our address, and may be able to reach it."""
+    own, theirs = backend.settings.own_url, backend.settings.label_studio_url
+    check_backend_url(own)
+    if urlsplit(own).hostname in LOOPBACK_HOSTS and urlsplit(theirs).hostname not in LOOPBACK_HOSTS:
+        return State.WARNING, (
+            f"Label Studio is told {own}: itself, if it runs on another machine or in a container. "
+            "Set IMIL_PUBLIC_URL to this backend as Label Studio reaches it, and IMIL_HOST to listen there."
+        )
+    return State.OK, f"Label Studio is told {own}."

@@ -1,0 +1,137 @@
+"""Both directions tried for real, in a Label Studio project of its own that is deleted at the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+from imil_backend.config import SECRET_HEADER
+from imil_backend.errors import ImilError
+from imil_backend.images.masks.masks import mask_to_png
+from imil_backend.label_studio.api.webhooks import basic_auth_of, ensure_ml_backend, ensure_webhook
+from imil_backend.label_studio.labeling.config import NOTHING_TO_BLACK_OUT, load_label_config
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.projects.existing import ML_BACKEND_TITLE
+from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
+
+TITLE = "IMIL doctor (may be deleted)"
+DELIVERY_SECONDS = 5.0
+
+
+def probe_label_studio(backend: Backend) -> Iterator[Finding]:
+    """Upload, register and annotate, and see whether Label Studio calls back."""
+    try:
+        number = backend.label_studio.create_project(TITLE, load_label_config("blackout"), "")
+    except ImilError as error:
+        yield Finding("project", State.FAILED, str(error))
+        return
+    try:
+        yield look("images", lambda: _images(backend, number))
+        with _listening(backend) as received:
+            webhook = look("webhook", lambda: _webhook(backend, number))
+            yield webhook
+            if webhook.state is State.OK:
+                yield look("callback", lambda: _callback(backend, number, received))
+                yield look("ML backend", lambda: _ml_backend(backend, number))
+    finally:
+        left = _delete(backend, number)
+    if left:
+        yield Finding("project", State.WARNING, left)
+
+
+def _delete(backend: Backend, number: int) -> str:
+    """Delete the project; what is to be said if it is still there."""
+    try:
+        backend.label_studio.request("DELETE", f"/api/projects/{number}/")
+    except ImilError as error:
+        return f"Project {number}, {TITLE!r}, could not be deleted ({error}) Delete it there."
+    return ""
+
+
+def _images(backend: Backend, number: int) -> Verdict:
+    """Up and down again."""
+    image = mask_to_png(np.zeros((6, 8), dtype=np.bool_))
+    path = backend.label_studio.upload_image(number, "doctor.png", image)
+    if backend.label_studio.download(path) != image:
+        return State.FAILED, "An uploaded image came back changed; does a proxy stand between?"
+    data = {"image": path, "label": "", "predicted": "", "confidence": "", "note": "", "round": 0}
+    backend.label_studio.import_tasks(number, [{"data": data}])
+    return State.OK, "An image was uploaded and came back."
+
+
+def _webhook(backend: Backend, number: int) -> Verdict:
+    """SSRF protection and a host name without a dot show here."""
+    ensure_webhook(backend.label_studio, number, backend.settings.own_url, backend.webhook_secrets[0])
+    return State.OK, "Label Studio takes the webhook's address."
+
+
+def _callback(backend: Backend, number: int, received: threading.Event | None) -> Verdict:
+    """An annotation is made, and its webhook received."""
+    if received is None:
+        return State.OK, (
+            f"Not listened for: something, `imil serve` likely, has port {backend.settings.port}. Whether "
+            "Label Studio reaches it is seen next."
+        )
+    task = next(backend.label_studio.tasks(number), None)
+    if task is None:
+        return State.FAILED, "There is no task to annotate, since no image could be uploaded."
+    choice = {"type": "choices", "value": {"choices": [NOTHING_TO_BLACK_OUT]}}
+    region = {"from_name": "review", "to_name": "image", **choice}
+    backend.label_studio.create_annotation(int(task["id"]), [region], 1.0)
+    if received.wait(DELIVERY_SECONDS):
+        return State.OK, "A webhook of Label Studio arrived here."
+    return State.FAILED, (
+        f"No webhook arrived at {backend.settings.own_url}. Can Label Studio reach it: firewall, container "
+        "network, proxy? IMIL_PUBLIC_URL is this backend as Label Studio reaches it. Answers are found by "
+        f"reconciliation all the same, every {backend.settings.reconcile_minutes} minutes."
+    )
+
+
+def _ml_backend(backend: Backend, number: int) -> Verdict:
+    """Label Studio asks the address for its health before it takes it."""
+    auth = basic_auth_of(backend.settings)
+    ensure_ml_backend(backend.label_studio, number, backend.settings.own_url, ML_BACKEND_TITLE, auth)
+    return State.OK, f"Label Studio reaches {backend.settings.own_url}."
+
+
+@contextmanager
+def _listening(backend: Backend) -> Iterator[threading.Event | None]:
+    """Answer in the server's place; the event tells of a webhook. None where its port is taken."""
+    received = threading.Event()
+    secret = backend.webhook_secrets[0]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"status": "UP", "model_version": "doctor"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path.endswith("/webhook") and self.headers.get(SECRET_HEADER) == secret:
+                received.set()
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: headers hold the secret."""
+
+    try:
+        server = ThreadingHTTPServer((backend.settings.host, backend.settings.port), Handler)
+    except OSError:
+        yield None
+        return
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield received
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

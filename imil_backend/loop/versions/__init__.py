@@ -1,0 +1,1 @@
+"""Trained versions: prepared, recorded, asked for mispredictions, compared, promoted."""

