@@ -23,7 +23,7 @@ from imil_backend.learning.child.steps.epoch import train_epoch
 from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import SampleSet
-from imil_backend.learning.networks.fusion import dtype_of, for_answers
+from imil_backend.learning.networks.fusion import dtype_of, fused_for_inference
 from imil_backend.learning.networks.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_network
 from imil_backend.learning.networks.runtime import Runtime, start_runtime
 
@@ -158,7 +158,7 @@ def our_prediction(directory: str, cache: str, size: int, device: str) -> Figure
 def bare_forward(size: int, device: str, seconds: float) -> Figures:
     """The forward pass alone on one resident batch, of the network that answers."""
     runtime = start_runtime(device, "auto", deterministic=False)
-    network = for_answers(build_network(2, "v1.5"), runtime)
+    network = fused_for_inference(build_network(2, "v1.5"), runtime)
     count = _asked_at_once(recipe_of(size, device))
     images = torch.randn(count, 3, size, size, device=device, dtype=dtype_of(network))
     images = images.contiguous(memory_format=torch.channels_last)

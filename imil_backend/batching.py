@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class JoinedCalls(Generic[Item, Result]):
+class BatchedCalls(Generic[Item, Result]):
     """Calls that arrive while one is computed wait, and are computed together in the next.
 
     No thread of its own: of those that wait, the first to get its turn computes for all of them.

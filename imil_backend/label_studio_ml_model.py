@@ -22,7 +22,7 @@ from flask import abort, has_request_context, make_response
 from imil_backend.config import load_settings
 from imil_backend.errors import ImilError
 from imil_backend.loop.running.events import ANNOTATION_EVENTS, TASK_EVENTS, Events
-from imil_backend.loop.serving.predictions import Champion
+from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.server.app import answer_to
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ START_TRAINING = "START_TRAINING"
 
 
 @functools.cache
-def _champion() -> Champion:
+def _champion() -> PredictionService:
     """One for all models of a process: label-studio-ml may make a model for each request."""
-    return Champion(load_settings(), patient=True)
+    return PredictionService(load_settings(), patient=True)
 
 
 class ImilModel(_Base):  # type: ignore[misc]
@@ -58,7 +58,7 @@ class ImilModel(_Base):  # type: ignore[misc]
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
     ) -> list[dict[str, Any]]:
-        """One prediction per task, in order; see `answers.Champion.predict`."""
+        """One prediction per task, in order; see `answers.PredictionService.predict`."""
         project = tasks[0].get("project") if tasks else None
         number = project if isinstance(project, int) else None
         return _champion().predict(number, tasks, self.label_config, context)

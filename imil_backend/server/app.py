@@ -28,7 +28,7 @@ from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
     from imil_backend.loop.running.events import Events
-    from imil_backend.loop.serving.predictions import Champion
+    from imil_backend.loop.serving.predictions import PredictionService
 
 STATUS: dict[type[ImilError], int] = {
     NotFoundError: 404,
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(
-    settings: Settings, *, champion: Champion | None = None, events: Events | None = None
+    settings: Settings, *, champion: PredictionService | None = None, events: Events | None = None
 ) -> Flask:
     """Build the backend's web application; torch is loaded in the background, where a champion answers.
 
@@ -65,9 +65,9 @@ def create_app(
     """
     basic_auth = BasicAuth.from_settings(settings)
     if champion is None:
-        from imil_backend.loop.serving.predictions import Champion
+        from imil_backend.loop.serving.predictions import PredictionService
 
-        champion = Champion(settings)
+        champion = PredictionService(settings)
         champion.load_ahead()
     if events is None:
         from imil_backend.loop.running.events import Events

@@ -12,7 +12,7 @@ from imil_backend.server.body import project_id, read_object
 
 if TYPE_CHECKING:
     from imil_backend.loop.running.events import Events
-    from imil_backend.loop.serving.predictions import Champion
+    from imil_backend.loop.serving.predictions import PredictionService
 
 
 # Our words for the state of a job, in Label Studio's: to it, a job that is queued or started is running.
@@ -23,7 +23,7 @@ JOB_STATUS = {"pending": "queued", "running": "started", "done": "finished", "fa
 MOST_PREDICTIONS = 4
 
 
-def ml_api(champion: Champion, events: Events) -> Blueprint:
+def ml_api(champion: PredictionService, events: Events) -> Blueprint:
     """Build the endpoints that Label Studio's ML connector calls.
 
     /health and /setup run each time a task is opened, within 1 s and 3 s: they must load nothing heavy.

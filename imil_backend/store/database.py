@@ -111,7 +111,7 @@ class Store:
         return config
 
 
-def hold(session: Session, project: Project) -> None:
+def lock_row(session: Session, project: Project) -> None:
     """Hold a project until the transaction ends: others that want to hold it wait.
 
     What is read after this is not overtaken, on SQLite (whose transactions begin with the first write) as on

@@ -103,9 +103,7 @@ class Sample(Base):
     label: Mapped[str] = mapped_column(String(200))
     split: Mapped[str] = mapped_column(String(10))
     group: Mapped[str] = mapped_column(String(200))
-    excluded: Mapped[str | None] = mapped_column(
-        String(40)
-    )  # one of loop.splitting.exclusion
+    excluded: Mapped[str | None] = mapped_column(String(40))  # one of loop.splitting.exclusion
     pixels_sha256: Mapped[str | None] = mapped_column(String(64))  # None: from before it was kept
     perceptual_hash: Mapped[str | None] = mapped_column(String(128))  # None: flat, or from before
     clinician_mask: Mapped[str | None] = mapped_column(String(4000))  # for the simulated clinician alone

@@ -12,7 +12,7 @@ from imil_backend.images.reading import read_image
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.inference.prediction import Predictor, predict_split
 from imil_backend.learning.inputs.data import SampleSet
-from imil_backend.learning.networks.fusion import for_answers
+from imil_backend.learning.networks.fusion import fused_for_inference
 from imil_backend.learning.networks.network import build_network, load_model
 from imil_backend.learning.networks.precision import faster_precision
 from imil_backend.learning.networks.runtime import Runtime
@@ -54,7 +54,7 @@ def test_folding_the_norms_changes_no_prediction_and_not_the_network():
     images = torch.rand(4, 3, 64, 64)
     for _ in range(5):
         network(images)  # running statistics of its own
-    folded = for_answers(network, Runtime(torch.device("cpu"), "float32"))
+    folded = fused_for_inference(network, Runtime(torch.device("cpu"), "float32"))
     assert network.training
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     with torch.inference_mode():

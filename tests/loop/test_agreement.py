@@ -56,7 +56,7 @@ def test_more_than_half_of_the_readers_take_a_sample_out_of_training(
         dataset = session.get_one(Dataset, open_round.dataset.id)
         change_policy(dataset, {"annotators": annotators, "readers": len(answers)})
         [state] = sample_states(open_round.backend, session, dataset).values()
-    assert state.leaves == leaves
+    assert state.excluded_as == leaves
     assert (state.mask_sha256 is None) == (leaves is not None)
 
 

@@ -12,7 +12,7 @@ from imil_backend.errors import ImageError, ImilError, LabelStudioUnreachableErr
 from imil_backend.images.masks.rle import encode_rle
 from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.serving.predictions import UNTRAINED, Champion
+from imil_backend.loop.serving.predictions import UNTRAINED, PredictionService
 from imil_backend.store.tables import Dataset
 
 CLASSES_CONFIG = """<View><Image name="img" value="$image"/>
@@ -41,10 +41,12 @@ class FakePredictor:
 
 
 @pytest.fixture
-def champion(backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> Champion:
+def champion(
+    backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> PredictionService:
     monkeypatch.setattr("imil_backend.learning.inference.prediction.Predictor", FakePredictor)
     FakePredictor.made = []
-    champion = Champion(backend.settings, patient=True)
+    champion = PredictionService(backend.settings, patient=True)
     champion._backend.__dict__["label_studio"] = label_studio
     return champion
 
@@ -53,13 +55,17 @@ def tasks(*numbers: int) -> list[dict[str, Any]]:
     return [{"id": number, "data": {"imil_sample": f"key-train-{number}"}} for number in numbers]
 
 
-def test_before_the_baseline_nothing_is_loaded_and_every_task_gets_an_answer(champion: Champion) -> None:
+def test_before_the_baseline_nothing_is_loaded_and_every_task_gets_an_answer(
+    champion: PredictionService,
+) -> None:
     assert champion.version_name(PROJECT) == UNTRAINED
     assert champion.versions(PROJECT) == []
     assert champion.predict(PROJECT, tasks(0, 1)) == [{"result": [], "model_version": UNTRAINED}] * 2
 
 
-def test_a_promotion_is_answered_from_at_once(champion: Champion, backend: Backend, dataset: Dataset) -> None:
+def test_a_promotion_is_answered_from_at_once(
+    champion: PredictionService, backend: Backend, dataset: Dataset
+) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
     assert champion.predict(PROJECT, tasks(0), CLASSES_CONFIG)[0]["model_version"] == "A"
@@ -71,7 +77,7 @@ def test_a_promotion_is_answered_from_at_once(champion: Champion, backend: Backe
 
 
 def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
-    champion: Champion, backend: Backend, dataset: Dataset
+    champion: PredictionService, backend: Backend, dataset: Dataset
 ) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
@@ -83,7 +89,7 @@ def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
 
 
 def test_no_score_stands_beside_the_confidence_that_the_task_shows(
-    champion: Champion, backend: Backend, dataset: Dataset
+    champion: PredictionService, backend: Backend, dataset: Dataset
 ) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
@@ -93,7 +99,7 @@ def test_no_score_stands_beside_the_confidence_that_the_task_shows(
 
 
 def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
-    champion: Champion, backend: Backend, dataset: Dataset
+    champion: PredictionService, backend: Backend, dataset: Dataset
 ) -> None:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
@@ -112,7 +118,7 @@ def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
 
 @pytest.mark.parametrize("error", [LabelStudioUnreachableError, NotFoundError, ImageError])
 def test_an_image_that_cannot_be_had_costs_its_own_prediction_only(
-    champion: Champion,
+    champion: PredictionService,
     backend: Backend,
     dataset: Dataset,
     label_studio: FakeLabelStudio,

@@ -14,7 +14,7 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
 from imil_backend.errors import WeightsError
 from imil_backend.label_studio.labeling.config import classification_config, load_label_config
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.serving.predictions import Champion
+from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.store.tables import Dataset, Project
 
 CONFIG = classification_config(["lesion", "normal"])
@@ -53,27 +53,27 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowPredictor]:
 @pytest.fixture
 def champion(
     backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset, slow: type[SlowPredictor]
-) -> Champion:
+) -> PredictionService:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
-    champion = Champion(backend.settings)
+    champion = PredictionService(backend.settings)
     champion._backend.__dict__["label_studio"] = label_studio
     return champion
 
 
-def answers(champion: Champion, config: str = CONFIG, context: Any = None) -> list[str]:
+def answers(champion: PredictionService, config: str = CONFIG, context: Any = None) -> list[str]:
     """The version of each answer that shows something, and "" for one that does not."""
     found = champion.predict(PROJECT, TASKS, config, context)
     return [each["model_version"] if each["result"] else "" for each in found]
 
 
-def wait(champion: Champion) -> None:
+def wait(champion: PredictionService) -> None:
     for thread in list(champion._networks._loading.values()):
         thread.join(PATIENCE)
 
 
 def test_until_the_first_network_is_loaded_nothing_is_answered_that_label_studio_would_keep(
-    champion: Champion, slow: type[SlowPredictor]
+    champion: PredictionService, slow: type[SlowPredictor]
 ) -> None:
     assert answers(champion) == answers(champion) == []
     assert answers(champion, context={"result": []}) == [""]  # an interactive answer is kept nowhere
@@ -84,7 +84,7 @@ def test_until_the_first_network_is_loaded_nothing_is_answered_that_label_studio
 
 
 def test_the_version_before_answers_until_the_promoted_one_is_loaded(
-    champion: Champion, slow: type[SlowPredictor], backend: Backend, dataset: Dataset
+    champion: PredictionService, slow: type[SlowPredictor], backend: Backend, dataset: Dataset
 ) -> None:
     slow.go.set()
     answers(champion)
@@ -100,7 +100,7 @@ def test_the_version_before_answers_until_the_promoted_one_is_loaded(
 
 @pytest.mark.parametrize("config", [load_label_config("blackout"), "<View/>", "<View"])
 def test_where_nothing_can_be_shown_nothing_is_loaded(
-    champion: Champion, slow: type[SlowPredictor], config: str
+    champion: PredictionService, slow: type[SlowPredictor], config: str
 ) -> None:
     slow.go.set()
     assert champion.version_name(PROJECT, config) == "A"
@@ -109,7 +109,7 @@ def test_where_nothing_can_be_shown_nothing_is_loaded(
 
 
 def test_a_version_that_cannot_be_loaded_is_told_once_and_tried_again(
-    champion: Champion, slow: type[SlowPredictor], caplog: pytest.LogCaptureFixture
+    champion: PredictionService, slow: type[SlowPredictor], caplog: pytest.LogCaptureFixture
 ) -> None:
     slow.damaged = "A"
     slow.go.set()
@@ -134,7 +134,7 @@ def test_a_version_that_cannot_be_loaded_is_told_once_and_tried_again(
     ],
 )
 def test_at_the_start_a_network_is_loaded_where_an_answer_shows_something(
-    champion: Champion,
+    champion: PredictionService,
     slow: type[SlowPredictor],
     backend: Backend,
     label_studio: FakeLabelStudio,
@@ -152,7 +152,7 @@ def test_at_the_start_a_network_is_loaded_where_an_answer_shows_something(
 
 
 def test_without_label_studio_the_start_goes_on_and_the_first_question_loads(
-    champion: Champion,
+    champion: PredictionService,
     slow: type[SlowPredictor],
     label_studio: FakeLabelStudio,
     caplog: pytest.LogCaptureFixture,

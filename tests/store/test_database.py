@@ -15,7 +15,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from imil_backend.errors import NewerDataError, StoreError
-from imil_backend.store.database import Store, database_url, hold
+from imil_backend.store.database import Store, database_url, lock_row
 from imil_backend.store.tables import Base, Dataset, Project
 
 
@@ -129,7 +129,7 @@ def test_whoever_holds_a_project_is_not_overtaken(store: Store) -> None:
 
     def read_and_add_one() -> None:
         with store.begin() as session:
-            hold(session, project)
+            lock_row(session, project)
             dataset = session.scalars(select(Dataset)).one()
             dataset.policy = {"count": dataset.policy.get("count", 0) + 1}
 

@@ -54,7 +54,7 @@ def _show_counts(report: ImportReport) -> None:
 
 def _show_windows(report: ImportReport) -> None:
     for how, count in list(report.shown_by.items())[:EXAMPLES]:
-        console.print(f"{count:,} images have more than 8 bits; clinicians see them {how}.")
+        say(f"{count:,} images have more than 8 bits; clinicians see them {how}.")
     more = list(report.shown_by.values())[EXAMPLES:]
     if more:
         console.print(f"{sum(more):,} more have {len(more):,} windows of their own; --json lists them.")

@@ -81,7 +81,7 @@ def train(context: Context) -> None:
             context.reporter.begin("mining", len(context.split("train")))
             state.mined = ask(context, learner, "train")
         state.seconds += time.monotonic() - began
-        if context.runtime.is_first:
+        if context.runtime.is_rank_zero:
             _keep(context, learner, state)
     finish(context, learner, state)
 
@@ -105,7 +105,7 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
     )
     if state.best_epoch(after=context.recipe.mining_epoch) == state.epoch:
         state.validated = logits
-    if context.runtime.is_first:
+    if context.runtime.is_rank_zero:
         logger.info("epoch %d: loss %.4f, validation %s", state.epoch, record.loss, metrics)
 
 
@@ -137,9 +137,11 @@ def run_job(directory: Path) -> None:
         runtime = start_runtime(
             job.device, job.recipe.precision, Path(job.cache_dir), deterministic=job.recipe.deterministic
         )
-        reporter = Reporter(directory, job.recipe.epochs, enabled=runtime.is_first)
+        reporter = Reporter(directory, job.recipe.epochs, enabled=runtime.is_rank_zero)
         reporter.begin("caching", len(samples))
-        made = runtime.share(fill_cache(job, samples, reporter.set_done) if runtime.is_first else None)
+        made = runtime.broadcast(
+            fill_cache(job, samples, reporter.set_done) if runtime.is_rank_zero else None
+        )
         assert made is not None  # noqa: S101  # the first process shares what it made
         dataset = load_dataset(job, samples, *made)
         unread = {sample.key for sample in dataset.set_aside}

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from imil_backend.batching import JoinedCalls
+from imil_backend.batching import BatchedCalls
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Advance, SampleSet
-from imil_backend.learning.inputs.prefetching import feed
-from imil_backend.learning.networks.fusion import dtype_of, for_answers
+from imil_backend.learning.inputs.prefetching import prefetch
+from imil_backend.learning.networks.fusion import dtype_of, fused_for_inference
 from imil_backend.learning.networks.network import ModelConfig, load_model
 from imil_backend.learning.networks.precision import faster_precision
 from imil_backend.learning.networks.runtime import Runtime, choose_device
@@ -34,15 +34,15 @@ def predict_split(
     batch_size: int = _BATCH_SIZE,
 ) -> NDArray[np.float32]:
     """Logits (samples, classes) without augmentation, in every process; each computes some batches."""
-    network = for_answers(network, runtime)
+    network = fused_for_inference(network, runtime)
     logits = torch.zeros(len(samples), len(config.classes), device=runtime.device)
-    starts = range(0, len(samples), batch_size)[runtime.rank :: runtime.processes]
+    starts = range(0, len(samples), batch_size)[runtime.rank :: runtime.world_size]
     pieces = [slice(start, start + batch_size) for start in starts]
     with torch.inference_mode():
-        for piece, images in zip(pieces, feed(samples, pieces, runtime.device), strict=True):
+        for piece, images in zip(pieces, prefetch(samples, pieces, runtime.device), strict=True):
             logits[piece] = _logits(network, images, config)
-            advance(len(images) * runtime.processes)
-        return runtime.sum(logits).cpu().numpy()
+            advance(len(images) * runtime.world_size)
+        return runtime.all_reduce(logits).cpu().numpy()
 
 
 class Predictor:
@@ -58,8 +58,8 @@ class Predictor:
         target = choose_device(device)
         network, self.config = load_model(model_dir / MODEL_FILE)
         self._device = target
-        self._network = for_answers(network, Runtime(target, faster_precision(target, cache_dir)))
-        self._joined = JoinedCalls(self._probabilities)
+        self._network = fused_for_inference(network, Runtime(target, faster_precision(target, cache_dir)))
+        self._joined = BatchedCalls(self._probabilities)
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Probabilities (images, classes) of squashed images; threads that ask at once share a pass."""
@@ -86,6 +86,6 @@ class Predictor:
 
 
 def _logits(network: nn.Module, images: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """float32 logits (n, classes) of a network made by `for_answers`."""
+    """float32 logits (n, classes) of a network made by `fused_for_inference`."""
     logits: torch.Tensor = network(prepare(images, config).to(dtype_of(network)))
     return logits.float()

@@ -20,7 +20,7 @@ _SHARE_OF_FREE_MEMORY = 0.25  # the rest is the network's
 _ROWS_AT_ONCE = 1024
 
 
-def feed(samples: SampleSet, pieces: Sequence[Piece], device: torch.device) -> Iterator[torch.Tensor]:
+def prefetch(samples: SampleSet, pieces: Sequence[Piece], device: torch.device) -> Iterator[torch.Tensor]:
     """The images of each piece in turn, as of `SampleSet.images`, the next one always on its way."""
     lane = _Lane(device)
     coming: torch.Tensor | None = None

@@ -15,7 +15,7 @@ from imil_backend.learning.networks.runtime import Runtime
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def for_answers(network: Network, runtime: Runtime) -> Network:
+def fused_for_inference(network: Network, runtime: Runtime) -> Network:
     """A copy in evaluation mode on the device, in the runtime's precision; the network stays as it is.
 
     Its inputs must have its type, see `dtype_of`; nothing is cast on the way.

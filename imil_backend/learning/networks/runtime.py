@@ -23,15 +23,15 @@ _PATIENCE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where the work is done: one process of `processes`, `rank` counting from 0."""
+    """Where the work is done: one process of `world_size`, `rank` counting from 0."""
 
     device: torch.device
     precision: Precision
     rank: int = 0
-    processes: int = 1
+    world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
@@ -39,15 +39,15 @@ class Runtime:
         """A context in which convolutions and matrix products take the chosen precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place; where each fills its own places of zeros, all of them."""
-        if self.processes > 1:
+        if self.world_size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
-    def share(self, value: Shared) -> Shared:
+    def broadcast(self, value: Shared) -> Shared:
         """The first process's value, in every process."""
-        if self.processes == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         distributed.broadcast_object_list(box, src=0)
@@ -56,7 +56,7 @@ class Runtime:
     def replicate(self, network: nn.Module) -> nn.Module:
         """The network on the device; with several processes, one whose gradients become their mean."""
         network = network.to(self.device).to(memory_format=torch.channels_last)
-        if self.processes == 1:
+        if self.world_size == 1:
             return network
         return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
@@ -90,8 +90,8 @@ def start_runtime(
     if precision != "auto":
         return Runtime(device, precision, rank, processes)
     runtime = Runtime(device, "float32", rank, processes)
-    faster = faster_precision(device, directory) if runtime.is_first else "float32"
-    return replace(runtime, precision=runtime.share(faster))
+    faster = faster_precision(device, directory) if runtime.is_rank_zero else "float32"
+    return replace(runtime, precision=runtime.broadcast(faster))
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:

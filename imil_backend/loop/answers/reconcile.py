@@ -23,7 +23,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.projects.mapping import mapping_of
-from imil_backend.store.database import hold
+from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
 logger = logging.getLogger(__name__)
@@ -186,5 +186,5 @@ def _note_back(backend: Backend, project: Project) -> None:
 
 
 def _held(session: Session, project: Project) -> Project:
-    hold(session, project)
+    lock_row(session, project)
     return session.get_one(Project, project.id)

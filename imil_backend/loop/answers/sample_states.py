@@ -19,7 +19,7 @@ from imil_backend.files import write_atomically
 from imil_backend.images.masks.masks import combine_masks, dice, mask_from_png, mask_to_png
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS, LEAVES_TRAINING
+from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS
 from imil_backend.store.tables import Annotation, Dataset, Sample
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class SampleState:
     """How training sees a sample after the clinicians' answers."""
 
     mask_sha256: str | None  # of the region that is blacked out
-    leaves: str | None  # label_wrong or unreadable: the sample leaves training
+    excluded_as: str | None  # label_wrong or unreadable: the sample leaves training
 
 
 def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
@@ -129,13 +129,13 @@ def _of_each(answers: list[Annotation]) -> list[Annotation]:
 
 def _of_annotators(answers: list[Annotation]) -> list[Annotation]:
     """The latest answer of each annotator, of those that leave the sample in training."""
-    return [answer for answer in _of_each(answers) if answer.answer not in LEAVES_TRAINING]
+    return [answer for answer in _of_each(answers) if answer.answer not in EXCLUDED_AS]
 
 
 def _leaves(answers: list[Annotation], annotators: str) -> str | None:
     """Why a sample leaves training, if it does."""
     asked = answers[-1:] if annotators == "latest" else _of_each(answers)
-    leaving = [answer.answer for answer in asked if answer.answer in LEAVES_TRAINING]
+    leaving = [answer.answer for answer in asked if answer.answer in EXCLUDED_AS]
     return leaving[-1] if 2 * len(leaving) > len(asked) else None
 
 

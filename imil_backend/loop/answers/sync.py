@@ -20,7 +20,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.projects.mapping import mapping_of
-from imil_backend.store.database import hold
+from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _changing(backend: Backend, project: Project, number: int) -> Iterator[Sessi
         return set(session.scalars(found))
 
     with backend.store.begin() as session:
-        hold(session, project)
+        lock_row(session, project)
         before = samples(session)
         yield session
         session.flush()

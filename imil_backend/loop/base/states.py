@@ -12,5 +12,5 @@ UNDER_WAY = (PUSHING, OPEN, TRAINING, FAILED)
 # Answers: the values of label_studio.annotations.Answer that count.
 PAINTED = "blackout"
 REVIEWED = "nothing"
-LEAVES_TRAINING = ("label_wrong", "unreadable")
-ANSWERS = (PAINTED, REVIEWED, *LEAVES_TRAINING)
+EXCLUDED_AS = ("label_wrong", "unreadable")
+ANSWERS = (PAINTED, REVIEWED, *EXCLUDED_AS)

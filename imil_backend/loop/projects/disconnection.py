@@ -14,7 +14,7 @@ from imil_backend.label_studio.api.storages import remove_storages
 from imil_backend.label_studio.api.webhooks import remove_ml_backend, remove_webhook
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE
-from imil_backend.store.database import hold
+from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Project, Task, Version, now
 
 
@@ -42,7 +42,7 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
     if not rehearsal:
         # First, so that no reconciliation puts the webhook back.
         with backend.store.begin() as session:
-            hold(session, project)
+            lock_row(session, project)
             session.get_one(Project, project.id).disconnected_at = now()
     try:
         there = backend.label_studio.project(project.number)

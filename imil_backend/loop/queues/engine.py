@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy import ColumnElement, bindparam, exists, literal_column, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from imil_backend.batching import JoinedCalls
+from imil_backend.batching import BatchedCalls
 from imil_backend.errors import RoundError, SettingsError, StoreError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
@@ -81,7 +81,7 @@ class Jobs:
         # SQLite takes one write at a time, and lets others sleep for up to 0.1 s between two tries: what
         # several threads enqueue at once is one transaction there. PostgreSQL is quicker side by side.
         one_writer = system_database_url(backend).startswith("sqlite")
-        self._record = JoinedCalls(self._record_together) if one_writer else self._record_each
+        self._record = BatchedCalls(self._record_together) if one_writer else self._record_each
 
     @cached_property
     def _client(self) -> DBOSClient:

@@ -32,7 +32,7 @@ UNTRAINED = "imil-untrained"
 CONFIDENCE_FIELD = "confidence"  # of a pushed task; see `push.py`
 
 
-class Champion:
+class PredictionService:
     """Answers Label Studio's questions about the model. Torch and weights are loaded in the background.
 
     The champion's pointer is read on every request, so a promotion needs no restart: the version before

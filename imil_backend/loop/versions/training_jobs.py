@@ -125,7 +125,7 @@ def _samples(
     for sample in found:
         # Answers concern training; validation and test stay what they were.
         state = states.get(sample.id) if sample.split == "train" else None
-        if (known is None or sample.key in known) and not (state and state.leaves):
+        if (known is None or sample.key in known) and not (state and state.excluded_as):
             samples.append(_training_sample(backend, sample, index[sample.label], state, fill))
     if not samples:
         raise DatasetError(

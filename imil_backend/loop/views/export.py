@@ -120,7 +120,7 @@ def _write(
         "label": sample.label,
         "split": sample.split,
         "group": sample.group,
-        "state": state.leaves or ("blackout" if state.mask_sha256 else "original"),
+        "state": state.excluded_as or ("blackout" if state.mask_sha256 else "original"),
         "image": f"images/{sample.key}.png",
         "mask": "",
         "blacked_out_share": 0.0,

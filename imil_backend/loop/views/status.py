@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from imil_backend.loop.answers.agreement import agreement_of, several_readings
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
-from imil_backend.loop.base.states import LEAVES_TRAINING, TRAINING
+from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
@@ -169,5 +169,5 @@ def _left_training(standing: Sequence[Annotation]) -> list[dict[str, str]]:
     return [
         {"sample": annotation.sample.key, "source": annotation.sample.name, "answer": annotation.answer}
         for annotation in standing
-        if annotation.answer in LEAVES_TRAINING
+        if annotation.answer in EXCLUDED_AS
     ]

@@ -63,7 +63,7 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
     records = _mine(context, learner, state)
     state.seconds += time.monotonic() - began
-    if context.runtime.is_first:
+    if context.runtime.is_rank_zero:
         write_json(context.directory / MINING_FILE, records)
         write_json(context.directory / PREDICTIONS_FILE, _predictions(context, probabilities))
         save_model(context.directory / MODEL_FILE, learner.whole, learner.config)
@@ -86,7 +86,7 @@ def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[
 
 def _load_best(context: Context, learner: Learner, epoch: int) -> None:
     path = context.best_file(epoch)
-    tensors = context.runtime.share(read_tensors(path) if context.runtime.is_first else {})
+    tensors = context.runtime.broadcast(read_tensors(path) if context.runtime.is_rank_zero else {})
     load_tensors(learner.network, tensors, path)
 
 
@@ -137,7 +137,7 @@ def _choices(context: Context, learner: Learner) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else runtime.device.type,
         "precision": runtime.precision,
-        "processes": runtime.processes,
+        "processes": runtime.world_size,
         "threads": torch.get_num_threads(),
         "micro_batch_size": context.micro_batch_size,
         "micro_batches": learner.micro_batches,

@@ -44,9 +44,11 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     if context.recipe.trainable != "all":
         learner = last_layers(learner, context.recipe, context.runtime)
     checkpoint = context.directory / CHECKPOINT_FILE
-    saved = context.runtime.share(_read_checkpoint(context, state) if context.runtime.is_first else None)
+    saved = context.runtime.broadcast(
+        _read_checkpoint(context, state) if context.runtime.is_rank_zero else None
+    )
     if saved is None:
-        if context.runtime.is_first:
+        if context.runtime.is_rank_zero:
             forget_kept(context.directory)
         return learner, state
     restore_learner(learner, saved, checkpoint)
@@ -129,7 +131,7 @@ def _new_learner(context: Context, variant: Variant) -> Learner:
     )
     torch.manual_seed(recipe.seed)
     network = build_network(len(job.classes), variant)
-    pieces = count_micro_batches(recipe, context.micro_batch_size, context.runtime.processes)
+    pieces = count_micro_batches(recipe, context.micro_batch_size, context.runtime.world_size)
     # Only what is trained may be wrapped for several processes.
-    runtime = context.runtime if recipe.trainable == "all" else replace(context.runtime, processes=1)
+    runtime = context.runtime if recipe.trainable == "all" else replace(context.runtime, world_size=1)
     return new_learner(network, config, recipe, runtime, pieces)

@@ -21,10 +21,10 @@ def kept_logits(
         StoreError: they cannot be written.
     """
     path = context.directory / f"kept-{name}.npy"
-    kept = context.runtime.share(_read(path) if context.runtime.is_first else None)
+    kept = context.runtime.broadcast(_read(path) if context.runtime.is_rank_zero else None)
     if kept is None:
         kept = compute()
-        if context.runtime.is_first:
+        if context.runtime.is_rank_zero:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, kept, allow_pickle=False)
     return kept

@@ -15,7 +15,7 @@ from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import draw_micro_batches
 from imil_backend.learning.inputs.data import SampleSet
-from imil_backend.learning.inputs.prefetching import feed
+from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.runtime import Runtime
 
 _MICRO_BATCHES = 16
@@ -36,13 +36,13 @@ def measure_statistics(
     """
     size = -(-recipe.batch_size // learner.micro_batches)
     drawn = draw_micro_batches(len(samples), size, _MICRO_BATCHES, recipe.seed, epoch)
-    own = drawn[runtime.rank :: runtime.processes]
+    own = drawn[runtime.rank :: runtime.world_size]
     norms = _norms(learner.network)
     if not norms:  # the classifier alone has none
         return
     learner.network.train()
     with torch.no_grad(), runtime.autocast():
-        for number, images in enumerate(feed(samples, own, runtime.device), start=1):
+        for number, images in enumerate(prefetch(samples, own, runtime.device), start=1):
             for norm in norms:
                 norm.momentum = 1 / number  # of a mean that so many have gone into
             learner.network(prepare(images, learner.config))
@@ -51,10 +51,10 @@ def measure_statistics(
 
 def _merge(norms: list[nn.BatchNorm2d], share: float, runtime: Runtime) -> None:
     """Take the mean over processes, each weighing its share of the micro-batches."""
-    if runtime.processes == 1:
+    if runtime.world_size == 1:
         return
     buffers = [norm.get_buffer(name) for norm in norms for name in ("running_mean", "running_var")]
-    merged = runtime.sum(torch.cat(buffers) * share)
+    merged = runtime.all_reduce(torch.cat(buffers) * share)
     parts = torch.split(merged, [len(buffer) for buffer in buffers])
     for buffer, values in zip(buffers, parts, strict=True):
         buffer.copy_(values)

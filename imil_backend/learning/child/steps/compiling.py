@@ -31,7 +31,7 @@ def compiled_if_it_pays(context: Context, learner: Learner, epochs_left: int) ->
     micro_batches = epochs_left * learner.micro_batches * -(-visits // recipe.batch_size)
     if (
         recipe.deterministic
-        or context.runtime.processes > 1
+        or context.runtime.world_size > 1
         or not _pays(context.runtime.device, micro_batches)
     ):
         return learner

@@ -28,7 +28,7 @@ from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import EpochPlan, check_processes, class_weights, plan_epoch
 from imil_backend.learning.inputs.data import Advance, SampleSet
-from imil_backend.learning.inputs.prefetching import feed
+from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import ModelConfig
 from imil_backend.learning.networks.runtime import Runtime
 
@@ -78,10 +78,12 @@ def train_epoch(
     """
     began = time.monotonic()
     plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches)
-    check_processes(plan, runtime.processes)
+    check_processes(plan, runtime.world_size)
     visits = _Visits(plan, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
-    own = [batch[runtime.rank :: runtime.processes] for batch in plan.batches]
-    images = feed(samples, [plan.order[positions] for batch in own for positions in batch], runtime.device)
+    own = [batch[runtime.rank :: runtime.world_size] for batch in plan.batches]
+    images = prefetch(
+        samples, [plan.order[positions] for batch in own for positions in batch], runtime.device
+    )
     learner.network.train()
     freeze_statistics(learner.network)
     for step, batch in enumerate(plan.batches):
@@ -105,7 +107,7 @@ def _accumulate(
         with learner.replica.no_sync() if waits else nullcontext():  # type: ignore[operator]
             loss = visits.loss(learner.replica, positions, next(images))
             # Wrapped networks take the mean over processes, where the sum is meant.
-            torch.autograd.backward(loss * (visits.runtime.processes / batch_size))
+            torch.autograd.backward(loss * (visits.runtime.world_size / batch_size))
 
 
 def _size(batch: Sequence[slice]) -> int:
@@ -156,8 +158,8 @@ class _Visits:
 
     def record(self, seconds: float) -> EpochRecord:
         """All processes' visits together."""
-        losses = self.runtime.sum(self._losses).cpu().numpy()
-        margins = self.runtime.sum(self._margins).cpu().numpy()
+        losses = self.runtime.all_reduce(self._losses).cpu().numpy()
+        margins = self.runtime.all_reduce(self._margins).cpu().numpy()
         loss = float(losses.mean(dtype=np.float64))
         if not math.isfinite(loss):
             raise LearningError(

@@ -24,7 +24,7 @@ from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.contract.job import Split
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Dataset, SampleSet
-from imil_backend.learning.inputs.prefetching import feed
+from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import Trunk
 
 CODE_VERSION = 1  # raise it when the same weights give other features than before
@@ -43,8 +43,8 @@ def with_features(context: Context, learner: Learner) -> Context:
     """
     trunk = Trunk(learner.whole, context.recipe.trainable).eval()
     store = _store(context, trunk)
-    made = _make(store, trunk, context, learner) if context.runtime.is_first else {}
-    shared = context.runtime.share(made)
+    made = _make(store, trunk, context, learner) if context.runtime.is_rank_zero else {}
+    shared = context.runtime.broadcast(made)
     cached = store.rows
     splits = {
         name: replace(samples, cached=cached, rows=shared[name])
@@ -116,7 +116,7 @@ def _compute(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Index and features of the samples, as bits of bfloat16 (height, width, channels)."""
     pieces = [np.array(wanted[start : start + _BATCH_SIZE]) for start in range(0, len(wanted), _BATCH_SIZE)]
-    for chosen, images in zip(pieces, feed(samples, pieces, context.runtime.device), strict=True):
+    for chosen, images in zip(pieces, prefetch(samples, pieces, context.runtime.device), strict=True):
         with context.runtime.autocast():
             features = trunk(prepare(images, learner.config))
         bits = features.to(torch.bfloat16).permute(0, 2, 3, 1).contiguous().view(torch.int16).cpu().numpy()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from imil_backend.learning.inputs import prefetching as feeding
+from imil_backend.learning.inputs import prefetching
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Dataset, SampleSet
-from imil_backend.learning.inputs.prefetching import feed, keep_on_device
+from imil_backend.learning.inputs.prefetching import keep_on_device, prefetch
 from imil_backend.learning.networks.network import ModelConfig
 
 CPU = torch.device("cpu")
@@ -31,8 +31,8 @@ def samples(request: pytest.FixtureRequest, tmp_path: Path) -> SampleSet:
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A device with 1,000 bytes of its own; samples are moved two at a time."""
-    monkeypatch.setattr(feeding, "_free_bytes", lambda _device: 1000)
-    monkeypatch.setattr(feeding, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(prefetching, "_free_bytes", lambda _device: 1000)
+    monkeypatch.setattr(prefetching, "_ROWS_AT_ONCE", 2)
 
 
 def dataset(samples: SampleSet) -> Dataset:
@@ -48,10 +48,10 @@ def test_batches_come_in_order_and_the_next_is_sent_before_one_is_worked_on(samp
             return samples.images(indices, device)
 
     watched = Watched(samples.cached, samples.rows, samples.labels, samples.keys, samples.groups)
-    for number, images in enumerate(feed(watched, PIECES, CPU), start=1):
+    for number, images in enumerate(prefetch(watched, PIECES, CPU), start=1):
         assert torch.equal(images, samples.images(PIECES[number - 1], CPU))
         assert len(sent) == min(number + 1, len(PIECES))
-    assert list(feed(watched, [], CPU)) == []
+    assert list(prefetch(watched, [], CPU)) == []
 
 
 @pytest.mark.usefixtures("roomy")
@@ -59,7 +59,7 @@ def test_a_small_dataset_is_kept_on_the_device_and_gives_the_same_batches(sample
     kept = keep_on_device(dataset(samples), CPU).splits["train"]
     assert isinstance(kept.cached, torch.Tensor)
     assert len(kept.cached) == 5  # its own rows alone
-    for piece, images in zip(PIECES, feed(kept, PIECES, CPU), strict=True):
+    for piece, images in zip(PIECES, prefetch(kept, PIECES, CPU), strict=True):
         assert torch.equal(images, samples.images(piece, CPU))
     chosen = np.array([3, 1])
     everything = slice(None)
@@ -70,7 +70,7 @@ def test_a_small_dataset_is_kept_on_the_device_and_gives_the_same_batches(sample
 def test_a_dataset_of_more_than_a_quarter_of_the_free_memory_is_streamed(
     samples: SampleSet, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feeding, "_free_bytes", lambda _device: 4 * samples.bytes - 1)
+    monkeypatch.setattr(prefetching, "_free_bytes", lambda _device: 4 * samples.bytes - 1)
     assert keep_on_device(dataset(samples), CPU).splits["train"] is samples
 
 
@@ -123,7 +123,7 @@ def test_on_cuda_copies_have_a_stream_that_the_computing_one_waits_for(monkeypat
             log.append(f"copy {piece}")
             return Images(piece)
 
-    for images in feed(Samples(), ["A", "B"], torch.device("cuda", 0)):
+    for images in prefetch(Samples(), ["A", "B"], torch.device("cuda", 0)):
         log.append(f"compute {images}")
     assert log == [
         "copying waits for computing",

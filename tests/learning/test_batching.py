@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from imil_backend.batching import JoinedCalls
+from imil_backend.batching import BatchedCalls
 
 
 class Network:
@@ -23,14 +23,14 @@ class Network:
         return [2 * item for item in items]
 
 
-def waiting(joined: JoinedCalls[int, int], count: int) -> None:
+def waiting(joined: BatchedCalls[int, int], count: int) -> None:
     while len(joined._waiting) < count:
         time.sleep(0)
 
 
 def test_calls_that_arrive_while_one_is_computed_are_computed_together():
     network = Network()
-    joined = JoinedCalls(network)
+    joined = BatchedCalls(network)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(joined, [1])
         assert network.begun.wait(20)
@@ -44,7 +44,7 @@ def test_calls_that_arrive_while_one_is_computed_are_computed_together():
 
 def test_an_error_stays_with_the_call_that_caused_it():
     network = Network()
-    joined = JoinedCalls(network)
+    joined = BatchedCalls(network)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(joined, [1])
         assert network.begun.wait(20)
