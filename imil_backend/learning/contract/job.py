@@ -15,6 +15,7 @@ from imil_backend.files import replacing
 
 Split = Literal["train", "validation", "test"]
 Trainable = Literal["all", "layer4", "classifier"]
+Correction = Literal["blackout", "beside", "counterexample"]
 
 JOB_FILE = "job.json"
 SAMPLES_FILE = "samples.json"
@@ -44,6 +45,8 @@ class TrainingSample:
     mask: str | None = None  # path of a 1-bit PNG at natural size, white = irrelevant
     mask_sha256: str | None = None
     fill: str = "black"
+    outside: bool = False  # the mask was painted with Relevant strokes: all else is irrelevant
+    confirmed: bool = False  # clinicians were asked about it and let its label stand
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class Recipe:
     mining: Literal["intermediate", "out-of-fold", "final"] = "intermediate"
     mining_epoch: int = 1
     folds: int = 3
+    # What is made of the masks: the blackout in the place of the image, as in the paper; either of the two;
+    # or the image, and now and then a counterexample, see inputs/exchange.py.
+    correction: Correction = "blackout"
+    correction_share: float = 0.5  # of the draws of a sample that show its other view
+    confirmed_weight: int = 1  # how often confirmed samples are drawn, beside others, in the same steps
+    spread: bool = False  # masks are proposed for all other samples, from those that were painted
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class TrainingJob:
     device: str = "auto"
     round_number: int = 0
     parent: str | None = None  # name of the version that this one is compared with
+    parent_model: str | None = None  # its MODEL_FILE, for the shortcut test; None: without
     max_image_bytes: int = 200 * 2**20
     max_image_pixels: int = 100_000_000
 

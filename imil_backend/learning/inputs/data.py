@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.images.cache import CachedItem, PixelCache
 from imil_backend.learning.contract.job import Split, TrainingJob, TrainingSample
+from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange
 
 Advance = Callable[[int], None]  # takes how many images were done
 
@@ -27,6 +28,7 @@ class SampleSet:
     labels: NDArray[np.int64]
     keys: tuple[str, ...]
     groups: tuple[str, ...]
+    masks: Masks | None = None  # what is irrelevant in each, where it may be exchanged
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,6 +49,31 @@ class SampleSet:
         batch = torch.from_numpy(self.cached[rows])
         return _copied(batch.view(torch.bfloat16) if batch.dtype == torch.uint16 else batch, device)
 
+    def exchanged(
+        self, indices: NDArray[np.int64], donors: NDArray[np.int64], device: torch.device
+    ) -> torch.Tensor:
+        """uint8 pixels as of `images`, the irrelevant part of each that of its donor.
+
+        Args:
+            indices: of the samples.
+            donors: a sample for each of them, or NOBODY.
+            device: where they go, and where it is done.
+        """
+        images = self.images(indices, device)
+        changed = np.flatnonzero(donors != NOBODY)
+        if self.masks is None or not len(changed):
+            return images
+        takers, givers = indices[changed], donors[changed]
+        where = _copied(torch.from_numpy(changed), device)
+        images[where] = exchange(
+            images[where],
+            self.images(givers, device),
+            self.masks.of(takers, device),
+            self.masks.of(givers, device),
+            _copied(torch.from_numpy(self.masks.outside[takers]), device),
+        )
+        return images
+
     def select(self, indices: NDArray[np.int64]) -> SampleSet:
         """Some of the samples, in the order of `indices`."""
         return SampleSet(
@@ -55,6 +82,7 @@ class SampleSet:
             self.labels[indices],
             tuple(self.keys[index] for index in indices),
             tuple(self.groups[index] for index in indices),
+            self.masks and self.masks.select(indices),
         )
 
 
