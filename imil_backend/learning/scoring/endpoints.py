@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.metrics import placements
 
-Metric = Literal["accuracy", "recall", "auc"]
+# The robust ones are the same on images whose irrelevant part is another image's; see `robustness.py`.
+Metric = Literal["accuracy", "recall", "auc", "robust_accuracy", "robust_recall"]
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,39 @@ def endpoints(pairs: Pairs) -> list[Endpoint]:
     Args:
         pairs: of at least one sample.
     """
-    right = [each.argmax(axis=1) == pairs.labels for each in (pairs.champion, pairs.candidate)]
-    everything = np.ones(len(pairs.labels), bool)
-    present = [int(label) for label in np.unique(pairs.labels)]
-    recalls = [_share_right(pairs, right, pairs.labels == label, "recall", label) for label in present]
-    found = [_share_right(pairs, right, everything, "accuracy", None), *recalls]
-    return found if len(present) < 2 else [*found, _auc(pairs, recalls)]
+    right = [
+        (each.argmax(axis=1) == pairs.labels).astype(np.float64)
+        for each in (pairs.champion, pairs.candidate)
+    ]
+    accuracy, *recalls = shares_right(right[0], right[1], pairs.labels, pairs.groups, ("accuracy", "recall"))
+    return [accuracy, *recalls] if len(recalls) < 2 else [accuracy, *recalls, _auc(pairs, recalls)]
+
+
+def shares_right(
+    champion: NDArray[np.float64],
+    candidate: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    metrics: tuple[Metric, Metric],
+) -> list[Endpoint]:
+    """The mean share of right answers over all samples, and over those of each class that occurs.
+
+    Args:
+        champion: (samples,) how often each is answered rightly, 0..1.
+        candidate: likewise.
+        labels: (samples,)
+        groups: (samples,) the number of each one's group.
+        metrics: what the mean over all samples is called, and the mean over a class.
+    """
+    everything = np.ones(len(labels), bool)
+    overall, by_class = metrics
+    return [
+        _share_right(champion, candidate, groups, everything, overall, None),
+        *(
+            _share_right(champion, candidate, groups, labels == label, by_class, int(label))
+            for label in np.unique(labels)
+        ),
+    ]
 
 
 def equal_groups(sizes: NDArray[np.float64]) -> float:
@@ -105,21 +133,21 @@ def equal_groups(sizes: NDArray[np.float64]) -> float:
 
 
 def _share_right(
-    pairs: Pairs,
-    right: Sequence[NDArray[np.bool_]],
+    champion: NDArray[np.float64],
+    candidate: NDArray[np.float64],
+    groups: NDArray[np.int64],
     asked: NDArray[np.bool_],
     metric: Metric,
     label: int | None,
 ) -> Endpoint:
-    champion, candidate = (int(each[asked].sum()) for each in right)
-    count = int(asked.sum())
-    part = _part(pairs, right[1].astype(np.float64) - right[0], asked, 1.0)
+    count, before, after = int(asked.sum()), float(champion[asked].sum()), float(candidate[asked].sum())
+    part = _part(groups, candidate - champion, asked, 1.0)
     return Endpoint(
         metric=metric,
         label=label,
-        champion=champion / count,
-        candidate=candidate / count,
-        difference=(candidate - champion) / count,
+        champion=before / count,
+        candidate=after / count,
+        difference=(after - before) / count,
         groups=int((part.sizes > 0).sum()),
         counts_as=equal_groups(part.sizes),
         parts=(replace(part, unseen=part.sizes.sum() / equal_groups(part.sizes)),),
@@ -141,7 +169,8 @@ def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
         positive = pairs.labels == label
         placed = [placements(each[:, label], positive) for each in (pairs.champion, pairs.candidate)]
         values += [share * each[positive].mean() for each in placed]
-        own, others = (_part(pairs, placed[1] - placed[0], side, share) for side in (positive, ~positive))
+        own, others = (
+            _part(pairs.groups, placed[1] - placed[0], side, share) for side in (positive, ~positive))
         parts += [replace(own, unseen=rarest.parts[0].unseen if label == rarest.label else 0.0), others]
     champion, candidate = (float(value) for value in values)
     return Endpoint(
@@ -158,9 +187,11 @@ def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
     )
 
 
-def _part(pairs: Pairs, values: NDArray[np.float64], asked: NDArray[np.bool_], share: float) -> Part:
-    count = int(pairs.groups.max()) + 1
-    own = pairs.groups[asked]
+def _part(
+    groups: NDArray[np.int64], values: NDArray[np.float64], asked: NDArray[np.bool_], share: float
+) -> Part:
+    count = int(groups.max()) + 1
+    own = groups[asked]
     return Part(
         np.bincount(own, weights=values[asked], minlength=count).astype(np.float64),
         np.bincount(own, minlength=count).astype(np.float64),

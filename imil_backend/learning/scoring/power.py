@@ -16,13 +16,15 @@ from imil_backend.learning.scoring.endpoints import Endpoint, Metric, equal_grou
 class Margins:
     """How much worse a candidate may be: the largest losses that are put up with, each above 0."""
 
-    accuracy: float = 0.02
-    recall: float = 0.10  # of any class
+    accuracy: float = 0.02  # on images as they come, and robust accuracy
+    recall: float = 0.10  # of any class, likewise
     auc: float = 0.05
 
     def of(self, metric: Metric) -> float:
         """The margin of an endpoint."""
-        return {"accuracy": self.accuracy, "recall": self.recall, "auc": self.auc}[metric]
+        if metric == "auc":
+            return self.auc
+        return self.accuracy if metric in {"accuracy", "robust_accuracy"} else self.recall
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ class Power:
         )
 
 
-_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "recall": "its recall", "auc": "AUC"}
+_NAMES: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "recall": "its recall",
+    "auc": "AUC",
+    "robust_accuracy": "robust accuracy",
+    "robust_recall": "its robust recall",
+}
 
 
 def power_of(
