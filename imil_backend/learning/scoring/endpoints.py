@@ -93,8 +93,7 @@ def endpoints(pairs: Pairs) -> list[Endpoint]:
         pairs: of at least one sample.
     """
     right = [
-        (each.argmax(axis=1) == pairs.labels).astype(np.float64)
-        for each in (pairs.champion, pairs.candidate)
+        (each.argmax(axis=1) == pairs.labels).astype(np.float64) for each in (pairs.champion, pairs.candidate)
     ]
     accuracy, *recalls = shares_right(right[0], right[1], pairs.labels, pairs.groups, ("accuracy", "recall"))
     return [accuracy, *recalls] if len(recalls) < 2 else [accuracy, *recalls, _auc(pairs, recalls)]
@@ -170,7 +169,8 @@ def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
         placed = [placements(each[:, label], positive) for each in (pairs.champion, pairs.candidate)]
         values += [share * each[positive].mean() for each in placed]
         own, others = (
-            _part(pairs.groups, placed[1] - placed[0], side, share) for side in (positive, ~positive))
+            _part(pairs.groups, placed[1] - placed[0], side, share) for side in (positive, ~positive)
+        )
         parts += [replace(own, unseen=rarest.parts[0].unseen if label == rarest.label else 0.0), others]
     champion, candidate = (float(value) for value in values)
     return Endpoint(

@@ -70,7 +70,9 @@ def robust_endpoints(test: Mapping[str, Any]) -> list[Endpoint]:
     champion, candidate = (np.array(test[each]["any_class"], np.float64) for each in ("parent", "candidate"))
     for values in (champion, candidate):
         if not np.isfinite(values).all():
-            raise LearningError("The shortcut test has shares that are no numbers. Train again: `imil train`.")
+            raise LearningError(
+                "The shortcut test has shares that are no numbers. Train again: `imil train`."
+            )
     groups = np.unique(np.array(test["groups"], np.str_), return_inverse=True)[1].astype(np.int64)
     labels = np.array(test["labels"], np.int64)
     return shares_right(champion, candidate, labels, groups, ("robust_accuracy", "robust_recall"))
