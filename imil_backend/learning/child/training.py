@@ -59,6 +59,7 @@ logger = logging.getLogger(__name__)
 def train(context: Context) -> None:
     """Train what is left of a job's epochs, then write down what came of it."""
     learner, state = begin(context)
+    validation = context.split("validation")
     if context.recipe.trainable != "all":
         context = with_features(context, learner)
     context = replace(context, dataset=keep_on_device(context.dataset, context.runtime.device))
@@ -83,7 +84,7 @@ def train(context: Context) -> None:
         state.seconds += time.monotonic() - began
         if context.runtime.is_rank_zero:
             _keep(context, learner, state)
-    finish(context, learner, state)
+    finish(context, learner, state, validation)
 
 
 def _evaluate(context: Context, learner: Learner, state: TrainingState, record: EpochRecord) -> None:
