@@ -9,6 +9,7 @@ from imil_backend.errors import RoundError, SettingsError
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.job import Recipe, Trainable
 from imil_backend.learning.scoring.power import Margins
+from imil_backend.learning.scoring.verdicts import Judge
 from imil_backend.options import check_options, declared, option
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 QUESTIONS = "Which samples are asked"  # changes nothing once a round's tasks are there
 ANSWERS = "Who answers, and what painted pixels become"
 CLOSING = "When a round closes"
-PROMOTION = "What a candidate may lose"
+PROMOTION = "What a candidate is promoted for"
 TRAINING = "Training of rounds, from now on"
 
 _NOT_EVERY_LOSS = "no validation split is large enough to exclude every loss"
@@ -67,6 +68,11 @@ class Policy:
     repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
     trainable: Trainable = option(
         "all", "Fine-tune all layers, or the last ones only; quicker.", group=TRAINING
+    )
+    judge: Judge = option(
+        "both",
+        "By what: images as they come (plain), images whose irrelevant part is exchanged (robust), or both.",
+        group=PROMOTION,
     )
     promotion_margin: float = option(
         0.02, "Accuracy that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS

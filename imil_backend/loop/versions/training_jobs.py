@@ -24,6 +24,7 @@ from imil_backend.learning.contract.job import (
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
+    SHORTCUT_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -90,6 +91,7 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
         device=backend.settings.device,
         round_number=round_.number,
         parent=parent.name if parent else None,
+        parent_model=str(Path(parent.directory) / MODEL_FILE) if parent else None,
         max_image_bytes=backend.settings.max_image_bytes,
         max_image_pixels=backend.settings.max_image_pixels,
     )
@@ -212,8 +214,9 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
-    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE):
-        (directory / name).chmod(0o444)  # a version is never changed
+    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, SHORTCUT_FILE):
+        if name != SHORTCUT_FILE or (directory / name).exists():
+            (directory / name).chmod(0o444)  # a version is never changed
     _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)
     names = {row.key: row.name for row in session.execute(keys)}
