@@ -20,10 +20,11 @@ from PIL import Image
 
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.masks.blackout import black_out
-from imil_backend.images.masks.masks import mask_from_png
+from imil_backend.images.masks.masks import mask_from_png, mask_of_own_size
 from imil_backend.images.reading import load_bytes, read_sample
 from imil_backend.images.rows import RowStore
 
+_MASK_BYTES = 100 * 2**20  # of a 1-bit PNG: more than any that this backend writes
 CODE_VERSION = 3  # raise it when reading, blackout or resizing give other pixels than before
 _WORKERS = min(4, os.cpu_count() or 1)  # Pillow decodes and resizes without holding the interpreter's lock
 
@@ -123,7 +124,7 @@ class PixelCache:
 
         Resized with Pillow's antialiased bilinear filter, without regard to the aspect ratio.
         """
-        data = self._load(item.image, item.sha256)
+        data = _load(item.image, item.sha256, self._max_bytes)
         # A reduced scale is much faster, but a mask meets the image at the natural size only.
         draft_size = None if item.mask else 2 * self.size
         pixels = read_sample(
@@ -135,7 +136,7 @@ class PixelCache:
         )
         if item.mask:
             height, width = pixels.shape[:2]
-            mask = mask_from_png(self._load(item.mask, item.mask_sha256), width, height)
+            mask = mask_from_png(_load(item.mask, item.mask_sha256, self._max_bytes), width, height)
             pixels = black_out(pixels, mask, item.fill)
         image = Image.fromarray(pixels)
         if self.channels == 1 and pixels.ndim == 3:
@@ -143,12 +144,23 @@ class PixelCache:
         resized = np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
         return np.ascontiguousarray(np.broadcast_to(np.atleast_3d(resized), self._shape))
 
-    def _load(self, path: Path, sha256: str | None) -> bytes:
-        """The bytes of a file that must still be the one that the row is kept under."""
-        data = load_bytes(path, self._max_bytes)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ImageError(f"{path.name} is not the file that was imported: its content has changed.")
-        return data
+
+def read_mask(path: Path, sha256: str | None) -> NDArray[np.bool_]:
+    """The mask in a file, (height, width), True = irrelevant.
+
+    Raises:
+        ImageError: it cannot be read, or its content has changed.
+        MaskError: it is no mask.
+    """
+    return mask_of_own_size(_load(path, sha256, _MASK_BYTES))
+
+
+def _load(path: Path, sha256: str | None, max_bytes: int) -> bytes:
+    """The bytes of a file that must still be the one that it is known by."""
+    data = load_bytes(path, max_bytes)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ImageError(f"{path.name} is not the file that was imported: its content has changed.")
+    return data
 
 
 def _key(item: CachedItem) -> bytes:

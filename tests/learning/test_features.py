@@ -21,7 +21,7 @@ def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]
     """Computes features before the classifier by random weights; the directories that there are then."""
     directory = make_job(recipe={"trainable": "classifier", "augmentation": "none"})
     job, samples = read_job(directory), read_samples(directory)
-    dataset = load_dataset(job, samples, *fill_cache(job, samples, lambda *_: None))
+    dataset = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None))
     runtime = Runtime(torch.device("cpu"), "float32")
 
     def make(seed: int, chosen: slice) -> list[str]:

@@ -136,6 +136,15 @@ def mask_from_png(source: bytes | Path, width: int, height: int) -> Mask:
     return _painted(_decode_png(data, width, height).convert("L"))
 
 
+def mask_of_own_size(data: bytes) -> Mask:
+    """The mask, bool of shape (height, width), in a PNG of whatever size.
+
+    Raises:
+        BitmaskError: it is no PNG, or damaged.
+    """
+    return mask_from_png(data, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+
+
 def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
     """The pixels of one region; all its items draw the same, so the first one is taken."""
     item = items[0]

@@ -143,7 +143,7 @@ def run_job(directory: Path) -> None:
             fill_cache(job, samples, reporter.set_done) if runtime.is_rank_zero else None
         )
         assert made is not None  # noqa: S101  # the first process shares what it made
-        dataset = load_dataset(job, samples, *made)
+        dataset = load_dataset(job, samples, made)
         unread = {sample.key for sample in dataset.set_aside}
         check_samples([sample for sample in samples if sample.key not in unread], job.classes)
         train(Context(directory, job, dataset, runtime, reporter, _micro_batch_size(directory, job)))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from imil_backend.files import replacing
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Trainable = Literal["all", "layer4", "classifier"]
 Correction = Literal["blackout", "beside", "counterexample"]
 

@@ -40,7 +40,7 @@ def mining_records(
     probabilities = softmax(logits).max(axis=1)
     own_margins = margins(logits, samples.labels)
     wrong = predicted != samples.labels
-    means = np.mean(later_margins, axis=0) if later_margins else own_margins
+    means = _means(later_margins, own_margins)
     doubted = likely_label_errors(wrong, means, samples.labels, len(later_margins))
     return [
         {
@@ -55,6 +55,13 @@ def mining_records(
         }
         for index, key in enumerate(samples.keys)
     ]
+
+
+def _means(later_margins: Sequence[NDArray[np.float32]], own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the epochs in which a sample was visited; its own margin where it never was."""
+    seen = np.array(later_margins, np.float32).reshape(-1, len(own))
+    visits = (~np.isnan(seen)).sum(axis=0)
+    return np.where(visits, np.nansum(seen, axis=0) / np.maximum(visits, 1), own).astype(np.float32)
 
 
 def out_of_fold_logits(context: Context, make_learner: Callable[[], Learner]) -> NDArray[np.float32]:

@@ -26,8 +26,14 @@ from imil_backend.learning.child.steps.batch_norm import freeze_statistics, meas
 from imil_backend.learning.contract.checks import SMALLEST_IMAGE_SIZE
 from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.batches import EpochPlan, check_processes, class_weights, plan_epoch
-from imil_backend.learning.inputs.data import Advance, SampleSet
+from imil_backend.learning.inputs.batches import (
+    EpochPlan,
+    check_processes,
+    class_weights,
+    draw_views,
+    plan_epoch,
+)
+from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import ModelConfig
 from imil_backend.learning.networks.runtime import Runtime
@@ -77,13 +83,13 @@ def train_epoch(
         LearningError: the loss is no longer a finite number.
     """
     began = time.monotonic()
-    plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches)
+    plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches, samples.confirmed)
     check_processes(plan, runtime.world_size)
     visits = _Visits(plan, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
     own = [batch[runtime.rank :: runtime.world_size] for batch in plan.batches]
-    images = prefetch(
-        samples, [plan.order[positions] for batch in own for positions in batch], runtime.device
-    )
+    views = draw_views(samples, plan.order, recipe, epoch)
+    draws = [Draw(plan.order[positions], views[positions]) for batch in own for positions in batch]
+    images = prefetch(samples, draws, runtime.device)
     learner.network.train()
     freeze_statistics(learner.network)
     for step, batch in enumerate(plan.batches):
