@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -17,80 +16,22 @@ from imil_backend.cli.helpers.console import (
     progress_bar,
     say,
 )
+from imil_backend.cli.helpers.options import with_options
+from imil_backend.loop.base.policy import ANSWERS, CLOSING, PROMOTION, QUESTIONS, Policy
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
     from imil_backend.store.tables import Dataset
 
 
-class Annotators(str, Enum):
-    """Whose masks count when several people painted one task."""
-
-    LATEST = "latest"
-    UNION = "union"
-    INTERSECTION = "intersection"
-    MAJORITY = "majority"
-
-
-class Fill(str, Enum):
-    """What painted pixels become."""
-
-    BLACK = "black"
-    MEAN = "mean"
-    NOISE = "noise"
-    BLUR = "blur"
-
-
 @command("push")
+@with_options("changes", Policy, (QUESTIONS, ANSWERS, CLOSING, PROMOTION))
 def push(
     context: typer.Context,
+    changes: dict[str, Any],
     dataset: DatasetOption = None,
     project: Annotated[
         int | None, typer.Option(help="Label Studio project to use; without it one is made.")
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Share of the training split to ask (0.04).")
-    ] = None,
-    close_share: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of answered tasks that closes a round (0.8)."),
-    ] = None,
-    close_count: Annotated[
-        int | None, typer.Option(min=0, help="Number of answered tasks that closes a round too (0: none).")
-    ] = None,
-    close_quiet_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Wait this long after the last answer before closing a round (60)."),
-    ] = None,
-    close_after_hours: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Close a round after this time without a new answer (0: never)."),
-    ] = None,
-    readers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Different people who answer each task, blind to each other (1)."),
-    ] = None,
-    annotators: Annotated[
-        Annotators | None, typer.Option(help="Whose masks count when several painted one task (latest).")
-    ] = None,
-    fill: Annotated[Fill | None, typer.Option(help="What painted pixels become (black).")] = None,
-    fill_budget: Annotated[
-        bool | None, typer.Option(help="Fill the budget with the least certain if fewer are wrong.")
-    ] = None,
-    class_quota: Annotated[bool | None, typer.Option(help="Share the budget out among the classes.")] = None,
-    repeat: Annotated[bool | None, typer.Option(help="Ask again for samples answered before.")] = None,
-    promotion_margin: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Accuracy that a candidate may lose (0.02).")
-    ] = None,
-    recall_margin: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Recall of any class that a candidate may lose (0.1)."),
-    ] = None,
-    auc_margin: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="AUC that a candidate may lose (0.05).")
-    ] = None,
-    next_round: Annotated[
-        bool | None, typer.Option(help="Push the next mispredictions when a round has closed (yes).")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be pushed, and do nothing.")
@@ -110,23 +51,6 @@ def push(
     from imil_backend.loop.versions.mispredictions import next_mispredictions
     from imil_backend.loop.versions.power import as_sentences, validation_power
 
-    changes = {
-        "budget": budget,
-        "close_share": close_share,
-        "close_count": close_count,
-        "close_quiet_seconds": close_quiet_seconds,
-        "close_after_hours": close_after_hours,
-        "readers": readers,
-        "annotators": annotators.value if annotators else None,
-        "fill": fill.value if fill else None,
-        "fill_budget": fill_budget,
-        "class_quota": class_quota,
-        "repeat": repeat,
-        "promotion_margin": promotion_margin,
-        "recall_margin": recall_margin,
-        "auc_margin": auc_margin,
-        "next_round": next_round,
-    }
     with open_backend(context) as backend:
         with backend.store.begin() as session:
             found = find_dataset(session, dataset)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,70 +12,26 @@ from imil_backend.cli.helpers.console import (
     errors,
     open_backend,
 )
+from imil_backend.cli.helpers.options import with_options
+from imil_backend.learning.contract.job import BASELINE, Recipe
+from imil_backend.loop.base.policy import TRAINING, Policy
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
     from imil_backend.store.tables import Dataset, Round
 
 
-class Mining(str, Enum):
-    """Which model is asked for mispredictions."""
-
-    INTERMEDIATE = "intermediate"
-    OUT_OF_FOLD = "out-of-fold"
-    FINAL = "final"
-
-
-class Balance(str, Enum):
-    """What is done about classes of different size."""
-
-    NONE = "none"
-    LOSS = "loss"
-    SAMPLING = "sampling"
-
-
-class Trainable(str, Enum):
-    """Which layers a round fine-tunes."""
-
-    ALL = "all"
-    LAYER4 = "layer4"
-    CLASSIFIER = "classifier"
-
-
 @command("train")
+@with_options("policy", Policy, (TRAINING,))
+@with_options("recipe", Recipe, (BASELINE,))
 def train(
     context: typer.Context,
+    recipe: dict[str, Any],
+    policy: dict[str, Any],
     dataset: DatasetOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train a new baseline, with new samples and the options below.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=2, help="Baseline: epochs.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=32, help="Baseline: pixels a side.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Baseline: images a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Baseline: highest.")] = None,
-    balance: Annotated[Balance | None, typer.Option(help="Baseline: for classes of different size.")] = None,
-    mining: Annotated[
-        Mining | None,
-        typer.Option(help="Baseline: which model is asked for mispredictions; the README says more."),
-    ] = None,
-    mining_epoch: Annotated[int | None, typer.Option(min=1, help="Baseline: after which epoch.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Baseline: of everything drawn by chance.")] = None,
-    from_scratch: Annotated[
-        bool | None,
-        typer.Option("--from-scratch/--from-imagenet", help="Baseline: without ImageNet weights, or with."),
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic/--fast", help="Baseline: equal bits on one machine; slower."),
-    ] = None,
-    progressive: Annotated[
-        bool | None,
-        typer.Option("--progressive/--full-size", help="Baseline: begin with small images; quicker."),
-    ] = None,
-    trainable: Annotated[
-        Trainable | None,
-        typer.Option(help="Rounds, from now on: fine-tune all layers, or the last ones only; quicker."),
-    ] = None,
 ) -> None:
     """Train the baseline; later: close the open round and train on its answers.
 
@@ -90,32 +45,19 @@ def train(
     from imil_backend.loop.rounds.training import check_takes_effect
     from imil_backend.loop.versions.champions import champion_of
 
-    recipe = {
-        "epochs": epochs,
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "balance": balance.value if balance else None,
-        "mining": mining.value if mining else None,
-        "mining_epoch": mining_epoch,
-        "seed": seed,
-        "pretrained": None if from_scratch is None else not from_scratch,
-        "deterministic": deterministic,
-        "progressive": progressive,
-    }
     with open_backend(context) as backend:
         with backend.store.begin() as session:
             found = find_dataset(session, dataset)
             is_baseline = fresh or champion_of(session, found.id) is None
             if is_baseline:
                 change_recipe(found, recipe)
-            elif any(value is not None for value in recipe.values()):
+            elif recipe:
                 raise SettingsError(
                     "A round goes on with its baseline's recipe, so that candidate and champion can be "
                     "compared. Train a new baseline with --fresh to change it."
                 )
-            change_policy(found, {"trainable": trainable.value if trainable else None})
-            if trainable is not None or any(value is not None for value in recipe.values()):
+            change_policy(found, policy)
+            if recipe or policy:
                 check_takes_effect(backend, session, found)
         round_ = _begin_baseline(backend, found) if is_baseline else _close_round(backend, found)
         run_and_follow(backend, round_.id)

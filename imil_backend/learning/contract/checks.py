@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.learning.contract.job import Recipe, TrainingSample
-
-SMALLEST_IMAGE_SIZE = 32  # ResNet-50 halves the image five times
+from imil_backend.options import check_options
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -17,18 +16,11 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         SettingsError: names the field and what to set.
     """
-    if recipe.image_size < SMALLEST_IMAGE_SIZE:
+    check_options(recipe)
+    if recipe.mining_epoch >= recipe.epochs:
         raise SettingsError(
-            f"image_size is {recipe.image_size}; ResNet-50 needs {SMALLEST_IMAGE_SIZE} or more."
-        )
-    if recipe.batch_size < 2 or recipe.micro_batch_size < 2:
-        raise SettingsError("batch_size and micro_batch_size must be 2 or more: batch norm needs two images.")
-    if recipe.learning_rate <= 0:
-        raise SettingsError(f"learning_rate is {recipe.learning_rate}; it must be above 0.")
-    if not 1 <= recipe.mining_epoch < recipe.epochs:
-        raise SettingsError(
-            f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must be at least 1 and "
-            "leave an epoch after it to fine-tune in."
+            f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must leave an epoch after "
+            "it to fine-tune in."
         )
     _check_trainable(recipe)
     if recipe.mining == "out-of-fold" and recipe.folds < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imil_backend.files import replacing
+from imil_backend.options import option
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,6 +32,10 @@ LOG_FILE = "training.log"
 ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
 LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
 LOCK_FILE = "training.lock"
+
+BASELINE = "Recipe of the baseline"  # group of the recipe's options
+SMALLEST_IMAGE_SIZE = 32  # pixels a side: ResNet-50 halves the image five times
+_TWO_IMAGES = "batch norm needs two images"
 
 
 @dataclass(frozen=True)
@@ -59,25 +64,49 @@ class Recipe:
     (Goyal et al. 2017, section 2.3).
     """
 
-    pretrained: bool = True  # start from ImageNet weights
-    image_size: int = 224
-    epochs: int = 10
-    batch_size: int = 32
-    micro_batch_size: int = 16
-    learning_rate: float = 0.005
+    pretrained: bool = option(
+        True, "Start from ImageNet weights.", group=BASELINE, flag="--from-imagenet/--from-scratch"
+    )
+    image_size: int = option(
+        224,
+        "Pixels a side.",
+        group=BASELINE,
+        at_least=SMALLEST_IMAGE_SIZE,
+        why="ResNet-50 halves the image five times",
+    )
+    epochs: int = option(10, "Epochs.", group=BASELINE, at_least=2)
+    batch_size: int = option(32, "Images a step.", group=BASELINE, at_least=2, why=_TWO_IMAGES)
+    micro_batch_size: int = option(16, at_least=2, why=_TWO_IMAGES)
+    learning_rate: float = option(0.005, "Highest learning rate.", group=BASELINE, above=0)
     momentum: float = 0.9
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     warmup_epochs: float = 0.5
-    balance: Literal["none", "loss", "sampling"] = "none"
-    augmentation: Literal["none", "light"] = "light"
-    trainable: Trainable = "all"  # less: the last layers only, on cached features of images as they are
-    progressive: bool = False  # begin with small images; the last third of the epochs has the full size
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    deterministic: bool = False
-    mining: Literal["intermediate", "out-of-fold", "final"] = "intermediate"
-    mining_epoch: int = 1
+    balance: Literal["none", "loss", "sampling"] = option(
+        "none", "What is done about classes of different size.", group=BASELINE
+    )
+    augmentation: Literal["none", "light"] = option("light")
+    trainable: Trainable = option("all")  # less: the last layers only, on features of images as they are
+    progressive: bool = option(
+        False,
+        "Begin with small images; quicker. The last third of the epochs has the full size.",
+        group=BASELINE,
+        flag="--progressive/--full-size",
+    )
+    seed: int = option(0, "Seed of everything drawn by chance.", group=BASELINE)
+    precision: Literal["auto", "float32", "bfloat16"] = option("auto")
+    deterministic: bool = option(
+        False, "Equal bits on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
+    )
+    mining: Literal["intermediate", "out-of-fold", "final"] = option(
+        "intermediate", "Which model is asked for mispredictions; the README says more.", group=BASELINE
+    )
+    mining_epoch: int = option(
+        1,
+        "Epoch after which the intermediate model is kept; rounds go on from it.",
+        group=BASELINE,
+        at_least=1,
+    )
     folds: int = 3
     # What is made of the masks: the blackout in the place of the image, as in the paper; either of the two;
     # or the image, and now and then a counterexample, see inputs/exchange.py.

@@ -3,54 +3,89 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.job import Recipe, Trainable
 from imil_backend.learning.scoring.power import Margins
-from imil_backend.store.tables import Dataset, Round
+from imil_backend.options import check_options, declared, option
 
-# These choose a round's samples, and change nothing once its tasks are there.
-CHOOSING = ("budget", "fill_budget", "class_quota", "repeat")
+if TYPE_CHECKING:
+    from imil_backend.store.tables import Dataset, Round
+
+# Groups of the policy's options.
+QUESTIONS = "Which samples are asked"  # changes nothing once a round's tasks are there
+ANSWERS = "Who answers, and what painted pixels become"
+CLOSING = "When a round closes"
+PROMOTION = "What a candidate may lose"
+TRAINING = "Training of rounds, from now on"
+
+_NOT_EVERY_LOSS = "no validation split is large enough to exclude every loss"
 
 
 @dataclass(frozen=True)
 class Policy:
     """Kept with the dataset; changed by `imil train` and `imil push`."""
 
-    budget: float = 0.04  # of the training split, asked in one round
-    close_share: float = 0.8  # of a round's tasks, answered, close it
-    close_count: int = 0  # answered tasks close it too; 0: the share alone
-    close_quiet_seconds: float = 60.0  # without a new answer, before enough answers close a round
-    close_after_hours: float = 0.0  # without a new answer close it too, if anything was answered; 0: never
-    readers: int = 1  # different people who are to answer each task, blind to each other
-    annotators: Literal["latest", "union", "intersection", "majority"] = "latest"
-    fill: Literal["black", "mean", "noise", "blur"] = "black"
-    fill_budget: bool = False  # with the least certain, when fewer are wrong than the budget
-    class_quota: bool = False  # the budget shared out among the classes
-    repeat: bool = False  # ask again for samples that were answered before
-    trainable: Trainable = "all"  # in rounds; the baseline trains all layers
-    promotion_margin: float = 0.02  # of accuracy; the candidate may not be worse by it or more
-    recall_margin: float = 0.10  # likewise of the recall of any class; 29 groups of each class can show it
-    auc_margin: float = 0.05  # likewise of AUC; 59 groups of the rarer of two classes can show it
-    next_round: bool = True  # push the next mispredictions when a round has closed
+    budget: float = option(
+        0.04, "Share of the training split to ask in one round.", group=QUESTIONS, above=0, at_most=1
+    )
+    close_share: float = option(
+        0.8, "Share of answered tasks that closes a round.", group=CLOSING, above=0, at_most=1
+    )
+    close_count: int = option(
+        0,
+        "Number of answered tasks that closes a round too.",
+        group=CLOSING,
+        at_least=0,
+        zero="the share alone",
+    )
+    close_quiet_seconds: float = option(
+        60.0, "Wait this long after the last answer before closing a round.", group=CLOSING, at_least=0
+    )
+    close_after_hours: float = option(
+        0.0,
+        "Close a round after this time without a new answer, if it has any.",
+        group=CLOSING,
+        at_least=0,
+        zero="never",
+    )
+    readers: int = option(
+        1, "Different people who answer each task, blind to each other.", group=ANSWERS, at_least=1
+    )
+    annotators: Literal["latest", "union", "intersection", "majority"] = option(
+        "latest", "Whose masks count when several painted one task.", group=ANSWERS
+    )
+    fill: Literal["black", "mean", "noise", "blur"] = option(
+        "black", "What painted pixels become.", group=ANSWERS
+    )
+    fill_budget: bool = option(
+        False, "Fill the budget with the least certain if fewer are wrong.", group=QUESTIONS
+    )
+    class_quota: bool = option(False, "Share the budget out among the classes.", group=QUESTIONS)
+    repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
+    trainable: Trainable = option(
+        "all", "Fine-tune all layers, or the last ones only; quicker.", group=TRAINING
+    )
+    promotion_margin: float = option(
+        0.02, "Accuracy that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+    )
+    recall_margin: float = option(  # 29 groups of each class can show 0.1
+        0.10,
+        "Recall of any class that a candidate may lose.",
+        group=PROMOTION,
+        above=0,
+        below=1,
+        why=_NOT_EVERY_LOSS,
+    )
+    auc_margin: float = option(  # 59 groups of the rarer of two classes can show 0.05
+        0.05, "AUC that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+    )
+    next_round: bool = option(True, "Push the next mispredictions when a round has closed.", group=CLOSING)
 
     def __post_init__(self) -> None:
-        for name in ("budget", "close_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1.")
-        for name in ("promotion_margin", "recall_margin", "auc_margin"):
-            if not 0 < getattr(self, name) < 1:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)}; it must be above 0 and below 1: no validation split "
-                    "is large enough to exclude every loss."
-                )
-        if self.readers < 1:
-            raise SettingsError(f"readers is {self.readers}; it must be 1 or more.")
-        for name in ("close_count", "close_quiet_seconds", "close_after_hours"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        check_options(self)
 
     @property
     def margins(self) -> Margins:
@@ -90,7 +125,8 @@ def check_takes_effect(round_: Round, before: Policy, after: Policy) -> None:
     Raises:
         RoundError: it concerns which samples are asked, and those have been.
     """
-    late = [name for name in CHOOSING if getattr(before, name) != getattr(after, name)]
+    choosing = [each.name for each in declared(Policy) if each.option.group == QUESTIONS]
+    late = [name for name in choosing if getattr(before, name) != getattr(after, name)]
     if late:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in late)
         chosen = ", ".join(f"{name} {getattr(before, name)}" for name in late)

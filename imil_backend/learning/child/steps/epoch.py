@@ -23,8 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics, measure_statistics
-from imil_backend.learning.contract.checks import SMALLEST_IMAGE_SIZE
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.job import SMALLEST_IMAGE_SIZE, Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import (
     EpochPlan,
