@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -236,6 +237,8 @@ class Annotation(Base):
     simulated: Mapped[bool] = mapped_column(default=False)  # painted by the simulated clinician
     answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    # Relevant parts were painted, so that all else is irrelevant.
+    outside: Mapped[bool] = mapped_column(default=False, server_default=false())
     mask_share: Mapped[float | None]  # of the image's pixels, 0..1
     reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside; what was passed over
     deleted: Mapped[bool] = mapped_column(default=False)

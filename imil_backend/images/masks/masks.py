@@ -66,6 +66,18 @@ def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int,
     Raises:
         MaskError: a region cannot be used. A subclass tells why, and the message names the region.
     """
+    irrelevant, relevant = painted_masks(result, mapping, width, height)
+    return irrelevant | ~relevant if relevant.any() else irrelevant
+
+
+def painted_masks(
+    result: Sequence[Region], mapping: LabelMapping, width: int, height: int
+) -> tuple[Mask, Mask]:
+    """What was painted as irrelevant and what as relevant, each bool of shape (height, width).
+
+    Raises:
+        MaskError: as `annotation_mask`.
+    """
     irrelevant = np.zeros((height, width), dtype=bool)
     relevant = np.zeros((height, width), dtype=bool)
     for name, items in painted_regions(result, mapping):
@@ -76,9 +88,7 @@ def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int,
                 target |= _region_mask(items, width, height)
         except MaskError as error:
             raise type(error)(f"Region {name!r} cannot be used: {error}.") from error
-    if relevant.any():
-        irrelevant |= ~relevant
-    return irrelevant
+    return irrelevant, relevant
 
 
 def combine_masks(masks: Sequence[Mask], policy: str = "latest") -> Mask:

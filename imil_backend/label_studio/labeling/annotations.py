@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import MaskError
-from imil_backend.images.masks.masks import annotation_mask
+from imil_backend.images.masks.masks import painted_masks
 from imil_backend.images.masks.regions import key_points
 from imil_backend.label_studio.labeling.choices import choices_of
 from imil_backend.label_studio.labeling.config import (
@@ -54,12 +54,14 @@ class Reading:
         answer: what becomes of the sample.
         mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
             BLACKOUT, or LABEL_WRONG, in case the label is put right later.
+        outside: whether relevant parts were painted, so that all else is irrelevant.
         reason: why it is set aside, or what of it was passed over; "" otherwise.
         choice: the review choice as it stands in the result, or None.
     """
 
     answer: Answer
     mask: NDArray[np.bool_] | None = None
+    outside: bool = False
     reason: str = ""
     choice: str | None = None
 
@@ -94,12 +96,15 @@ def read_annotation(
         return _set_aside(f"It says {words} at once.")
     choice = choices[0] if choices else None
     try:
-        mask = annotation_mask(result, mapping.labels, width, height)
+        irrelevant, relevant = painted_masks(result, mapping.labels, width, height)
         points = key_points(result, mapping.labels)
     except MaskError as error:
         return _set_aside(str(error), choice)
-    reading = _combine(mask, choice, mapping)
-    return replace(reading, reason=" ".join(filter(None, (reading.reason, _passed_over(points)))))
+    outside = bool(relevant.any())
+    reading = _combine(irrelevant | ~relevant if outside else irrelevant, choice, mapping)
+    return replace(
+        reading, outside=outside, reason=" ".join(filter(None, (reading.reason, _passed_over(points))))
+    )
 
 
 def _passed_over(points: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import Recipe, Trainable
+from imil_backend.learning.contract.job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.power import Margins
 from imil_backend.options import check_options, declared, option
 
@@ -67,6 +67,24 @@ class Policy:
     repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
     trainable: Trainable = option(
         "all", "Fine-tune all layers, or the last ones only; quicker.", group=TRAINING
+    )
+    correction: Correction = option(
+        "counterexample",
+        "What painted images become in training: their blackout, as in the paper; the image or its blackout "
+        "(beside); or the image and counterexamples, in which another image's irrelevant part is pasted.",
+        group=TRAINING,
+    )
+    correction_share: float = option(
+        0.5, "Share of draws that show the blackout or a counterexample.", group=TRAINING, above=0, at_most=1
+    )
+    spread: bool = option(
+        True, "Propose masks for the images that nobody painted, where that can be relied on.", group=TRAINING
+    )
+    confirmed_weight: int = option(
+        1,
+        "How often images whose label clinicians confirmed are drawn, beside others.",
+        group=TRAINING,
+        at_least=1,
     )
     promotion_margin: float = option(
         0.02, "Accuracy that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
@@ -143,10 +161,17 @@ def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
 
 
 def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
-    """The baseline's recipe; where only the last layers are trained, with what that asks for."""
+    """The baseline's recipe with the policy's correction; of the last layers alone, what that asks for."""
+    recipe = replace(
+        baseline,
+        correction=policy.correction,
+        correction_share=policy.correction_share,
+        spread=policy.spread,
+        confirmed_weight=policy.confirmed_weight,
+    )
     if policy.trainable == "all":
-        return baseline
-    return replace(baseline, trainable=policy.trainable, augmentation="none", progressive=False)
+        return recipe
+    return replace(recipe, trainable=policy.trainable, augmentation="none", progressive=False)
 
 
 def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:

@@ -90,6 +90,7 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
         device=backend.settings.device,
         round_number=round_.number,
         parent=parent.name if parent else None,
+        parent_model=str(Path(parent.directory) / MODEL_FILE) if parent else None,
         max_image_bytes=backend.settings.max_image_bytes,
         max_image_pixels=backend.settings.max_image_pixels,
     )
@@ -148,6 +149,8 @@ def _training_sample(
         mask=str(mask_path(backend, mask)) if mask else None,
         mask_sha256=mask,
         fill=fill,
+        outside=bool(mask and state and state.outside),
+        confirmed=state is not None and state.confirmed,
     )
 
 
