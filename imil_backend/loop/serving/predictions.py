@@ -18,6 +18,7 @@ from imil_backend.errors import ImageError, ImilError, LabelStudioError, MaskErr
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import LabelMapping, annotation_mask
 from imil_backend.loop.base.backend import Backend, find_project
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.serving.loading import Networks
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.store.tables import Project, Sample, Version
@@ -133,7 +134,8 @@ class PredictionService:
         predictor = self._networks.answering(version)
         if predictor is None:
             return [] if context is None else _nothing(tasks, version.name)
-        images = [self._image(task, mapping, predictor, context) for task in tasks]
+        fill = policy_of(project.dataset).fill
+        images = [self._image(task, mapping, predictor, context, fill) for task in tasks]
         probabilities = iter(predictor.predict([image for image in images if image is not None]))
         return [
             _answer(
@@ -160,6 +162,7 @@ class PredictionService:
         mapping: ProjectMapping,
         predictor: Predictor,
         context: Mapping[str, Any] | None,
+        fill: str,
     ) -> npt.NDArray[np.uint8] | None:
         """The image of a task as the network sees it, so that memory holds one at its natural size.
 
@@ -179,7 +182,7 @@ class PredictionService:
         except (ImageError, LabelStudioError, NotFoundError) as error:
             logger.warning("No prediction for task %s: %s", task.get("id"), error)
             return None
-        return predictor.squash(without_what_is_painted(image, context, mapping.labels))
+        return predictor.squash(without_what_is_painted(image, context, mapping.labels, fill))
 
     def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
         data = task.get("data") or {}
@@ -227,7 +230,7 @@ def _answer(
 
 
 def without_what_is_painted(
-    image: npt.NDArray[np.uint8], context: Mapping[str, Any] | None, labels: LabelMapping
+    image: npt.NDArray[np.uint8], context: Mapping[str, Any] | None, labels: LabelMapping, fill: str
 ) -> npt.NDArray[np.uint8]:
     """The image as training would see it, were the regions of an interactive request submitted.
 
@@ -235,6 +238,7 @@ def without_what_is_painted(
         image: uint8, (height, width) or (height, width, 3), at its natural size.
         context: `params.context` of Label Studio's request; its `result` holds the regions drawn so far.
         labels: what the painted labels mean.
+        fill: of the dataset's policy, see `black_out`.
 
     Returns:
         The image itself where nothing is painted that means anything, or that can be used.
@@ -248,4 +252,4 @@ def without_what_is_painted(
     except MaskError as error:
         logger.warning("What was painted so far is not used: %s", error)
         return image
-    return black_out(image, mask) if mask.any() else image
+    return black_out(image, mask, fill) if mask.any() else image
