@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,13 @@ def _champion(session: Session, dataset: Dataset) -> Version:
 
 def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
     """The record of every sample that was mined by its rank, the wrong ones first."""
-    mined = read_json(Path(version.directory) / MINING_FILE)
+    path = Path(version.directory) / MINING_FILE
+    return _rank(path, path.stat().st_mtime_ns, policy)
+
+
+@lru_cache(maxsize=1)  # a push asks several times, and what was mined never changes
+def _rank(path: Path, _written: int, policy: Policy) -> dict[int, Mapping[str, Any]]:
+    mined = read_json(path)
     ranked = rank_mispredictions(
         mined, budget=len(mined), per_class=policy.class_quota, fill_with_uncertain=True
     )
