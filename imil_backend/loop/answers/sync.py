@@ -19,7 +19,7 @@ from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.projects.mapping import mapping_of
+from imil_backend.loop.projects.mapping import recent_mapping_of
 from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -54,7 +54,7 @@ def sync_annotation(
         with _changing(backend, project, number) as session:
             _forget(session, project, number)  # another project may have been given its id since
         return "deleted"
-    return keep_annotation(backend, project, raw, task, mapping or mapping_of(backend, project))
+    return keep_annotation(backend, project, raw, task, mapping or recent_mapping_of(backend, project))
 
 
 def keep_annotation(

@@ -29,6 +29,8 @@ class Backend:
         self.directory = settings.data_dir.absolute()
         _make_folder(self.directory)
         self.store = Store(database_url(self.directory, settings.database_url))
+        # Labeling configs read lately, each with the time of `time.monotonic`; by the project's number.
+        self.label_configs: dict[int, tuple[float, str]] = {}
 
     def path(self, *parts: str) -> Path:
         """A path in the data directory; its folder is made."""
