@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.loop.answers.agreement import agreement_of, several_readings
+from imil_backend.loop.answers.agreement import agreement_of, readings_of
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
 from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
@@ -91,7 +91,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "last_closed": _round(backend, session, closed) if closed else None,
         "answers": dict(Counter(annotation.answer for annotation in standing)),
         "agreement": _agreement(session, dataset),
-        "readers": _readers(session, dataset),
+        "readers": _readers(standing),
         "left_training": _left_training(standing),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
@@ -138,9 +138,9 @@ def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     return {"samples": samples, "dice": float(mean)} if samples else None
 
 
-def _readers(session: Session, dataset: Dataset) -> dict[str, Any] | None:
+def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
     """How far people agree who answered the same samples, and where they do not, the worst first."""
-    readings = several_readings(session, dataset.id)
+    readings = readings_of(standing)
     figures = agreement_of(readings)
     if figures is None:
         return None
