@@ -42,14 +42,10 @@ class FakePredictor:
 
 
 @pytest.fixture
-def champion(
-    backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
-) -> PredictionService:
+def champion(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> PredictionService:
     monkeypatch.setattr("imil_backend.learning.inference.prediction.Predictor", FakePredictor)
     FakePredictor.made = []
-    champion = PredictionService(backend.settings, patient=True)
-    champion._backend.__dict__["label_studio"] = label_studio
-    return champion
+    return PredictionService(backend, patient=True)
 
 
 def tasks(*numbers: int) -> list[dict[str, Any]]:

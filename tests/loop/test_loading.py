@@ -51,14 +51,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowPredictor]:
 
 
 @pytest.fixture
-def champion(
-    backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset, slow: type[SlowPredictor]
-) -> PredictionService:
+def champion(backend: Backend, dataset: Dataset, slow: type[SlowPredictor]) -> PredictionService:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
-    champion = PredictionService(backend.settings)
-    champion._backend.__dict__["label_studio"] = label_studio
-    return champion
+    return PredictionService(backend)
 
 
 def answers(champion: PredictionService, config: str = CONFIG, context: Any = None) -> list[str]:

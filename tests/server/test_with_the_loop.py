@@ -16,6 +16,8 @@ from imil_backend.server import run
 settings = make_settings(data_dir=sys.argv[1], webhook_secrets="new-secret")
 if sys.argv[2] == "prepared":
     prepare(Backend(settings))
+made, make = [], Backend.__init__
+Backend.__init__ = lambda self, settings: made.append(self) or make(self, settings)
 client = run.create_app(settings).test_client()
 
 
@@ -33,6 +35,7 @@ post("/webhook", "annotation_updated")
 post("/webhook", "no_payload")
 heavy = {"torch", "torchvision", "pandas", "cv2", "label_studio_sdk"} & sys.modules.keys()
 print("loaded", sorted(heavy))
+print("backends", len(made))
 """
 
 
@@ -47,12 +50,13 @@ def run(data_dir: Path, state: str) -> list[str]:
 
 
 def test_before_the_first_dataset_all_is_answered_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
-    health, setup, _, update, no_payload, loaded = run(tmp_path, "prepared")
+    health, setup, _, update, no_payload, loaded, backends = run(tmp_path, "prepared")
     assert health == "/health 200"
     assert setup == '/setup 200 {"model_version":"imil-untrained"}'
     assert update.startswith('/webhook 200 {"accepted":false')
     assert no_payload.startswith('/webhook 200 {"accepted":false')
     assert loaded == "loaded []"
+    assert backends == "backends 1"
 
 
 def test_without_a_usable_store_an_event_is_not_taken(tmp_path: Path) -> None:

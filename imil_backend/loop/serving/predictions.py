@@ -13,7 +13,6 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.config import Settings
 from imil_backend.errors import ImageError, ImilError, LabelStudioError, MaskError, NotFoundError
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import LabelMapping, annotation_mask
@@ -40,13 +39,13 @@ class PredictionService:
     answers until the promoted one is loaded.
 
     Args:
-        settings: those of this process.
+        backend: of this process.
         patient: let a prediction wait until the network is loaded.
     """
 
-    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
-        self._backend = Backend(settings)
-        self._networks = Networks(self._backend, patient=patient)
+    def __init__(self, backend: Backend, *, patient: bool = False) -> None:
+        self._backend = backend
+        self._networks = Networks(backend, patient=patient)
 
     def load_ahead(self) -> threading.Thread:
         """Load, in the background, the champions of the projects in which an answer shows something."""
