@@ -12,7 +12,9 @@ import numpy as np
 from benchmarks.arms import Figures
 from imil_backend.config import Settings
 from imil_backend.label_studio.labeling.config import classification_config
-from imil_backend.loop.serving.predictions import Champion
+from imil_backend.label_studio.labeling.task_data import SAMPLE_KEY
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.server.app import create_app
 
 PROJECT = 1
@@ -27,13 +29,13 @@ def settings_of(directory: Path) -> Settings:
 def ask(directory: str, keys: list[str]) -> Figures:
     """Milliseconds of one task, of the forward pass before it, and of all tasks asked for at once."""
     settings = settings_of(Path(directory))
-    champion = Champion(settings, patient=True)
+    champion = PredictionService(Backend(settings), patient=True)
     client = create_app(settings, champion=champion, events=None).test_client()
 
     def predict(key: str) -> None:
         body = {
             "project": f"{PROJECT}.1",
-            "tasks": [{"id": 1, "data": {"imil_sample": key}}],
+            "tasks": [{"id": 1, "data": {SAMPLE_KEY: key}}],
             "label_config": classification_config(CLASSES),
         }
         answer = client.post("/predict", json=body).get_json()

@@ -235,7 +235,7 @@ class Annotation(Base):
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
     annotator: Mapped[int | None]  # the user's id in Label Studio
     simulated: Mapped[bool] = mapped_column(default=False)  # painted by the simulated clinician
-    answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
+    answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.labeling.answers.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     # Relevant parts were painted, so that all else is irrelevant.
     outside: Mapped[bool] = mapped_column(default=False, server_default=false())

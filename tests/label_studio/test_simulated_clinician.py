@@ -8,7 +8,8 @@ from imil_backend.errors import LabelConfigError
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
-from imil_backend.label_studio.labeling.annotations import Answer, read_annotation
+from imil_backend.label_studio.labeling.annotations import read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import (
     classification_config,
     load_label_config,

@@ -17,6 +17,7 @@ from imil_backend.errors import (
 )
 from imil_backend.label_studio.api.webhooks import Change, ensure_webhook
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw
 from imil_backend.loop.base import audit
@@ -73,7 +74,7 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
         # Before the listing, which may miss what is being pushed meanwhile.
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
     listed = backend.label_studio.tasks(project.number)
-    ours = {task["id"]: task["data"]["imil_sample"] for task in listed if "imil_sample" in task["data"]}
+    ours = {task["id"]: key for task in listed if (key := sample_key_of(task))}
     summaries = backend.label_studio.annotation_summaries(project.number)
     there = {seen.annotation_id: seen for seen in summaries if seen.task_id in ours}
     differences.seen = len(there)

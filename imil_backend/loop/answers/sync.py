@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import LabelStudioError
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -80,9 +82,9 @@ def keep_annotation(
     Returns:
         An answer, "set_aside" or "not ours".
     """
-    number, data = int(raw["id"]), label_studio_task["data"]
+    number = int(raw["id"])
     with backend.store.begin() as session:
-        task = _task(session, project, label_studio_task["id"], str(data.get("imil_sample", "")))
+        task = _task(session, project, label_studio_task["id"], sample_key_of(label_studio_task))
     if task is None:
         with _changing(backend, project, number) as session:
             return _not_ours(session, project, number, label_studio_task)
@@ -131,10 +133,10 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
 def _not_ours(session: Session, project: Project, number: int, task: Mapping[str, Any]) -> str:
     """An annotation of a task that is not in the store: set aside if it names a sample."""
     _forget(session, project, number)
-    if key := task["data"].get("imil_sample"):
+    if key := sample_key_of(task):
         reason = f"Its task {task['id']} names the sample {key}, which was not pushed to this project."
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
-        return "set_aside"
+        return Answer.SET_ASIDE.value
     logger.info("Annotation %d is of a task that is none of ours.", number)
     return "not ours"
 

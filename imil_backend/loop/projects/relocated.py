@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.store.tables import Dataset, Project, Sample, Task
 
@@ -86,7 +87,7 @@ def _check_same(backend: Backend, project: Project) -> None:
     try:
         backend.label_studio.project(project.number)
         there = {
-            int(task["id"]): str(task["data"].get("imil_sample", ""))
+            int(task["id"]): sample_key_of(task)
             for task in backend.label_studio.named_tasks(project.number, sorted(keys))
         }
     except NotFoundError:

@@ -17,6 +17,7 @@ from imil_backend.images.scaling import Window
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, ROUND_KEY, SHOWN_KEYS
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked
@@ -28,8 +29,6 @@ from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
 from imil_backend.loop.versions.mispredictions import Misprediction, next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
-
-SHOWN_FIELDS = frozenset({"label", "predicted", "confidence", "round", "note"})
 
 
 def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
@@ -143,8 +142,8 @@ def _push_items(
             | {
                 "label": sample.label,
                 "predicted": item.predicted,
-                "confidence": f"{item.probability:.0%}",
-                "round": round_.number,
+                CONFIDENCE_KEY: f"{item.probability:.0%}",
+                ROUND_KEY: round_.number,
                 "note": "The label may be wrong." if item.likely_label_error else "",
             },
         )
@@ -157,7 +156,7 @@ def _more_fields(
 
     Label Studio takes no task without the fields of its config.
     """
-    wanted = mapping.fields - {mapping.image_key, *SHOWN_FIELDS}
+    wanted = mapping.fields - {mapping.image_key, *SHOWN_KEYS}
     there: dict[int, dict[str, Any]] = {}
     if wanted and dataset.source_project and dataset.source_instance == backend.settings.label_studio_url:
         numbers = [item.sample.source_task for item in asked if item.sample.source_task]

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, ImilError, LabelStudioError, MaskError, NotFoundError
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import LabelMapping, annotation_mask
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.serving.loading import Networks
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "imil-untrained"
-CONFIDENCE_FIELD = "confidence"  # of a pushed task; see `push.py`
 
 
 class PredictionService:
@@ -184,17 +184,17 @@ class PredictionService:
         return predictor.squash(without_what_is_painted(image, context, mapping.labels, fill))
 
     def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
-        data = task.get("data") or {}
         with self._backend.store.begin() as session:
-            path = session.scalar(select(Sample.path).where(Sample.key == str(data.get("imil_sample", ""))))
+            path = session.scalar(select(Sample.path).where(Sample.key == sample_key_of(task)))
         if path is not None and Path(path).exists():
             return Path(path)
+        data = task.get("data") or {}
         return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
 
 
 def shows_something(mapping: ProjectMapping) -> bool:
     """Whether a prediction that nobody has asked for by drawing shows anything: a class, or a score alone."""
-    return mapping.class_choices_name is not None or CONFIDENCE_FIELD not in mapping.fields
+    return mapping.class_choices_name is not None or CONFIDENCE_KEY not in mapping.fields
 
 
 def _nothing(tasks: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImilError
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Dataset, Project, SetAside
 
@@ -21,12 +22,12 @@ def set_aside(session: Session, dataset: Dataset, standing: Iterable[Annotation]
     items: list[Item] = [
         {"kind": row.kind, "reference": row.reference, "reason": row.reason} for row in noted
     ]
-    return items + [_described(session, each) for each in standing if each.answer == "set_aside"]
+    return items + [_described(session, each) for each in standing if each.answer == Answer.SET_ASIDE.value]
 
 
 def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
     """Annotations that count, but for a part of them that no mask can be made of."""
-    partly = (each for each in standing if each.reason and each.answer != "set_aside")
+    partly = (each for each in standing if each.reason and each.answer != Answer.SET_ASIDE.value)
     return [_described(session, each) for each in partly]
 
 
