@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.arms import Figures
 from imil_backend.config import Settings
-from imil_backend.label_studio.labeling.config import classification_config
 from imil_backend.label_studio.labeling.task_data import SAMPLE_KEY
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.serving.predictions import PredictionService
@@ -19,6 +18,8 @@ from imil_backend.server.app import create_app
 
 PROJECT = 1
 CLASSES = ("a", "b")
+CONFIG = """<View><Image name="image" value="$image"/>
+<Choices name="class" toName="image"><Choice value="a"/><Choice value="b"/></Choices></View>"""
 
 
 def settings_of(directory: Path) -> Settings:
@@ -36,7 +37,7 @@ def ask(directory: str, keys: list[str]) -> Figures:
         body = {
             "project": f"{PROJECT}.1",
             "tasks": [{"id": 1, "data": {SAMPLE_KEY: key}}],
-            "label_config": classification_config(CLASSES),
+            "label_config": CONFIG,
         }
         answer = client.post("/predict", json=body).get_json()
         assert "score" in answer["results"][0], answer

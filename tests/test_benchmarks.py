@@ -20,7 +20,7 @@ import pytest
 from benchmarks.__main__ import BARE
 
 ROOT = Path(__file__).parents[1]
-GPU_MACHINE = ("torch", "torchvision", "numpy", "pillow", "safetensors", "torchmetrics")
+GPU_MACHINE = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 HIDING = """
 import sys
 class Hiding:

@@ -9,11 +9,12 @@ import pytest
 from loop.loop_fakes import make_backend, make_version
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
+from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio
 from support.push import png
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import Fields, import_project
 from imil_backend.loop.importing.importing import ImportReport

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.label_configs import classification_config
 from support.push import push_item
 
 from imil_backend.errors import LabelConfigError
@@ -11,7 +12,6 @@ from imil_backend.label_studio.api.tasks import push_tasks
 from imil_backend.label_studio.labeling.annotations import read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import (
-    classification_config,
     load_label_config,
     read_label_config,
 )

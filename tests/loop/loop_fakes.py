@@ -132,7 +132,7 @@ class FakeLabelStudio:
         self._ask("people")
         return {1: "ann@example.org", 7: "bob@example.org"}
 
-    def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+    def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         self._ask("tasks")
         return iter([task for task in self.tasks_there.values() if task["project"] == project])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import pytest
 from loop_fakes import (
     PROJECT,
@@ -20,7 +21,7 @@ from sqlalchemy import func, select
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError, RoundError
 from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.answers.reconcile import Differences, reconcile
-from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sample_states import load_mask, mask_path
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.projects.mapping import CONFIG_SECONDS
 from imil_backend.loop.rounds.lifecycle import answered
@@ -54,7 +55,9 @@ def test_what_a_clinician_paints_is_stored_with_its_provenance(open_round: OpenR
     number = open_round.label_studio.annotate(open_round.tasks[1], region(mask_of(0, 1)), by=7)
     assert sync(open_round, number) == sync(open_round, number) == "blackout"
     (annotation,) = open_round.annotations
-    assert (annotation.sample.name, annotation.annotator, annotation.mask_share) == ("train-1", 7, 0.25)
+    assert (annotation.sample.name, annotation.annotator) == ("train-1", 7)
+    mask = load_mask(open_round.backend, annotation.mask_sha256, annotation.sample)
+    assert np.array_equal(mask, mask_of(0, 1))
 
 
 def test_annotations_that_come_one_after_another_are_read_by_one_labeling_config(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
-from xml.sax.saxutils import quoteattr
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError
 from imil_backend.images.masks.masks import LabelMapping
@@ -138,12 +137,6 @@ def load_label_config(name: str) -> str:
         if path.is_file():
             return path.read_text(encoding="utf-8")
     raise LabelConfigError(f"There is no labeling config {name!r}.")
-
-
-def classification_config(classes: Sequence[str]) -> str:
-    """A labeling config in which one of the classes is chosen."""
-    lines = "\n    ".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
-    return load_label_config("classification").replace("    {classes}", f"    {lines}")
 
 
 def _parse(xml: str) -> Element:

@@ -177,7 +177,6 @@ def _store(
     annotation.answer = reading.answer.value
     annotation.mask_sha256 = mask_sha256
     annotation.outside = reading.outside
-    annotation.mask_share = None if reading.mask is None else round(float(reading.mask.mean()), 4)
     annotation.reason = reading.reason[:2000] or None
     annotation.task_updated_at = task_updated_at
     annotation.deleted = False
