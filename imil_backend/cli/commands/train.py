@@ -17,6 +17,8 @@ from imil_backend.learning.contract.job import BASELINE, Recipe
 from imil_backend.loop.base.policy import TRAINING, Policy
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from imil_backend.loop.base.backend import Backend
     from imil_backend.store.tables import Dataset, Round
 
@@ -39,28 +41,47 @@ def train(
     last epoch when the command is given again.
     """
     from imil_backend.cli.helpers.following import run_and_follow
-    from imil_backend.errors import SettingsError
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.base.policy import change_policy, change_recipe
-    from imil_backend.loop.rounds.training import check_takes_effect
     from imil_backend.loop.versions.champions import champion_of
 
     with open_backend(context) as backend:
         with backend.store.begin() as session:
             found = find_dataset(session, dataset)
             is_baseline = fresh or champion_of(session, found.id) is None
-            if is_baseline:
-                change_recipe(found, recipe)
-            elif recipe:
-                raise SettingsError(
-                    "A round goes on with its baseline's recipe, so that candidate and champion can be "
-                    "compared. Train a new baseline with --fresh to change it."
-                )
-            change_policy(found, policy)
-            if recipe or policy:
-                check_takes_effect(backend, session, found)
+            _keep_options(backend, session, found, recipe, policy, is_baseline=is_baseline)
         round_ = _begin_baseline(backend, found) if is_baseline else _close_round(backend, found)
         run_and_follow(backend, round_.id)
+
+
+def _keep_options(
+    backend: Backend,
+    session: Session,
+    dataset: Dataset,
+    recipe: dict[str, Any],
+    policy: dict[str, Any],
+    *,
+    is_baseline: bool,
+) -> None:
+    """Keep the options that were given with the dataset.
+
+    Raises:
+        SettingsError: a recipe was given for a round.
+        RoundError: the training under way was begun with others.
+    """
+    from imil_backend.errors import SettingsError
+    from imil_backend.loop.base.policy import change_policy, change_recipe
+    from imil_backend.loop.rounds.training import check_takes_effect
+
+    if is_baseline:
+        change_recipe(dataset, recipe)
+    elif recipe:
+        raise SettingsError(
+            "A round goes on with its baseline's recipe, so that candidate and champion can be compared. "
+            "Train a new baseline with --fresh to change it."
+        )
+    change_policy(dataset, policy)
+    if recipe or policy:
+        check_takes_effect(backend, session, dataset)
 
 
 def _begin_baseline(backend: Backend, dataset: Dataset) -> Round:
