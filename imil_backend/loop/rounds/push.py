@@ -116,18 +116,14 @@ def _push_items(
     number: int,
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
-    instance = backend.settings.label_studio_url
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, round_.dataset_id)
-    is_there = dataset.source_instance == instance
     window = window_of(dataset)
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
-    best = address_in(backend.label_studio, number) if is_there else str
+    address_of = _addresses(backend, dataset, number)
     for item in asked:
-        sample = item.sample
-        # An image that came from this Label Studio is shown from where it lies there.
-        address = best(sample.address) if is_there and sample.address and sample.shown_as_is else None
+        sample, address = item.sample, address_of(item.sample)
         try:
             content = b"" if address or sample.key in already else _shown(backend, sample, window)
         except ImageError as error:
@@ -138,15 +134,27 @@ def _push_items(
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data=more_fields(sample)
-            | {
-                "label": sample.label,
-                "predicted": item.predicted,
-                CONFIDENCE_KEY: f"{item.probability:.0%}",
-                ROUND_KEY: round_.number,
-                "note": "The label may be wrong." if item.likely_label_error else "",
-            },
+            data=more_fields(sample) | _shown_fields(item, round_),
         )
+
+
+def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:
+    """Where an image that came from this Label Studio lies there already, to be shown in project `number`."""
+    if dataset.source_instance != backend.settings.label_studio_url:
+        return lambda _: None
+    best = address_in(backend.label_studio, number)
+    return lambda sample: best(sample.address) if sample.address and sample.shown_as_is else None
+
+
+def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
+    """What our own labeling config shows beside the image."""
+    return {
+        "label": item.sample.label,
+        "predicted": item.predicted,
+        CONFIDENCE_KEY: f"{item.probability:.0%}",
+        ROUND_KEY: round_.number,
+        "note": "The label may be wrong." if item.likely_label_error else "",
+    }
 
 
 def _more_fields(
