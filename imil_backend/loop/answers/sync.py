@@ -150,24 +150,12 @@ def _store(
     mask_sha256: str | None,
     task_updated_at: str | None,
 ) -> None:
-    created_at, updated_at = (_time(raw[name]) for name in ("created_at", "updated_at"))
-    number = int(raw["id"])
+    """Write what was read of an annotation, unless a later state is there; a change is noted."""
+    number, updated_at = int(raw["id"]), _time(raw["updated_at"])
     forget_set_aside(session, project.dataset_id, "annotation", [reference_of(number)])
-    for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
-        if older.label_studio_created_at != created_at:
-            withdraw(session, older)  # its id was used again
-    annotation = session.scalar(
-        select(Annotation).where(
-            Annotation.project_id == project.id,
-            Annotation.number == number,
-            Annotation.label_studio_created_at == created_at,
-        )
-    )
-    if annotation is None:
-        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
-        session.add(annotation)
-    elif annotation.label_studio_updated_at > updated_at:
-        return  # a later state was read by another sync in the meantime
+    annotation = _row(session, project, number, _time(raw["created_at"]))
+    if annotation.label_studio_updated_at is not None and annotation.label_studio_updated_at > updated_at:
+        return  # read by another sync in the meantime
     before = [getattr(annotation, name) for name in _TOLD]
     annotation.label_studio_updated_at = updated_at
     annotation.task_id = task.id
@@ -184,6 +172,24 @@ def _store(
         annotation.synced_at = now()
         session.flush()
         audit.note_answer(session, audit.ANSWERED, annotation)
+
+
+def _row(session: Session, project: Project, number: int, created_at: datetime) -> Annotation:
+    """The row of an annotation, made if need be; another one that had its id before stands no longer."""
+    for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
+        if older.label_studio_created_at != created_at:
+            withdraw(session, older)
+    annotation = session.scalar(
+        select(Annotation).where(
+            Annotation.project_id == project.id,
+            Annotation.number == number,
+            Annotation.label_studio_created_at == created_at,
+        )
+    )
+    if annotation is None:
+        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
+        session.add(annotation)
+    return annotation
 
 
 def _is_simulated(raw: Mapping[str, Any]) -> bool:
