@@ -337,7 +337,7 @@ def make_version(
         write_results(directory, samples, wrong)
         version = Version(
             dataset_id=dataset.id, name=name, baseline_id=baseline.id if baseline else None,
-            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, choices={},
+            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, runtime_info={},
             fingerprint="f", blacked_out=0, code_version="0", seconds=1.0,
         )  # fmt: skip
         session.add(version)
@@ -398,7 +398,7 @@ def training_samples(session: Session, dataset: Dataset) -> list[TrainingSample]
 
 def make_project(backend: Backend, dataset: Dataset, number: int = PROJECT) -> Project:
     with backend.store.begin() as session:
-        project = Project(dataset_id=dataset.id, instance=URL, number=number)
+        project = Project(dataset_id=dataset.id, instance=URL, label_studio_id=number)
         session.add(project)
     with backend.store.begin() as session:
         return session.get_one(Project, project.id)
@@ -418,10 +418,16 @@ def make_round(
         for rank, name in enumerate(names, start=1):
             sample = session.scalars(select(Sample).where(Sample.name == name)).one()
             number = label_studio.add_task(
-                {"imil_sample": sample.key, "round": round_.number}, project.number
+                {"imil_sample": sample.key, "round": round_.number}, project.label_studio_id
             )
             session.add(
-                Task(project_id=project.id, round_id=round_.id, sample_id=sample.id, number=number, rank=rank)
+                Task(
+                    project_id=project.id,
+                    round_id=round_.id,
+                    sample_id=sample.id,
+                    label_studio_id=number,
+                    rank=rank,
+                )
             )
     return round_
 
@@ -441,7 +447,7 @@ class OpenRound:
     def tasks(self) -> list[int]:
         """The tasks' numbers in Label Studio, the first rank first."""
         with self.backend.store.begin() as session:
-            found = select(Task.number).where(Task.round_id == self.id).order_by(Task.rank)
+            found = select(Task.label_studio_id).where(Task.round_id == self.id).order_by(Task.rank)
             return list(session.scalars(found))
 
     @property
@@ -453,5 +459,5 @@ class OpenRound:
     def annotations(self) -> list[Annotation]:
         """What the store holds of them and takes for standing."""
         with self.backend.store.begin() as session:
-            found = select(Annotation).where(~Annotation.deleted).order_by(Annotation.number)
+            found = select(Annotation).where(~Annotation.deleted).order_by(Annotation.label_studio_id)
             return list(session.scalars(found))

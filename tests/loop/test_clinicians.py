@@ -78,17 +78,17 @@ class Clinicians(RuleBasedStateMachine):
             (number, self.label_studio.tasks_there[raw["task"]]["data"]["imil_sample"], raw["completed_by"])
             for number, raw in self.label_studio.annotations.items()
         }
-        stored = [(row.number, row.sample.key, row.annotator) for row in self.open.annotations]
+        stored = [(row.label_studio_id, row.sample.key, row.annotator) for row in self.open.annotations]
         assert sorted(stored) == sorted(there)
         for row in self.open.annotations:
-            raw = self.label_studio.annotations[row.number]
+            raw = self.label_studio.annotations[row.label_studio_id]
             assert (row.answer == "skipped") == raw["was_cancelled"]
             assert (row.answer == "set_aside") == (not raw["was_cancelled"] and not raw["result"])
 
     @invariant()
     def no_annotation_is_doubled(self) -> None:
         if hasattr(self, "open"):
-            numbers = [row.number for row in self.open.annotations]
+            numbers = [row.label_studio_id for row in self.open.annotations]
             assert len(numbers) == len(set(numbers))
 
     def teardown(self) -> None:

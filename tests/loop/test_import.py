@@ -178,7 +178,7 @@ def test_images_that_a_table_names_and_that_are_not_there_are_refused_with_what_
 def test_a_new_class_is_refused_once_there_is_a_version(backend: Backend, films: Path) -> None:
     import_dataset(backend, films)
     with backend.store.begin() as session:
-        values: dict[str, Any] = {"recipe": {}, "metrics": {}, "choices": {}}
+        values: dict[str, Any] = {"recipe": {}, "metrics": {}, "runtime_info": {}}
         session.add(
             Version(dataset_id=1, name="v", directory="", fingerprint="", blacked_out=0, code_version="",
                     seconds=0, **values)

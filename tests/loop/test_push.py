@@ -44,8 +44,8 @@ def round_id(backend: Backend, mined: Dataset) -> int:
 
 def tasks(backend: Backend) -> list[tuple[str, int]]:
     with backend.store.begin() as session:
-        found = session.scalars(select(Task).order_by(Task.number))
-        return [(task.sample.name, task.number) for task in found]
+        found = session.scalars(select(Task).order_by(Task.label_studio_id))
+        return [(task.sample.name, task.label_studio_id) for task in found]
 
 
 def state(backend: Backend, round_id: int) -> str:

@@ -84,7 +84,7 @@ def test_what_was_read_by_a_config_that_has_changed_is_read_again(
     number = label_studio.annotate(task, region(mask_of(0)))
     assert sync(open_round, number) == "blackout"
     reconcile(open_round.backend, open_round.project)
-    [annotation] = [each for each in open_round.annotations if each.number == number]
+    [annotation] = [each for each in open_round.annotations if each.label_studio_id == number]
     assert (annotation.answer, annotation.reason) == (
         "set_aside",
         "Nothing is painted and nothing is chosen.",
@@ -171,7 +171,7 @@ def test_a_task_id_that_is_used_again_is_known_by_the_sample_in_its_data(open_ro
     label_studio.add_task({"imil_sample": "key-train-3"}, number=task)
     number = label_studio.annotate(task, region(mask_of(1)))
     reconcile(open_round.backend, open_round.project)
-    assert [(row.number, row.sample.name) for row in open_round.annotations] == [(number, "train-3")]
+    assert [(row.label_studio_id, row.sample.name) for row in open_round.annotations] == [(number, "train-3")]
 
 
 def test_an_annotation_of_a_task_that_is_none_of_ours_is_passed_over(open_round: OpenRound) -> None:
@@ -278,11 +278,11 @@ def test_one_annotation_that_cannot_be_read_does_not_keep_out_the_rest(open_roun
     created_at = label_studio.annotations[bad].pop("created_at")
     found = reconcile(open_round.backend, open_round.project)
     assert (found.synced, found.set_aside) == (1, 1)
-    assert [row.number for row in open_round.annotations] == [good]
+    assert [row.label_studio_id for row in open_round.annotations] == [good]
     assert "KeyError" in set_aside(open_round)[f"annotation {bad}"]
     label_studio.annotations[bad]["created_at"] = created_at
     assert reconcile(open_round.backend, open_round.project).synced == 1  # it is tried again
-    assert [row.number for row in open_round.annotations] == [bad, good]
+    assert [row.label_studio_id for row in open_round.annotations] == [bad, good]
     assert set_aside(open_round) == {}
 
 

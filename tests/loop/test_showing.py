@@ -81,7 +81,7 @@ def close(answered: OpenRound) -> None:
         candidate = Version(
             dataset_id=1, name="candidate", parent_id=baseline.id, baseline_id=baseline.id,
             recipe={"epochs": 3}, directory=str(directory), metrics=METRICS,
-            choices={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
+            runtime_info={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
         )  # fmt: skip
         session.add(candidate)
         session.flush()

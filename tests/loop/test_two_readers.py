@@ -43,7 +43,9 @@ class Reading:
         make_version(backend, self.dataset, wrong=[f"train-{number}" for number in range(4)])
         self.number = label_studio.client.create_project("Readers", load_label_config("blackout"), "")
         with backend.store.begin() as session:
-            session.add(Project(dataset_id=self.dataset.id, instance=label_studio.url, number=self.number))
+            session.add(
+                Project(dataset_id=self.dataset.id, instance=label_studio.url, label_studio_id=self.number)
+            )
 
     @property
     def project(self) -> Project:
@@ -63,7 +65,9 @@ class Reading:
         push_round(self.backend, round_.id)
         with self.backend.store.begin() as session:
             return list(
-                session.scalars(select(Task.number).where(Task.round_id == round_.id).order_by(Task.rank))
+                session.scalars(
+                    select(Task.label_studio_id).where(Task.round_id == round_.id).order_by(Task.rank)
+                )
             )
 
     def answered(self) -> Answered:

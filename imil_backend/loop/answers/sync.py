@@ -51,7 +51,7 @@ def sync_annotation(
     labels = backend.label_studio
     raw = labels.annotation(number)
     # None where the annotation was deleted, is a draft again, or was moved away with its task.
-    task = next(labels.named_tasks(project.number, [int(raw["task"])]), None) if raw else None
+    task = next(labels.named_tasks(project.label_studio_id, [int(raw["task"])]), None) if raw else None
     if raw is None or task is None:
         with _changing(backend, project, number) as session:
             _forget(session, project, number)  # another project may have been given its id since
@@ -116,7 +116,7 @@ def _changing(backend: Backend, project: Project, number: int) -> Iterator[Sessi
 def standing(project: Project, number: int | None = None) -> list[ColumnElement[bool]]:
     """Which annotations of a project, or of this id, Label Studio still has, as far as is known."""
     conditions = [Annotation.project_id == project.id, ~Annotation.deleted]
-    return conditions if number is None else [*conditions, Annotation.number == number]
+    return conditions if number is None else [*conditions, Annotation.label_studio_id == number]
 
 
 def _task(session: Session, project: Project, number: int, sample_key: str) -> Task | None:
@@ -125,7 +125,7 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
         select(Task)
         .join(Task.sample)
         .where(Task.project_id == project.id, Sample.key == sample_key)
-        .order_by((Task.number == number).desc(), Task.id.desc())
+        .order_by((Task.label_studio_id == number).desc(), Task.id.desc())
         .limit(1)
     )
 
@@ -182,12 +182,14 @@ def _row(session: Session, project: Project, number: int, created_at: datetime) 
     annotation = session.scalar(
         select(Annotation).where(
             Annotation.project_id == project.id,
-            Annotation.number == number,
+            Annotation.label_studio_id == number,
             Annotation.label_studio_created_at == created_at,
         )
     )
     if annotation is None:
-        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
+        annotation = Annotation(
+            project_id=project.id, label_studio_id=number, label_studio_created_at=created_at
+        )
         session.add(annotation)
     return annotation
 

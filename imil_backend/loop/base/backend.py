@@ -116,7 +116,9 @@ def find_dataset(session: Session, name: str | None = None) -> Dataset:
 
 def find_project(session: Session, instance: str, number: int) -> Project | None:
     """The row of a Label Studio project, or None if it is none of ours."""
-    return session.scalar(select(Project).where(Project.instance == instance, Project.number == number))
+    return session.scalar(
+        select(Project).where(Project.instance == instance, Project.label_studio_id == number)
+    )
 
 
 def project_of(session: Session, dataset_id: int) -> Project | None:

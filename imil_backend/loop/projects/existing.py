@@ -144,7 +144,7 @@ class _Plan:
         with self.backend.store.begin() as session:
             project = find_project(session, instance, self.number)
             if project is None:
-                project = Project(dataset_id=self.dataset.id, instance=instance, number=self.number)
+                project = Project(dataset_id=self.dataset.id, instance=instance, label_studio_id=self.number)
                 session.add(project)
             project.meanings = self.meanings
             project.connected = {**self.earlier, **record, **first}
@@ -194,7 +194,7 @@ def _check_free(backend: Backend, session: Session, dataset: Dataset, number: in
         raise RoundError(elsewhere(own, backend.settings.label_studio_url))
     if taken is None and own is not None:
         raise RoundError(
-            f"Dataset {dataset.name!r} is in project {own.number} of {own.instance} already. For a "
+            f"Dataset {dataset.name!r} is in project {own.label_studio_id} of {own.instance} already. For a "
             "second project import it under another --name."
         )
     if taken is not None and taken.connected is None:

@@ -22,7 +22,7 @@ def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
         LabelStudioError: it cannot be read, or its labeling config cannot be understood.
     """
     check_instance(backend, project)
-    return read_config(project, backend.label_studio.project(project.number)["label_config"])
+    return read_config(project, backend.label_studio.project(project.label_studio_id)["label_config"])
 
 
 def recent_mapping_of(backend: Backend, project: Project) -> ProjectMapping:
@@ -32,10 +32,10 @@ def recent_mapping_of(backend: Backend, project: Project) -> ProjectMapping:
     read again by the next reconciliation.
     """
     check_instance(backend, project)
-    read_at, xml = backend.label_configs.get(project.number, (-inf, ""))
+    read_at, xml = backend.label_configs.get(project.label_studio_id, (-inf, ""))
     if monotonic() - read_at > CONFIG_SECONDS:
-        read_at, xml = monotonic(), backend.label_studio.project(project.number)["label_config"]
-        backend.label_configs[project.number] = read_at, xml
+        read_at, xml = monotonic(), backend.label_studio.project(project.label_studio_id)["label_config"]
+        backend.label_configs[project.label_studio_id] = read_at, xml
     return read_config(project, xml)
 
 

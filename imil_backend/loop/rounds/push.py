@@ -65,7 +65,7 @@ def _push(
     backend: Backend, round_: Round, project: Project, progress: Callable[[int, int], None] | None
 ) -> int:
     mapping = mapping_of(backend, project)
-    already = pushed_tasks(backend.label_studio, project.number, round_.number)
+    already = pushed_tasks(backend.label_studio, project.label_studio_id, round_.number)
     with backend.store.begin() as session:
         asked = _chosen(session, round_, already)
     if not asked:
@@ -77,8 +77,8 @@ def _push(
     count = 0
     for task in push_tasks(
         backend.label_studio,
-        project.number,
-        _push_items(backend, asked, round_, already, mapping, project.number),
+        project.label_studio_id,
+        _push_items(backend, asked, round_, already, mapping, project.label_studio_id),
         already=already,
         image_key=mapping.image_key,
         inline=not mapping.takes_uploads,
@@ -203,7 +203,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                     project_id=project.id,
                     round_id=round_.id,
                     sample_id=item.sample.id,
-                    number=number,
+                    label_studio_id=number,
                     rank=item.rank,
                 )
             )
@@ -217,4 +217,4 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                 task=number,
             )
         else:
-            task.number, task.deleted = number, False
+            task.label_studio_id, task.deleted = number, False

@@ -86,7 +86,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
         f"- recipe: {_listed(version.recipe)}",
-        f"- chosen at run time: {_listed(version.choices)}",
+        f"- chosen at run time: {_listed(version.runtime_info)}",
         f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
         f"{version.created_at:%Y-%m-%d %H:%M} UTC",
         "",
@@ -182,7 +182,9 @@ def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
     """A sample on which the readers do not agree, with what each painted if anybody has."""
     answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
     dice = _number(readings.sample.agreement)
-    lines = [f"- `{readings.sample.name}`, task {readings.answers[0].task.number}: {answers}; Dice {dice}"]
+    lines = [
+        f"- `{readings.sample.name}`, task {readings.answers[0].task.label_studio_id}: {answers}; Dice {dice}"
+    ]
     if not any(each.mask_sha256 for each in readings.answers):
         return lines
     try:

@@ -63,7 +63,7 @@ class PredictionService:
                 served = [(each, champion_of(session, each.dataset_id)) for each in projects]
             for project, version in served:
                 if version is not None and takes_predictions(project):
-                    there = self._backend.label_studio.project(project.number)
+                    there = self._backend.label_studio.project(project.label_studio_id)
                     self._prepare(project, version, there["label_config"])
         except ImilError as error:
             logger.warning("The network is loaded when it is asked for first: %s", error)
@@ -88,7 +88,7 @@ class PredictionService:
         try:
             mapping = read_config(project, label_config)
         except LabelStudioError as error:
-            logger.warning("Project %d cannot be answered in: %s", project.number, error)
+            logger.warning("Project %d cannot be answered in: %s", project.label_studio_id, error)
             return
         if shows_something(mapping):
             self._networks.prepare(version)
@@ -126,7 +126,7 @@ class PredictionService:
             version = champion_of(session, project.dataset_id) if project else None
         if project is None or version is None:
             return _nothing(tasks, UNTRAINED)
-        xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
+        xml = label_config or self._backend.label_studio.project(project.label_studio_id)["label_config"]
         mapping = read_config(project, xml)
         if context is None and not shows_something(mapping):
             return _nothing(tasks, version.name)

@@ -33,15 +33,15 @@ def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
 
 def _described(session: Session, annotation: Annotation) -> Item:
     project = session.get_one(Project, annotation.project_id)
-    task = annotation.task.number
+    task = annotation.task.label_studio_id
     return {
         "kind": "annotation",
-        "reference": f"annotation {annotation.number} of task {task}",
+        "reference": f"annotation {annotation.label_studio_id} of task {task}",
         "reason": annotation.reason or "",
         "source": annotation.sample.name,
         "sample": annotation.sample.key,
         "task": task,
-        "link": f"{project.instance}/projects/{project.number}/data?task={task}",
+        "link": f"{project.instance}/projects/{project.label_studio_id}/data?task={task}",
         "annotator": annotation.annotator,
         "annotator_name": None,
     }

@@ -56,7 +56,7 @@ def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
             "blacked_out": version.blacked_out,
             "fingerprint": version.fingerprint,
             "recipe": version.recipe,
-            "choices": version.choices,
+            "choices": version.runtime_info,
             "code_version": version.code_version,
             "model_sha256": version.model_sha256,
             "seed": version.recipe.get("seed"),
@@ -83,7 +83,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "left_out": left_out_counts(session, dataset.id),
         "excluded": _excluded(session, dataset),
         "validation": as_values(validation_power(session, dataset)),
-        "project": project.number if project else None,
+        "project": project.label_studio_id if project else None,
         "project_gone_at": project.gone_at.isoformat() if project and project.gone_at else None,
         "webhook_repaired_at": repair.at.isoformat() if repair else None,
         "champion": champion.name if champion else None,
@@ -153,7 +153,7 @@ def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
             {
                 "sample": each.sample.key,
                 "source": each.sample.name,
-                "task": each.answers[0].task.number,
+                "task": each.answers[0].task.label_studio_id,
                 "answers": [
                     {"annotator": answer.annotator, "answer": answer.answer} for answer in each.answers
                 ],
