@@ -35,6 +35,13 @@ LOCK_FILE = "training.lock"
 
 BASELINE = "Recipe of the baseline"  # group of the recipe's options
 SMALLEST_IMAGE_SIZE = 32  # pixels a side: ResNet-50 halves the image five times
+# Which model is asked for mispredictions: by name, the function that asks it, see `mining.Miner`. As text,
+# since it needs torch.
+MINING = {
+    "intermediate": "imil_backend.learning.child.ending.mining:ask_intermediate",
+    "out-of-fold": "imil_backend.learning.child.ending.mining:ask_out_of_fold",
+    "final": "imil_backend.learning.child.ending.mining:ask_final",
+}
 _TWO_IMAGES = "batch norm needs two images"
 
 
@@ -98,8 +105,11 @@ class Recipe:
     deterministic: bool = option(
         False, "Equal bits on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
     )
-    mining: Literal["intermediate", "out-of-fold", "final"] = option(
-        "intermediate", "Which model is asked for mispredictions; the README says more.", group=BASELINE
+    mining: str = option(
+        "intermediate",
+        "Which model is asked for mispredictions; the README says more.",
+        group=BASELINE,
+        choices=MINING,
     )
     mining_epoch: int = option(
         1,

@@ -91,7 +91,11 @@ def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
     """The record of every sample that was mined by its rank, the wrong ones first."""
     mined = read_json(Path(version.directory) / MINING_FILE)
     ranked = rank_mispredictions(
-        mined, budget=len(mined), per_class=policy.class_quota, fill_with_uncertain=True
+        mined,
+        budget=len(mined),
+        ranking=policy.ranking,
+        per_class=policy.class_quota,
+        fill_with_uncertain=True,
     )
     return dict(enumerate(ranked, start=1))
 
