@@ -67,7 +67,7 @@ def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[
 def _load_best(context: Context, learner: Learner, epoch: int) -> None:
     path = context.best_file(epoch)
     tensors = context.runtime.broadcast(read_tensors(path) if context.runtime.is_rank_zero else {})
-    load_tensors(learner.network, tensors, path)
+    load_tensors(learner.network, tensors, path, learner.config.backbone)
 
 
 def _predictions(context: Context, probabilities: dict[Split, NDArray[np.float64]]) -> dict[str, Any]:
