@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.comparison import Comparison, Finding, compare
+from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
 
 CLASSES = ("normal", "lesion")
@@ -144,7 +145,7 @@ def test_a_class_of_too_few_groups_leaves_it_undecided_and_is_named() -> None:
     assert "20 groups with lesion cannot exclude a loss of 0.100 in its recall; 29 could." in result.reason
     assert "20 groups with lesion cannot exclude a loss of 0.050 in AUC; 59 could." in result.reason
     assert "accuracy" not in result.reason
-    assert compare(same, same, margins=Margins(recall=0.14, auc=0.14)).verdict == "promote"
+    assert compare(same, same, margins=Margins({"recall": 0.14, "auc": 0.14})).verdict == "promote"
 
 
 def test_a_class_that_does_not_occur_leaves_it_undecided_and_is_named() -> None:
@@ -213,7 +214,7 @@ def comparisons(draw: st.DrawFn) -> tuple[dict, dict, Margins]:
         versions.append(predicting(labels.tolist(), predicted.tolist(), groups.tolist()))
         width = [[*row, *[0.0] * (classes - len(row))] for row in versions[-1]["probabilities"]]
         versions[-1]["probabilities"] = width
-    margins = Margins(*(draw(st.sampled_from([0.02, 0.1, 0.3])) for _ in range(3)))
+    margins = Margins({name: draw(st.sampled_from([0.02, 0.1, 0.3])) for name in QUANTITIES})
     return versions[0], versions[1], margins
 
 
@@ -229,7 +230,7 @@ def test_no_candidate_that_loses_a_class_is_promoted(drawn: tuple[dict, dict, Ma
             (np.array(each["probabilities"])[own].argmax(axis=1) == label).sum()
             for each in (champion, candidate)
         )
-        if not own.any() or (after - before) / own.sum() <= -margins.recall:
+        if not own.any() or (after - before) / own.sum() <= -margins.of("recall"):
             assert result.verdict != "promote"
     if (labels[:, None] == labels).all():
         assert result.verdict != "promote"

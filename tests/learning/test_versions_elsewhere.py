@@ -127,6 +127,7 @@ def test_a_weights_file_tells_by_itself_what_it_needs(versions: dict[str, Path])
         "variant": "v1",
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
+        "backbone": "resnet50",
     }
 
 

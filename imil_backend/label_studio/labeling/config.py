@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError
 from imil_backend.images.masks.masks import LabelMapping
+from imil_backend.images.masks.region_types import painting_tags
 
 IRRELEVANT = ("Irrelevant",)
 RELEVANT = ("Relevant",)
@@ -23,8 +24,6 @@ REVIEW_CHOICES = {
     UNREADABLE: "Unreadable",
 }
 
-_SHAPES = ("Brush", "MagicWand", "Bitmask", "Rectangle", "Ellipse", "Polygon")
-_PAINTING = frozenset({"Labels", *_SHAPES, *(f"{shape}Labels" for shape in _SHAPES)})
 _FOLDERS = (Path(__file__).parents[3] / "label_config", Path(__file__).parents[2] / "label_config")
 
 
@@ -176,11 +175,12 @@ def _labels(
     root: Element, image_name: str, irrelevant: frozenset[str], relevant: frozenset[str]
 ) -> LabelMapping:
     meanings: dict[bool, set[str]] = {True: set(), False: set()}
+    painting = painting_tags()
     names: set[str] = set()
     other: set[str] = set()
     aliases: dict[str, str] = {}
     for tag in root.iter():
-        if tag.tag not in _PAINTING or image_name not in _targets(tag):
+        if tag.tag not in painting or image_name not in _targets(tag):
             continue
         names.add(_name(tag))
         for label in tag.iter("Label"):

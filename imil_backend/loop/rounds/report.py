@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
+from imil_backend.learning.scoring.endpoints import QUANTITIES
+from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
@@ -29,7 +31,6 @@ BOUNDS = (
     "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
     "line says *not worse*, and rejected if one says *worse*."
 )
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
     columns = [each for each in (champion, version) if each is not None and split in each.metrics]
     names = [each.name + (" (champion then)" if each is champion else "") for each in columns]
     rows = [
-        f"| {title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
-        for key, title in METRICS.items()
+        f"| {metric.title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
+        for key, metric in METRICS.items()
     ]
     return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
 
@@ -128,7 +129,8 @@ def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _title_of(finding: dict[str, Any]) -> str:
-    return f"recall of {finding['label']}" if finding["metric"] == "recall" else METRICS[finding["metric"]]
+    quantity = QUANTITIES.get(finding["metric"])
+    return quantity.of(finding["label"]) if quantity else str(finding["metric"])
 
 
 def _changed(finding: dict[str, Any]) -> str:

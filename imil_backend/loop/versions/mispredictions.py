@@ -98,7 +98,11 @@ def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
 def _rank(path: Path, _written: int, policy: Policy) -> dict[int, Mapping[str, Any]]:
     mined = read_json(path)
     ranked = rank_mispredictions(
-        mined, budget=len(mined), per_class=policy.class_quota, fill_with_uncertain=True
+        mined,
+        budget=len(mined),
+        ranking=policy.ranking,
+        per_class=policy.class_quota,
+        fill_with_uncertain=True,
     )
     return dict(enumerate(ranked, start=1))
 
