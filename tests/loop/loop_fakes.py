@@ -42,7 +42,9 @@ from imil_backend.store.database import SQLITE_FILE, Store
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 URL = "http://label-studio.test"
-on_both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+on_both_databases = pytest.mark.parametrize(
+    "backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.external)], indirect=True
+)
 PROJECT = 3
 WIDTH, HEIGHT = 8, 6
 LENIENT = {"promotion_margin": 0.6, "recall_margin": 0.8, "auc_margin": 0.8}  # two groups a class can do
