@@ -56,6 +56,7 @@ def dataset_of(open_round: OpenRound) -> Dataset:
         return session.get_one(Dataset, open_round.dataset.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "chosen"),
     [

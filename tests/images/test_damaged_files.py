@@ -29,6 +29,7 @@ def test_whole_they_are_read(files: list[bytes]) -> None:
         assert read_sample(data, **LIMITS).shape[:2] == (23, 31)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage and goes on
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False))

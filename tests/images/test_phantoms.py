@@ -37,6 +37,7 @@ def letter(film: np.ndarray) -> str:
     return "R" if left > right else "L"
 
 
+@pytest.mark.slow
 def test_index_lists_what_was_drawn(directory, rows):
     assert len(rows) == COUNT
     assert list(rows[0]) == ["image", "label", "split", "group", "mask"]
@@ -91,6 +92,7 @@ def test_lesion_brightens_the_lungs_and_nothing_else(directory, tmp_path, rows, 
         assert np.array_equal(with_lesion, without) == (row["label"] == "normal")
 
 
+@pytest.mark.slow
 def test_same_seed_same_files(tmp_path, directory):
     write_phantoms(tmp_path, COUNT, size=SIDE)
     for path in sorted(directory.rglob("*.*")):

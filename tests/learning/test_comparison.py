@@ -217,6 +217,7 @@ def comparisons(draw: st.DrawFn) -> tuple[dict, dict, Margins]:
     return versions[0], versions[1], margins
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(comparisons())
 def test_no_candidate_that_loses_a_class_is_promoted(drawn: tuple[dict, dict, Margins]) -> None:
