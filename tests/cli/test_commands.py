@@ -14,6 +14,8 @@ import imil_backend
 from imil_backend.cli import app
 from imil_backend.images.windows import PRESETS
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 COMMANDS = [command.name for command in app.registered_commands]
 
 
@@ -58,7 +60,6 @@ def refused(*arguments: object) -> str:
     return line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str) -> None:
     assert "Usage: " in ok(name, "--help")
@@ -80,7 +81,6 @@ def test_an_import_shows_what_came_in_and_what_was_set_aside(films: Path) -> Non
     assert (report["added"], report["known"]) == (0, 12)
 
 
-@pytest.mark.slow
 def test_an_import_shows_counts_that_can_be_checked_at_a_glance(films: Path) -> None:
     for number in range(3):
         (films / "fit" / f"cut-{number}.png").write_text("no image")
@@ -113,13 +113,11 @@ def test_status_as_json_is_json_alone(films: Path) -> None:
     assert "bad[red].png" in ok("status")
 
 
-@pytest.mark.slow
 def test_before_the_first_import_every_command_says_what_to_do() -> None:
     for command in ("train", "mispredictions", "push", "simulate", "reconcile", "models", "rollback"):
         assert "imil import SOURCE" in refused(command)
 
 
-@pytest.mark.slow
 def test_before_the_baseline_every_command_says_what_to_do(films: Path) -> None:
     ok("import", films)
     for command in ("mispredictions", "push"):
@@ -130,7 +128,6 @@ def test_before_the_baseline_every_command_says_what_to_do(films: Path) -> None:
     assert "--all" in refused("export", "out")
 
 
-@pytest.mark.slow
 def test_one_of_several_datasets_must_be_named(films: Path) -> None:
     ok("import", films)
     ok("import", films, "--name", "other [dim]")
@@ -139,7 +136,6 @@ def test_one_of_several_datasets_must_be_named(films: Path) -> None:
     assert "other [dim]" in ok("status", "-d", "other [dim]")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -153,7 +149,6 @@ def test_what_cannot_be_done_ends_with_one_clear_line(arguments: tuple[str, ...]
     assert message in refused(*arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [("--data-dir", "here", "import"), ("import", "--data-dir", "here"), ("import",)]
 )
@@ -170,7 +165,6 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "IMIL_PORT" in refused("status")
 
 
-@pytest.mark.slow
 def test_a_recipe_or_policy_that_cannot_be_followed_is_refused_at_once(films: Path) -> None:
     ok("import", films)
     assert "mining_epoch" in refused("train", "--epochs", 2, "--mining-epoch", 2)
@@ -178,7 +172,6 @@ def test_a_recipe_or_policy_that_cannot_be_followed_is_refused_at_once(films: Pa
     assert json.loads(ok("status", "--json"))["datasets"][0]["round"] is None
 
 
-@pytest.mark.slow
 def test_a_window_is_chosen_at_the_import_and_named_by_it(tmp_path: Path, films: Path) -> None:
     result = imil("import", films, "--window", "40,400")
     assert (result.exit_code, "none of them has more than 8 bits" in result.stderr) == (1, True)
@@ -197,7 +190,6 @@ def test_a_window_is_chosen_at_the_import_and_named_by_it(tmp_path: Path, films:
     assert all(preset in ok("import", "--help") for preset in PRESETS)
 
 
-@pytest.mark.slow
 def test_phantoms_can_be_imported_as_they_are_drawn(tmp_path: Path) -> None:
     ok("phantoms", tmp_path / "phantoms", "--count", 40, "--size", 64)
     assert "40 samples added" in ok("import", tmp_path / "phantoms")

@@ -32,6 +32,8 @@ from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.store.tables import Dataset, Round
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 
 @pytest.fixture
 def open_round(
@@ -66,7 +68,6 @@ def states(open_round: OpenRound) -> list[str]:
         return [row.state for row in session.query(Round).order_by(Round.number)]
 
 
-@pytest.mark.slow
 def test_without_a_worker_the_command_pushes_the_next_round_and_ends_in_order(
     open_round: OpenRound, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +81,6 @@ def test_without_a_worker_the_command_pushes_the_next_round_and_ends_in_order(
     assert said.index("Promoted.") < said.index("Round 2 is open.")
 
 
-@pytest.mark.slow
 def test_a_push_that_fails_is_told_with_what_to_do(
     open_round: OpenRound, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

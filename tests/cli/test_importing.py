@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from imil_backend.cli import app
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +48,6 @@ def refused(*arguments: object) -> str:
     return result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -99,7 +100,6 @@ def test_what_was_passed_over_and_what_is_warned_of_is_said(films: Path) -> None
     assert len(report["warnings"]) == 1
 
 
-@pytest.mark.slow
 def test_names_that_are_not_utf8_end_no_import_and_are_printed_escaped(films: Path) -> None:
     for name in (b"caf\xe9.png", b"caf\xe9.txt"):
         (films / "sick" / os.fsdecode(name)).write_bytes(b"x")

@@ -576,6 +576,7 @@ def test_any_result_raises_nothing_but_our_errors(item, changes, value_changes):
     assert (mask.dtype, mask.shape) == (bool, (HEIGHT, WIDTH))
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=3))
 def test_results_that_are_none_raise_nothing_but_our_errors(result):
     try:

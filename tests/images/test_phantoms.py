@@ -81,6 +81,7 @@ def test_letter_lies_outside_the_lungs(directory, rows):
         assert (corners >= 240).any()
 
 
+@pytest.mark.slow
 def test_lesion_brightens_the_lungs_and_nothing_else(directory, tmp_path, rows, monkeypatch):
     monkeypatch.setattr("imil_backend.images.phantoms._lesion", lambda x, *_: np.zeros_like(x))
     write_phantoms(tmp_path, COUNT, size=SIDE)
@@ -99,6 +100,7 @@ def test_same_seed_same_files(tmp_path, directory):
         assert (tmp_path / path.relative_to(directory)).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_draws_others(tmp_path, directory, rows):
     write_phantoms(tmp_path, COUNT, size=SIDE, seed=1)
     assert not np.array_equal(pixels(tmp_path, rows[0]["image"]), pixels(directory, rows[0]["image"]))

@@ -49,6 +49,7 @@ def test_a_backbone_keeps_the_networks_own_classifier(saved: Path):
     assert torch.equal(network.conv1.weight, load_model(saved)[0].conv1.weight)
 
 
+@pytest.mark.slow
 def test_damaged_or_missing_files_are_named(saved: Path, tmp_path: Path):
     with pytest.raises(WeightsError, match=r"model\.json is missing"):
         load_model(tmp_path / "model.safetensors")

@@ -92,14 +92,14 @@ class FakeLabelStudio:
     What it answers is held against the real one by test_label_studio_contract.py.
 
     Args:
-        file: where its state is kept, so that another process finds it; but for images and made projects.
+        file: where its state is kept, so that another process finds it; but for images and projects.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
         self.tasks_there: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
-        self.made_projects: list[int] = []  # besides PROJECT
+        self.projects_there = {PROJECT: load_label_config("blackout").strip()}  # the configs
         self.images: dict[str, bytes] = {}  # by path
         self.uploads = 0
         self.seconds = 0
@@ -119,14 +119,15 @@ class FakeLabelStudio:
     def project(self, number: int) -> dict[str, Any]:
         self._ask("project")
         self._check_project(number)
-        return {"id": number, "label_config": load_label_config("blackout")}
+        return {"id": number, "label_config": self.projects_there[number]}
 
     def create_project(
         self, title: str, label_config: str, instructions: str, *, predictions: bool = True
     ) -> int:
         self._ask("create project")
-        self.made_projects.append(PROJECT + len(self.made_projects) + 1)
-        return self.made_projects[-1]
+        number = max(self.projects_there) + 1
+        self.projects_there[number] = label_config.strip()
+        return number
 
     def request(self, method: str, path: str, **request: Any) -> Any:
         """Of webhooks alone."""
@@ -188,7 +189,7 @@ class FakeLabelStudio:
     def upload_images(self, project: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
         self._ask("upload")
         assert all(name and content for name, content in images)
-        self._check_project(project)
+        self._check_project_of_import(project)
         paths = []
         for name, content in images:
             self.uploads += 1
@@ -204,7 +205,7 @@ class FakeLabelStudio:
 
     def import_tasks(self, project: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
         self._ask("import")
-        self._check_project(project)
+        self._check_project_of_import(project)
         if any(MAPPING.image_key not in task["data"] for task in tasks):
             raise LabelStudioError(f"A task has no {MAPPING.image_key!r}.")
         return [self.add_task(task["data"], project) for task in tasks]
@@ -250,8 +251,16 @@ class FakeLabelStudio:
             del self.annotations[key]
 
     def _check_project(self, number: int) -> None:
-        if self.gone or number not in {PROJECT, *self.made_projects}:
+        if not self._has_project(number):
             raise NotFoundError("No Project matches the given query.")
+
+    def _check_project_of_import(self, number: int) -> None:
+        """The real one answers such an import with a page, as something that is not Label Studio does."""
+        if not self._has_project(number):
+            raise LabelStudioUnreachableError(f"The answer to POST /api/projects/{number}/import is a page.")
+
+    def _has_project(self, number: int) -> bool:
+        return number in self.projects_there and not self.gone
 
     def _updated(self, number: int) -> int:
         annotation = self.annotations[number]

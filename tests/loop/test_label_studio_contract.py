@@ -12,7 +12,7 @@ from loop_fakes import FakeLabelStudio, chosen, mask_of, region
 from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
-from imil_backend.errors import LabelStudioError, NotFoundError
+from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.label_studio.api.webhooks import ACTIONS, Change, ensure_webhook, remove_webhook
 from imil_backend.label_studio.labeling.config import load_label_config
 
@@ -117,7 +117,7 @@ def moment(text: str) -> datetime:
 
 def test_a_project_has_the_config_that_it_was_made_with(there: There) -> None:
     found = there.client.project(there.project)
-    assert (found["id"], found["label_config"]) == (there.project, CONFIG)
+    assert (found["id"], found["label_config"]) == (there.project, CONFIG.strip())
     assert there.client.create_project("Another", CONFIG, "") != there.project
 
 
@@ -280,12 +280,20 @@ def test_what_is_not_there_is_not_found(there: There) -> None:
     assert there.client.annotation(UNKNOWN) is None
     for ask in (
         lambda: there.client.project(UNKNOWN),
-        lambda: there.client.import_tasks(UNKNOWN, [{"data": {**SHOWN, "image": "/data/0.png"}}]),
-        lambda: there.client.upload_images(UNKNOWN, [("a.png", png())]),
         lambda: there.client.create_annotation(UNKNOWN, NOTHING, 1.0),
         lambda: there.client.request("DELETE", f"/api/webhooks/{UNKNOWN}/"),
     ):
         with pytest.raises(NotFoundError):
+            ask()
+
+
+def test_an_import_into_a_project_that_is_not_there_is_answered_with_a_page(there: There) -> None:
+    """So our client cannot tell it from a Label Studio that is down (1.23)."""
+    for ask in (
+        lambda: there.client.import_tasks(UNKNOWN, [{"data": {**SHOWN, "image": "/data/0.png"}}]),
+        lambda: there.client.upload_images(UNKNOWN, [("a.png", png())]),
+    ):
+        with pytest.raises(LabelStudioUnreachableError):
             ask()
 
 

@@ -21,6 +21,8 @@ from support.waiting import waits
 from imil_backend.errors import SettingsError
 from imil_backend.server.run import serve
 
+pytestmark = pytest.mark.slow  # processes
+
 SECRET = {"X-IMIL-Secret": "new-secret"}
 LIMIT = 2_000_000
 PROGRAM = """

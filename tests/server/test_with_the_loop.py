@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # processes
+
 PROGRAM = """
 import sys
 from server_fakes import make_settings, recorded

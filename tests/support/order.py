@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 
 SLOW_MARKERS = ("training", "label_studio", "browser", "faults")  # the slowest last
-# A test with none of these marks is of the tier `unit` (scripts/test --unit).
+# A test with none of these marks, and without a database, is of the tier `unit` (scripts/test --unit).
 BEYOND_UNIT = {*SLOW_MARKERS, "slow", "external", "npm", "xrays"}
+DATABASE = "backend"  # the fixture of the loop's tests that opens one
 
 
 # What the tier `unit` does without, although it may be installed.
@@ -40,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not _marks(item) & BEYOND_UNIT:
+        if not _marks(item) & BEYOND_UNIT and DATABASE not in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.unit)
     items.sort(key=_slowness)
 
