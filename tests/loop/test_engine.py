@@ -28,6 +28,8 @@ from imil_backend.loop.queues.engine import (
 )
 from imil_backend.store.tables import Dataset, SetAside
 
+pytestmark = pytest.mark.slow  # databases
+
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Backend:
