@@ -50,6 +50,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", CHANGED)
 def test_a_film_that_was_saved_anew_is_a_near_duplicate_of_itself_alone(
     films: list[Image.Image], how: str

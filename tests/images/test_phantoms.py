@@ -48,6 +48,7 @@ def test_index_lists_what_was_drawn(directory, rows):
         assert 0.15 < mask.mean() < 0.45
 
 
+@pytest.mark.slow
 def test_every_split_holds_both_classes_in_balance(rows):
     for split in SPLITS:
         labels = [row["label"] for row in rows if row["split"] == split]
@@ -106,6 +107,7 @@ def test_another_seed_draws_others(tmp_path, directory, rows):
     assert not np.array_equal(pixels(tmp_path, rows[0]["image"]), pixels(directory, rows[0]["image"]))
 
 
+@pytest.mark.slow
 def test_progress_and_limits(tmp_path):
     calls = []
     write_phantoms(tmp_path, 40, size=64, progress=lambda done, total: calls.append((done, total)))

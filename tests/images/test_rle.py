@@ -264,6 +264,7 @@ def test_damaged_data_raises_nothing_but_our_errors_and_takes_no_more_memory(dat
     assert np.array_equal(alpha, decode_sdk([*damaged, 0, 0]).reshape(height, width, 4)[..., 3])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), SIZE_TABLES)
 def test_random_bits_after_a_valid_header_raise_nothing_but_our_errors(noise, sizes):

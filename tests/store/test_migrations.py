@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from alembic import command
 from sqlalchemy import select, text
 
 from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import AuditEntry, Round, Sample
+
+pytestmark = pytest.mark.slow  # databases
 
 MOMENT = "2026-01-02 03:04:05"
 
