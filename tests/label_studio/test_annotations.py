@@ -179,6 +179,7 @@ ITEMS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ITEMS | JUNK, max_size=4))
 def test_whatever_stands_in_a_result_is_read_or_set_aside(result: list[Any]) -> None:

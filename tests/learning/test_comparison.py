@@ -123,6 +123,7 @@ def test_a_changed_label_is_an_error():
 # --- every class
 
 
+@pytest.mark.slow
 def test_a_candidate_that_no_longer_finds_the_rare_class_is_rejected_though_its_accuracy_holds() -> None:
     labels = [1] * 40 + [0] * 1960
     champion = [1] * 25 + [0] * 15 + [1] * 10 + [0] * 1950
@@ -166,6 +167,7 @@ def test_one_class_alone_has_no_auc_and_is_undecided() -> None:
     assert [each.metric for each in result.findings] == ["accuracy", "recall", "recall"]
 
 
+@pytest.mark.slow
 def test_each_of_many_classes_is_looked_at() -> None:
     labels = [index % 5 for index in range(1000)]
     candidate = [0 if label == 3 and index % 2 else label for index, label in enumerate(labels)]
@@ -218,6 +220,7 @@ def comparisons(draw: st.DrawFn) -> tuple[dict, dict, Margins]:
     return versions[0], versions[1], margins
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(comparisons())
 def test_no_candidate_that_loses_a_class_is_promoted(drawn: tuple[dict, dict, Margins]) -> None:

@@ -31,6 +31,8 @@ from imil_backend.learning.networks.network import (
 )
 from imil_backend.learning.networks.weights import fetch_weights
 
+pytestmark = pytest.mark.slow  # networks, written and read
+
 WITH_THE_PACKAGE, WITHOUT_IT, AN_IMAGE = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "versions.md").read_text("utf-8"), re.DOTALL
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -24,6 +25,8 @@ from loop_fakes import (
 
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
+
+pytestmark = pytest.mark.slow  # long histories, each on a store of its own
 
 
 class Clinicians(RuleBasedStateMachine):

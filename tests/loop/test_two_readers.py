@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from loop_fakes import make_backend, make_dataset, make_version, mask_of, region, write_image
-from playwright.sync_api import Browser
 from sqlalchemy import select
 from support.browser import VIEWPORT, Editor
 from support.label_studio import RunningLabelStudio
@@ -23,6 +22,9 @@ from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.lifecycle import Answered, change_state
 from imil_backend.loop.rounds.push import push_round
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.timeout(600)]
 

@@ -18,6 +18,8 @@ from imil_backend.errors import NewerDataError, StoreError
 from imil_backend.store.database import Store, database_url, lock_row
 from imil_backend.store.tables import Base, Dataset, Project
 
+pytestmark = pytest.mark.slow  # databases
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:

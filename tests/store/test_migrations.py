@@ -16,6 +16,8 @@ from sqlalchemy import inspect, select, text
 from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import Annotation, AuditEntry, Base, Round, Sample
 
+pytestmark = pytest.mark.slow  # databases
+
 MOMENT = "2026-01-02 03:04:05"
 
 
