@@ -99,7 +99,7 @@ class Recipe:
         False, "Equal bits on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
     )
     mining: Literal["intermediate", "out-of-fold", "final"] = option(
-        "intermediate", "Which model is asked for mispredictions; the README says more.", group=BASELINE
+        "intermediate", "Which model is asked for mispredictions; docs/rounds.md says more.", group=BASELINE
     )
     mining_epoch: int = option(
         1,
