@@ -107,7 +107,7 @@ class Recipe:
     )
     mining: str = option(
         "intermediate",
-        "Which model is asked for mispredictions; the README says more.",
+        "Which model is asked for mispredictions; docs/rounds.md says more.",
         group=BASELINE,
         choices=MINING,
     )
