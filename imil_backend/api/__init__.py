@@ -10,6 +10,7 @@ from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import combine_masks, dice
 from imil_backend.images.phantoms import write_phantoms
 from imil_backend.learning.contract.job import Progress, Recipe
+from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.importing.importing import ImportReport
 from imil_backend.loop.sources.rows import Columns
 from imil_backend.loop.views.export import ExportReport
@@ -20,6 +21,7 @@ __all__ = [
     "Imil",
     "ImportReport",
     "Misprediction",
+    "Policy",
     "Progress",
     "Recipe",
     "Trained",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from imil_backend.api.version import Version
 from imil_backend.config import load_settings
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import Progress, Trainable
+from imil_backend.learning.contract.job import Progress
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.importing.importing import ImportReport, import_dataset
 from imil_backend.loop.queues.engine import prepare
@@ -129,7 +129,7 @@ class Imil:
         dataset: str | None = None,
         *,
         fresh: bool = False,
-        trainable: Trainable | None = None,
+        policy: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         **recipe: Any,
     ) -> Trained:
@@ -142,7 +142,8 @@ class Imil:
         Args:
             dataset: its name; the only one if absent.
             fresh: train a new baseline though there is one.
-            trainable: which layers rounds fine-tune from now on.
+            policy: of the dataset's rounds, by the names of [Policy][imil_backend.api.Policy], such as
+                `{"trainable": "layer4"}`; kept with the dataset.
             on_progress: called about once a second while it trains.
             recipe: of a baseline, by the names of [Recipe][imil_backend.api.Recipe], such
                 as `epochs=10, image_size=224, pretrained=True`; kept with the dataset.
@@ -153,7 +154,7 @@ class Imil:
             WeightsError: ImageNet weights are wanted, and cannot be fetched.
             LearningError: the training failed; the message says why.
         """
-        round_ = begin_training(self._backend, dataset, recipe, trainable, fresh=fresh)
+        round_ = begin_training(self._backend, dataset, recipe, dict(policy or {}), fresh=fresh)
         version, verdict = train_and_wait(self._backend, round_.id, on_progress)
         return Trained(Version(self._backend, version), verdict["verdict"], verdict["reason"])
 
