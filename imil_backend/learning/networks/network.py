@@ -24,7 +24,7 @@ Variant = Literal["v1", "v1.5"]
 # Before every name in a v1 network's file. All names and shapes are those of torchvision's resnet50, which is
 # v1.5: without this it would take them, say that all keys matched, and answer wrongly.
 V1_PREFIX = "resnet50_v1."
-METADATA_KEY = "imil"  # of a weights file: JSON, the configuration without where it comes from
+METADATA_KEY = "imil"  # of a weights file: JSON, see `portable`
 _ORIGIN = {"name", "parent", "round"}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -167,14 +167,19 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], config: ModelC
     """
     write_json(config_path(path), asdict(config))
     prefix = V1_PREFIX if config.variant == "v1" else ""
-    about = {name: value for name, value in asdict(config).items() if name not in _ORIGIN}
+    about = json.dumps(portable(config), ensure_ascii=False)
     with replacing(path) as temporary:
         # One entry: safetensors writes several in any order, and a deterministic training has equal files.
         save_file(
             {prefix + name: tensor for name, tensor in tensors.items()},
             temporary,
-            metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)},
+            metadata={METADATA_KEY: about},
         )
+
+
+def portable(config: ModelConfig) -> dict[str, Any]:
+    """What a weights file says of itself: the configuration without where it comes from."""
+    return {name: value for name, value in asdict(config).items() if name not in _ORIGIN}
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelConfig]:

@@ -11,11 +11,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import RoundError
 from imil_backend.learning.contract.job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
-from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.champions import required_champion
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
 
 
@@ -38,7 +37,7 @@ def all_mispredictions(session: Session, dataset: Dataset) -> list[Misprediction
     Raises:
         RoundError: there is no champion yet.
     """
-    version = _champion(session, dataset)
+    version = required_champion(session, dataset)
     ranked = _ranked(version, policy_of(dataset))
     return _described(session, dataset, {rank: record for rank, record in ranked.items() if record["wrong"]})
 
@@ -66,7 +65,7 @@ def next_mispredictions(
         RoundError: there is no champion yet.
     """
     policy = policy or policy_of(dataset)
-    ranked = _ranked(version or _champion(session, dataset), policy)
+    ranked = _ranked(version or required_champion(session, dataset), policy)
     asked = _asked(session, dataset, policy)
     mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen}
     others = {
@@ -79,13 +78,6 @@ def next_mispredictions(
     )
     left = max(0, budget_of(session.scalar(training) or 0, policy.budget) - len(mine))
     return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
-
-
-def _champion(session: Session, dataset: Dataset) -> Version:
-    champion = champion_of(session, dataset.id)
-    if champion is None:
-        raise RoundError(f"Dataset {dataset.name!r} has no trained version yet. Train one: `imil train`.")
-    return champion
 
 
 def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
