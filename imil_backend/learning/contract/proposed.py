@@ -91,7 +91,7 @@ def write_proposed(path: Path, keys: Sequence[str], proposed: Proposed) -> None:
             keys=np.array(keys, np.str_),
             masks=proposed.packed,
             confidence=proposed.confidence,
-            told=np.array(json.dumps(told, ensure_ascii=False)),
+            told=np.frombuffer(json.dumps(told, ensure_ascii=False).encode(), np.uint8),
         )
 
 
@@ -102,14 +102,14 @@ def read_proposed(path: Path) -> tuple[tuple[str, ...], Proposed]:
         LearningError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            told = json.loads(str(file["told"]))
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            told = json.loads(file["told"].tobytes())
             quality = Quality(**{**told["quality"], "dice": tuple(told["quality"]["dice"])})
             proposed = Proposed(
                 told["usable"], told["reason"], quality, told["size"], file["masks"], file["confidence"]
             )
             return tuple(file["keys"].tolist()), proposed
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise LearningError(
             f"The proposed masks in {path} cannot be read ({error}): train the version again, or restore "
             "the file from a backup."

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WORKING_SIZE = 96  # pixels a side; a multiple of 16, by which the network divides
-_WIDTHS = (16, 32, 64, 64)  # channels at 1/2, 1/4, 1/8 and 1/16 of the working size
+_WIDTHS = (16, 24, 48, 64)  # channels at 1/2, 1/4, 1/8 and 1/16 of the working size
 _EPSILON = 1.0  # grey levels; keeps an image of one colour finite
 
 

@@ -1,8 +1,8 @@
 """Spread: what clinicians painted in a few images is found in all others.
 
 A few small U-Nets are trained, each without one part (fold) of the painted masks. What a network finds in the
-part that it has not seen tells how good it is; if that is good enough, all of them together propose a mask for
-every image. So nothing is trained twice, and what is measured is a little worse than what is used.
+part that it has not seen tells how good it is; if that is good enough, all of them together propose a mask
+for every image. So nothing is trained twice, and what is used is rather better than what was measured.
 
 Shifted, mirrored and scaled images with their masks teach that it is what is seen that makes a marker, not
 where; markers pasted into other painted images, that markers of several kinds occur together (Ghiasi et al.
@@ -33,7 +33,7 @@ from imil_backend.learning.networks.mask_network import (
 BAR = 0.5  # of the Dice coefficient: nothing is spread unless its mean is above this with 97.5 % confidence
 FEWEST_GROUPS = 6  # painted; of fewer the interval is a guess
 FOLDS = 3
-_STEPS = 120  # of training a network
+_STEPS = 100  # of training a network
 _BATCH_SIZE = 16
 _LEARNING_RATE = 0.01  # at its highest
 _WEIGHT_DECAY = 1e-4
@@ -74,39 +74,23 @@ def spread_masks(
     """
     covered = np.stack([_at_working_size(mask) for mask in masks]) if len(masks) else _no_masks()
     useful = (covered.max(axis=(1, 2)) >= 0.5) & (covered.min(axis=(1, 2)) < 0.5)
-    note = _set_aside(covered[~useful])
     names = np.array([groups[index] for index in painted], np.str_)[useful]
-    found = len(np.unique(names))
-    if found < FEWEST_GROUPS:
-        return _refused(
-            f"Nothing is proposed: {_counted(int(useful.sum()), 'usable mask')} of "
-            f"{_counted(found, 'patient or group', 'patients or groups')} {_was(int(useful.sum()))} painted, "
-            f"and at least {FEWEST_GROUPS} patients or groups are needed. Paint more images.{note}",
-            useful,
-        )
+    note = _set_aside(covered[~useful])
+    if len(np.unique(names)) < FEWEST_GROUPS:
+        return _refused(_too_few(names) + note, useful)
     learner = _Learner(images, rows[painted[useful]], covered[useful], seed, device, advance)
-    folds = deal_folds(names, FOLDS, seed)
-    networks = [learner.train(np.flatnonzero(folds != fold), fold) for fold in range(FOLDS)]
-    dice = np.empty(len(names))
-    for fold, network in enumerate(networks):
-        held_out = np.flatnonzero(folds == fold)
-        dice[held_out] = learner.dice(network, held_out)
+    networks, dice = _cross_validate(learner, names, seed)
     quality = _quality(dice, useful, names, seed)
-    told = (
-        f"On {_counted(len(names), 'painted mask')} of {found} patients or groups that it was not trained on "
-        f"the mask network reaches a Dice coefficient of {quality.mean:.2f} (95 % interval {quality.lower:.2f} "
-        f"to {quality.upper:.2f})"
-    )
-    note = learner.note + note
+    told, note = _told(quality, len(names)), learner.note + note
     if quality.lower is None or quality.lower < BAR:
         return _refused(
-            f"Nothing is proposed: {told[0].lower()}{told[1:]}, and the interval must lie above {BAR}. Paint "
-            f"more images, and in each all of what is irrelevant in the same way.{note}",
+            f"Nothing is proposed: {told}, and the interval must lie above {BAR}. Paint more images, and in "
+            f"each all of what is irrelevant, in the same way.{note}",
             useful,
             quality,
         )
     packed, confidence = _propose(networks, images, rows, device, advance)
-    return Proposed(True, f"{told}.{note}", quality, WORKING_SIZE, packed, confidence)
+    return Proposed(True, f"{told[0].upper()}{told[1:]}.{note}", quality, WORKING_SIZE, packed, confidence)
 
 
 def deal_folds(groups: NDArray[np.str_], folds: int, seed: int) -> NDArray[np.int64]:
@@ -122,10 +106,23 @@ def deal_folds(groups: NDArray[np.str_], folds: int, seed: int) -> NDArray[np.in
 
 
 def dice_coefficients(proposed: NDArray[np.bool_], painted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Twice what two masks (n, height, width) share, of what they cover in all (n,); 1 where both are empty."""
+    """Twice what masks (n, height, width) share, over what they cover together (n,); 1 if both are empty."""
     shared = (proposed & painted).sum(axis=(1, 2))
     covered = proposed.sum(axis=(1, 2)) + painted.sum(axis=(1, 2))
     return np.where(covered > 0, 2 * shared / np.maximum(covered, 1), 1.0)
+
+
+def _cross_validate(
+    learner: _Learner, groups: NDArray[np.str_], seed: int
+) -> tuple[list[MaskNetwork], NDArray[np.float64]]:
+    """A network for each fold, and each painted mask's Dice coefficient by the one that has not seen it."""
+    folds = deal_folds(groups, FOLDS, seed)
+    networks, dice = [], np.empty(len(groups))
+    for fold in range(FOLDS):
+        held_out = np.flatnonzero(folds == fold)
+        networks.append(learner.train(np.flatnonzero(folds != fold), fold))
+        dice[held_out] = learner.dice(networks[-1], held_out)
+    return networks, dice
 
 
 class _Learner:
@@ -160,7 +157,7 @@ class _Learner:
         with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
             torch.manual_seed(int(random.integers(2**31)))
             network = MaskNetwork(self._images.shape[1])
-        network = network.to(self._device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        network.to(self._device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
         for chosen in _batches(indices, random):
@@ -171,7 +168,8 @@ class _Learner:
             optimizer.step()
             schedule.step()
             self._advance(len(chosen))
-        return network.eval()
+        network.eval()
+        return network
 
     def dice(self, network: nn.Module, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Dice coefficient of each of these painted masks with what the network proposes."""
@@ -322,6 +320,25 @@ def _refused(reason: str, useful: NDArray[np.bool_], quality: Quality | None = N
     nothing = Quality((None,) * len(useful), None, None, None, 0, 0)
     bits = np.zeros((0, WORKING_SIZE**2 // 8), np.uint8)
     return Proposed(False, reason, quality or nothing, WORKING_SIZE, bits, np.zeros(0, np.float32))
+
+
+def _told(quality: Quality, masks: int) -> str:
+    return (
+        f"on {_counted(masks, 'painted mask')} of {_groups(quality.groups)} that it was not trained on the "
+        f"mask network reaches a Dice coefficient of {quality.mean:.2f} (95 % interval {quality.lower:.2f} "
+        f"to {quality.upper:.2f})"
+    )
+
+
+def _too_few(groups: NDArray[np.str_]) -> str:
+    return (
+        f"Nothing is proposed: there {_was(len(groups))} {_counted(len(groups), 'usable painted mask')}, of "
+        f"{_groups(len(np.unique(groups)))}; paint images of at least {_groups(FEWEST_GROUPS)}."
+    )
+
+
+def _groups(count: int) -> str:
+    return _counted(count, "group (patient)", "groups (patients)")
 
 
 def _set_aside(covered: NDArray[np.float32]) -> str:
