@@ -157,7 +157,7 @@ class _Learner:
         with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
             torch.manual_seed(int(random.integers(2**31)))
             network = MaskNetwork(self._images.shape[1])
-        network.to(self._device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        network.to(self._device).to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
         for chosen in _batches(indices, random):
