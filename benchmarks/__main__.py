@@ -15,7 +15,7 @@ import importlib
 
 from benchmarks import report
 
-BARE = ("training", "mining", "cache", "scaling", "round", "profile")
+BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
 NAMES = (*BARE, "latency")
 
 
