@@ -82,4 +82,4 @@ def job_of(cache: Path, recipe: Recipe, device: str, name: str = "benchmark") ->
 def cached(directory: Path, cache: Path, recipe: Recipe) -> SampleSet:
     """The files as training sees them: decoded, resized and kept."""
     job, samples = job_of(cache, recipe, "cpu"), samples_of(directory)
-    return load_dataset(job, samples, *fill_cache(job, samples, lambda done, total: None)).splits["train"]
+    return load_dataset(job, samples, fill_cache(job, samples, lambda done, total: None)).splits["train"]

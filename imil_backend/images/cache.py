@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.masks.blackout import black_out
-from imil_backend.images.masks.masks import mask_from_png
+from imil_backend.images.masks.masks import mask_from_png, mask_of_own_size
 from imil_backend.images.reading import load_bytes, read_sample
+from imil_backend.images.resizing import network_input
 from imil_backend.images.rows import RowStore
 
+_MASK_BYTES = 100 * 2**20  # of a 1-bit PNG: more than any that this backend writes
 CODE_VERSION = 3  # raise it when reading, blackout or resizing give other pixels than before
 _WORKERS = min(4, os.cpu_count() or 1)  # Pillow decodes and resizes without holding the interpreter's lock
 
@@ -52,8 +53,8 @@ class PixelCache:
         self.failures: list[tuple[int, str]] = []  # of the latest fill: index of the item, and the reason
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
-        self._shape = (size, size, channels)
-        self._store = RowStore(directory / f"{size}px_{channels}ch", "pixels.u8", np.uint8, self._shape)
+        folder, shape = directory / f"{size}px_{channels}ch", (size, size, channels)
+        self._store = RowStore(folder, "pixels.u8", np.uint8, shape)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -119,11 +120,8 @@ class PixelCache:
             return error
 
     def _make(self, item: CachedItem) -> NDArray[np.uint8]:
-        """Decode, black out at the natural size, then resize: uint8 (size, size, channels).
-
-        Resized with Pillow's antialiased bilinear filter, without regard to the aspect ratio.
-        """
-        data = self._load(item.image, item.sha256)
+        """Decode, black out at the natural size, then resize: uint8 (size, size, channels)."""
+        data = _load(item.image, item.sha256, self._max_bytes)
         # A reduced scale is much faster, but a mask meets the image at the natural size only.
         draft_size = None if item.mask else 2 * self.size
         pixels = read_sample(
@@ -135,20 +133,27 @@ class PixelCache:
         )
         if item.mask:
             height, width = pixels.shape[:2]
-            mask = mask_from_png(self._load(item.mask, item.mask_sha256), width, height)
+            mask = mask_from_png(_load(item.mask, item.mask_sha256, self._max_bytes), width, height)
             pixels = black_out(pixels, mask, item.fill)
-        image = Image.fromarray(pixels)
-        if self.channels == 1 and pixels.ndim == 3:
-            image = image.convert("L")
-        resized = np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        return np.ascontiguousarray(np.broadcast_to(np.atleast_3d(resized), self._shape))
+        return network_input(pixels, self.size, self.channels)
 
-    def _load(self, path: Path, sha256: str | None) -> bytes:
-        """The bytes of a file that must still be the one that the row is kept under."""
-        data = load_bytes(path, self._max_bytes)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ImageError(f"{path.name} is not the file that was imported: its content has changed.")
-        return data
+
+def read_mask(path: Path, sha256: str | None) -> NDArray[np.bool_]:
+    """The mask in a file, (height, width), True = irrelevant.
+
+    Raises:
+        ImageError: it cannot be read, or its content has changed.
+        MaskError: it is no mask.
+    """
+    return mask_of_own_size(_load(path, sha256, _MASK_BYTES))
+
+
+def _load(path: Path, sha256: str | None, max_bytes: int) -> bytes:
+    """The bytes of a file that must still be the one that it is known by."""
+    data = load_bytes(path, max_bytes)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ImageError(f"{path.name} is not the file that was imported: its content has changed.")
+    return data
 
 
 def _key(item: CachedItem) -> bytes:

@@ -57,7 +57,9 @@ def test_without_a_donor_an_image_stays_as_it_is() -> None:
 def test_a_sample_set_exchanges_some_of_a_batch() -> None:
     pixels = coverage((0, 0), (0, 6), (6, 6))[..., None]
     masks = Masks(coverage((0, 0), (0, 6)), np.array([0, 1, -1]), np.zeros(3, bool))
-    samples = SampleSet(pixels, np.arange(3), np.array([0, 1, 1]), ("a", "b", "c"), ("a", "b", "c"), masks)
+    samples = SampleSet(
+        pixels, np.arange(3), np.array([0, 1, 1]), ("a", "b", "c"), ("a", "b", "c"), masks=masks
+    )
     seen = samples.exchanged(np.array([0, 1, 2]), np.array([1, NOBODY, 0]), CPU)
     assert torch.equal(seen[:2], torch.from_numpy(pixels[[1, 1]]))
     assert seen[2, 0, 0] == 255  # the donor's marker, on an image of which nothing is known

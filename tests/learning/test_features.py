@@ -21,7 +21,7 @@ def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]
     """Computes features before the classifier by random weights; the directories that there are then."""
     directory = make_job(recipe={"trainable": "classifier", "augmentation": "none"})
     job, samples = read_job(directory), read_samples(directory)
-    dataset = load_dataset(job, samples, *fill_cache(job, samples, lambda *_: None))
+    dataset = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None))
     runtime = Runtime(torch.device("cpu"), "float32")
 
     def make(seed: int, chosen: slice) -> list[str]:
@@ -38,6 +38,7 @@ def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]
     return make
 
 
+@pytest.mark.slow
 def test_features_that_other_weights_made_of_the_same_samples_are_removed(make_features):
     first, others = slice(0, 4), slice(4, 8)
     (old,) = make_features(seed=0, chosen=first)

@@ -171,7 +171,7 @@ def test_bounds_hold_by_group_with_the_confidence_that_is_named() -> None:
 
 # --- errors, by simulation: `python -m benchmarks.verdict` has more of it
 
-MARGINS = Margins(accuracy=0.05, recall=0.2, auc=0.1)  # which 200 groups can show
+MARGINS = Margins({"accuracy": 0.05, "robust_accuracy": 0.05, "recall": 0.2, "auc": 0.1})  # 200 groups can
 
 
 def test_simulated_networks_have_the_accuracies_they_are_named_for() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import MaskError
-from imil_backend.images.masks.masks import annotation_mask
+from imil_backend.images.masks.masks import painted_masks
 from imil_backend.images.masks.regions import key_points
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.choices import choices_of
 from imil_backend.label_studio.labeling.config import (
     LABEL_WRONG,
@@ -20,24 +20,6 @@ from imil_backend.label_studio.labeling.config import (
     UNREADABLE,
     ProjectMapping,
 )
-
-
-class Answer(str, Enum):
-    """What becomes of the sample."""
-
-    BLACKOUT = "blackout"
-    """Its irrelevant pixels are blacked out."""
-    NOTHING = "nothing"
-    """It was reviewed and stays as it is."""
-    LABEL_WRONG = "label_wrong"
-    """It leaves training."""
-    UNREADABLE = "unreadable"
-    """It leaves training."""
-    SKIPPED = "skipped"
-    """Nobody answered; nothing changes."""
-    SET_ASIDE = "set_aside"
-    """The answer cannot be understood or used; nothing changes, and it does not count."""
-
 
 _ANSWERS = {
     NOTHING_TO_BLACK_OUT: Answer.NOTHING,
@@ -54,12 +36,14 @@ class Reading:
         answer: what becomes of the sample.
         mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
             BLACKOUT, or LABEL_WRONG, in case the label is put right later.
+        outside: whether relevant parts were painted, so that all else is irrelevant.
         reason: why it is set aside, or what of it was passed over; "" otherwise.
         choice: the review choice as it stands in the result, or None.
     """
 
     answer: Answer
     mask: NDArray[np.bool_] | None = None
+    outside: bool = False
     reason: str = ""
     choice: str | None = None
 
@@ -94,12 +78,15 @@ def read_annotation(
         return _set_aside(f"It says {words} at once.")
     choice = choices[0] if choices else None
     try:
-        mask = annotation_mask(result, mapping.labels, width, height)
+        irrelevant, relevant = painted_masks(result, mapping.labels, width, height)
         points = key_points(result, mapping.labels)
     except MaskError as error:
         return _set_aside(str(error), choice)
-    reading = _combine(mask, choice, mapping)
-    return replace(reading, reason=" ".join(filter(None, (reading.reason, _passed_over(points)))))
+    outside = bool(relevant.any())
+    reading = _combine(irrelevant | ~relevant if outside else irrelevant, choice, mapping)
+    return replace(
+        reading, outside=outside, reason=" ".join(filter(None, (reading.reason, _passed_over(points))))
+    )
 
 
 def _passed_over(points: Sequence[str]) -> str:

@@ -20,7 +20,8 @@ from torch import distributed
 
 from imil_backend.errors import OutOfMemoryError
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.ending.results import ask, finish, mining_epoch
+from imil_backend.learning.child.ending.mining import ask, mining_epoch
+from imil_backend.learning.child.ending.results import finish
 from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.beginning import begin
 from imil_backend.learning.child.state.checkpoint import save_state
@@ -59,7 +60,6 @@ logger = logging.getLogger(__name__)
 def train(context: Context) -> None:
     """Train what is left of a job's epochs, then write down what came of it."""
     learner, state = begin(context)
-    validation = context.split("validation")
     if context.recipe.trainable != "all":
         context = with_features(context, learner)
     context = replace(context, dataset=keep_on_device(context.dataset, context.runtime.device))
@@ -84,7 +84,7 @@ def train(context: Context) -> None:
         state.seconds += time.monotonic() - began
         if context.runtime.is_rank_zero:
             _keep(context, learner, state)
-    finish(context, learner, state, validation)
+    finish(context, learner, state)
 
 
 def _evaluate(context: Context, learner: Learner, state: TrainingState, record: EpochRecord) -> None:
@@ -144,7 +144,7 @@ def run_job(directory: Path) -> None:
             fill_cache(job, samples, reporter.set_done) if runtime.is_rank_zero else None
         )
         assert made is not None  # noqa: S101  # the first process shares what it made
-        dataset = load_dataset(job, samples, *made)
+        dataset = load_dataset(job, samples, made)
         unread = {sample.key for sample in dataset.set_aside}
         check_samples([sample for sample in samples if sample.key not in unread], job.classes)
         train(Context(directory, job, dataset, runtime, reporter, _micro_batch_size(directory, job)))

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
 from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 
-_ORDER, _AUGMENTATION, _STATISTICS = (
-    0,
-    1,
-    2,
-)  # streams of random numbers that do not shift each other
+# Streams of random numbers that do not shift each other.
+_ORDER, _AUGMENTATION, _STATISTICS, _VIEWS, _WEIGHT = range(5)
 PARAMETERS = 6  # rotation, scale, shift in x and y, brightness, contrast
 
 
@@ -27,34 +26,74 @@ PARAMETERS = 6  # rotation, scale, shift in x and y, brightness, contrast
 class EpochPlan:
     """One epoch: the sample at each position, and the positions of each micro-batch of each batch."""
 
-    order: NDArray[np.int64]  # (positions,) indices of samples, each at least once
+    order: NDArray[np.int64]  # (positions,) indices of samples, each at least once where none weighs more
     batches: tuple[tuple[slice, ...], ...]
     augmentation: NDArray[np.float32] | None  # (positions, PARAMETERS), uniform in [-1, 1)
 
     def per_sample(self, values: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
-        """Values at positions as one value a sample, their mean where a sample was visited repeatedly."""
+        """Values at positions as one value a sample, their mean where a sample was visited repeatedly.
+
+        NaN where it was not visited.
+        """
         totals = np.bincount(self.order, weights=values, minlength=samples)
-        return (totals / np.bincount(self.order, minlength=samples)).astype(np.float32)
+        visits = np.bincount(self.order, minlength=samples)
+        return np.where(visits, totals / np.maximum(visits, 1), np.nan).astype(np.float32)
 
 
-def plan_epoch(labels: NDArray[np.int64], recipe: Recipe, epoch: int, micro_batches: int) -> EpochPlan:
+def plan_epoch(
+    labels: NDArray[np.int64],
+    recipe: Recipe,
+    epoch: int,
+    micro_batches: int,
+    confirmed: NDArray[np.bool_] | None = None,
+) -> EpochPlan:
     """Plan epoch number `epoch` over samples with these labels.
 
     Args:
         labels: (samples,) class indices.
-        recipe: its seed, batch size, balance and augmentation are used.
+        recipe: its seed, batch size, balance, weight and augmentation are used.
         epoch: 1-based.
         micro_batches: how many pieces a batch is cut into; fewer where a piece would hold a single image.
+        confirmed: (samples,) those that are drawn more often, in the place of others (Liu et al. 2021, Just
+            Train Twice; here clinicians have let their labels stand).
     """
-    visits = np.arange(len(labels))
+    visits: NDArray[np.int64] = np.arange(len(labels))
     if recipe.balance == "sampling":
         visits = np.concatenate([visits, _repeats(labels, recipe.seed, epoch)])
+    if recipe.confirmed_weight > 1 and confirmed is not None and confirmed.any():
+        weights = np.where(confirmed[visits], float(recipe.confirmed_weight), 1.0)
+        visits = _resampled(visits, weights, np.random.default_rng([recipe.seed, epoch, _WEIGHT]))
     order = np.random.default_rng([recipe.seed, epoch, _ORDER]).permutation(visits)
     parameters = None
     if recipe.augmentation != "none":
         random = np.random.default_rng([recipe.seed, epoch, _AUGMENTATION])
         parameters = random.uniform(-1, 1, (len(order), PARAMETERS)).astype(np.float32)
     return EpochPlan(order, _cut(len(order), recipe.batch_size, micro_batches), parameters)
+
+
+def draw_views(samples: SampleSet, order: NDArray[np.int64], recipe: Recipe, epoch: int) -> NDArray[np.int64]:
+    """What is shown of the sample at each position of an epoch, as of `Draw.views`.
+
+    Args:
+        samples: those that are drawn.
+        order: (positions,) indices of samples.
+        recipe: its seed, and the share of draws that show another view.
+        epoch: 1-based.
+    """
+    random = np.random.default_rng([recipe.seed, epoch, _VIEWS])
+    chosen = random.random(len(order)) < recipe.correction_share
+    if samples.views is not None:
+        views = random.integers(len(samples.views), size=len(order))
+        return np.where(chosen & (samples.views[views, order] >= 0), views, NOBODY)
+    donors = np.full(len(order), NOBODY, np.int64)
+    if samples.masks is not None:
+        known, outside = samples.masks.known, samples.masks.outside
+        taking = chosen & np.isin(order, known)
+        # A donor gives what is irrelevant in it, or, to one whose own region alone is exchanged, anything.
+        for kind, givers in ((False, known[~outside[known]]), (True, np.arange(len(samples)))):
+            places = np.flatnonzero(taking & (outside[order] == kind))
+            donors[places] = draw_donors(samples.labels, order[places], givers, random)
+    return donors
 
 
 def draw_micro_batches(samples: int, size: int, most: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -105,6 +144,17 @@ def _repeats(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int
         )
         extra.append(np.resize(members, counts.max() - counts[label]))
     return np.concatenate(extra)
+
+
+def _resampled(
+    visits: NDArray[np.int64], weights: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """As many visits, each about as often as it weighs: systematic sampling in a random order."""
+    order = random.permutation(len(visits))
+    edges = np.cumsum(weights[order]) * (len(visits) / weights.sum())
+    ticks = np.arange(len(visits)) + random.random()
+    drawn: NDArray[np.int64] = visits[order[np.minimum(np.searchsorted(edges, ticks), len(visits) - 1)]]
+    return drawn
 
 
 def _cut(positions: int, batch_size: int, micro_batches: int) -> tuple[tuple[slice, ...], ...]:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imil_backend.images.cache import CachedItem, PixelCache
-from imil_backend.learning.contract.job import Split, TrainingJob, TrainingSample
-from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange
+from imil_backend.errors import ImageError, MaskError
+from imil_backend.images.cache import CachedItem, PixelCache, read_mask
+from imil_backend.learning.contract.job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
+from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange, soften
 
 Advance = Callable[[int], None]  # takes how many images were done
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Samples to be drawn, each in one of its views."""
+
+    indices: NDArray[np.int64]
+    # (n,) of them: NOBODY for the image as it is; else a row of SampleSet.views, or without any a donor
+    views: NDArray[np.int64]
+
+
+Piece = NDArray[np.int64] | slice | Draw  # which samples of a set make up a batch
 
 
 @dataclass(frozen=True)
@@ -28,22 +41,33 @@ class SampleSet:
     labels: NDArray[np.int64]
     keys: tuple[str, ...]
     groups: tuple[str, ...]
-    masks: Masks | None = None  # what is irrelevant in each, where it may be exchanged
+    confirmed: NDArray[np.bool_] | None = None  # (samples,) clinicians let their labels stand
+    views: NDArray[np.int64] | None = None  # (views, samples) rows of what else may be shown, -1 for nothing
+    masks: Masks | None = None  # what is irrelevant in each, to be exchanged as a batch is drawn
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @property
     def bytes(self) -> int:
-        """What the samples take in memory."""
-        return len(self) * int(np.prod(self.cached.shape[1:])) * self.cached.itemsize
+        """What the samples and their views take in memory."""
+        looks = len(self) + (0 if self.views is None else np.count_nonzero(self.views >= 0))
+        return int(looks) * int(np.prod(self.cached.shape[1:])) * self.cached.itemsize
 
-    def images(self, indices: NDArray[np.int64] | slice, device: torch.device) -> torch.Tensor:
+    def images(self, piece: Piece, device: torch.device) -> torch.Tensor:
         """(n, height, width, channels) on the device; to a GPU the copy runs beside the computing.
 
         uint8 pixels, or bfloat16 features.
         """
-        rows = self.rows[indices]
+        if not isinstance(piece, Draw):
+            return self.at(self.rows[piece], device)
+        if self.views is None:
+            return self.exchanged(piece.indices, piece.views, device)
+        others = self.views[np.maximum(piece.views, 0), piece.indices]
+        return self.at(np.where(piece.views == NOBODY, self.rows[piece.indices], others), device)
+
+    def at(self, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+        """What is cached in these rows, as of `images`."""
         if isinstance(self.cached, torch.Tensor):
             return self.cached[_copied(torch.from_numpy(rows), device)]
         batch = torch.from_numpy(self.cached[rows])
@@ -82,6 +106,8 @@ class SampleSet:
             self.labels[indices],
             tuple(self.keys[index] for index in indices),
             tuple(self.groups[index] for index in indices),
+            None if self.confirmed is None else self.confirmed[indices],
+            None if self.views is None else self.views[:, indices],
             self.masks and self.masks.select(indices),
         )
 
@@ -100,54 +126,102 @@ class Dataset:
 
     splits: dict[Split, SampleSet]
     set_aside: tuple[SetAside, ...]
+    # The same samples' pixels without blackouts, in the same order, with the masks that were painted.
+    originals: dict[Split, SampleSet] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """Where the samples' pixels lie in the cache, and the masks that were painted."""
+
+    originals: NDArray[np.int64]  # (samples,), -1 where a sample cannot be used
+    blackouts: NDArray[np.int64]  # (samples,), -1 where nothing was painted
+    coverage: NDArray[np.uint8]  # (masks, size, size), as of `soften`
+    masks: NDArray[np.int64]  # (samples,) into coverage, -1 where nothing was painted
+    set_aside: tuple[SetAside, ...]
 
 
 def fill_cache(
     job: TrainingJob, samples: Sequence[TrainingSample], tell: Callable[[int, int], None]
-) -> tuple[NDArray[np.int64], tuple[SetAside, ...]]:
+) -> CachedRows:
     """Make the cached rows that are missing; `tell` gets how many are made, and of how many.
 
-    Returns:
-        The row of each sample, -1 for those that could not be read, and these with their reasons.
+    A sample whose image or mask cannot be read is set aside with the reason.
     """
     cache = _cache(job)
-    items = [
+    masked = [index for index, sample in enumerate(samples) if sample.mask]
+    items = [CachedItem(Path(sample.image), sample.sha256) for sample in samples]
+    items += [
         CachedItem(
-            Path(sample.image),
-            sample.sha256,
-            Path(sample.mask) if sample.mask else None,
-            sample.mask_sha256,
-            sample.fill,
+            Path(samples[index].image),
+            samples[index].sha256,
+            Path(samples[index].mask or ""),
+            samples[index].mask_sha256,
+            samples[index].fill,
         )
-        for sample in samples
+        for index in masked
     ]
     rows = cache.fill(items, tell)
-    return rows, tuple(SetAside(samples[index].key, reason) for index, reason in cache.failures)
+    originals, blackouts = rows[: len(samples)].copy(), np.full(len(samples), -1, np.int64)
+    blackouts[masked] = rows[len(samples) :]
+    owners = [*range(len(samples)), *masked]
+    reasons = {owners[place]: reason for place, reason in reversed(cache.failures)}
+    masks, size = np.full(len(samples), -1, np.int64), job.recipe.image_size
+    coverage: list[NDArray[np.uint8]] = []
+    for index in (index for index in masked if index not in reasons):
+        try:
+            mask = read_mask(Path(samples[index].mask or ""), samples[index].mask_sha256)
+        except (ImageError, MaskError) as error:  # it was fine when its blackout was cached
+            reasons[index] = str(error)
+            continue
+        masks[index] = len(coverage)
+        coverage.append(soften(mask, size))
+    originals[list(reasons)] = -1
+    return CachedRows(
+        originals,
+        blackouts,
+        np.array(coverage, np.uint8).reshape(-1, size, size),
+        masks,
+        tuple(SetAside(samples[index].key, reasons[index]) for index in sorted(reasons)),
+    )
 
 
-def load_dataset(
-    job: TrainingJob,
-    samples: Sequence[TrainingSample],
-    rows: NDArray[np.int64],
-    set_aside: tuple[SetAside, ...],
-) -> Dataset:
-    """The samples by split, mapped to their cached rows; those without a row are left out."""
+def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> Dataset:
+    """The samples by split, mapped to their cached rows; those that were set aside are left out."""
     pixels = _cache(job).pixels
     splits: dict[Split, SampleSet] = {}
-    for split in ("train", "validation", "test"):
-        chosen = [
-            (sample, row)
-            for sample, row in zip(samples, rows, strict=True)
-            if sample.split == split and row >= 0
-        ]
-        splits[split] = SampleSet(
-            pixels,
-            np.array([row for _, row in chosen], np.int64),
-            np.array([sample.label for sample, _ in chosen], np.int64),
-            tuple(sample.key for sample, _ in chosen),
-            tuple(sample.group for sample, _ in chosen),
+    originals: dict[Split, SampleSet] = {}
+    for split in SPLITS:
+        chosen = np.array(
+            [
+                index
+                for index, sample in enumerate(samples)
+                if sample.split == split and made.originals[index] >= 0
+            ],
+            np.int64,
         )
-    return Dataset(splits, set_aside)
+        own = [samples[index] for index in chosen]
+        masks = Masks(made.coverage, made.masks[chosen], np.array([each.outside for each in own], bool))
+        originals[split] = SampleSet(
+            pixels,
+            made.originals[chosen],
+            np.array([sample.label for sample in own], np.int64),
+            tuple(sample.key for sample in own),
+            tuple(sample.group for sample in own),
+            np.array([sample.confirmed for sample in own], bool),
+            masks=masks if (masks.rows >= 0).any() else None,
+        )
+        splits[split] = _corrected(originals[split], made.blackouts[chosen], job.recipe)
+    return Dataset(splits, made.set_aside, originals)
+
+
+def _corrected(originals: SampleSet, blackouts: NDArray[np.int64], recipe: Recipe) -> SampleSet:
+    """The samples as the recipe's correction shows them."""
+    if recipe.correction == "counterexample" or not (blackouts >= 0).any():
+        return originals
+    if recipe.correction == "beside":
+        return replace(originals, views=blackouts[None], masks=None)
+    return replace(originals, rows=np.where(blackouts >= 0, blackouts, originals.rows), masks=None)
 
 
 def _copied(values: torch.Tensor, device: torch.device) -> torch.Tensor:

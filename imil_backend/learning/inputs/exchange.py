@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from imil_backend.images.masks.masks import mask_coverage
+
 NOBODY = -1  # as donor: the image stays as it is
 _SEAM = 1.0  # pixels, the standard deviation of the Gaussian that softens a mask's edge
+_WHOLE = 0.98  # of the image: where so much is irrelevant, an exchange leaves nothing that bears the label
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,12 @@ class Masks:
     # exchanged; else the donor's too, so that the donor's marker comes along wherever it is.
     outside: NDArray[np.bool_]
 
-    @property
+    @cached_property
     def known(self) -> NDArray[np.int64]:
-        """Indices of the samples whose irrelevant part is known and not empty."""
-        filled = self.coverage.any(axis=(1, 2)) if len(self.coverage) else np.zeros(0, bool)
-        return np.flatnonzero((self.rows >= 0) & np.append(filled, False)[self.rows])
+        """Indices of the samples whose irrelevant part is known, and neither nothing nor everything."""
+        shares = np.array([coverage.mean() / 255 for coverage in self.coverage])
+        usable = (shares > 0) & (shares < _WHOLE)
+        return np.flatnonzero((self.rows >= 0) & np.append(usable, False)[self.rows])
 
     def select(self, indices: NDArray[np.int64]) -> Masks:
         """Those of some of the samples, in the order of `indices`."""
@@ -47,21 +52,18 @@ class Masks:
         return coverage.to(device)
 
 
-def soften(mask: NDArray[np.bool_] | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def soften(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     """A mask at the size that is trained on, a pixel wider, with a soft edge.
 
     Args:
-        mask: bool or uint8 0..255, (height, width).
+        mask: (height, width), True = irrelevant.
         size: pixels a side.
 
     Returns:
         uint8 (size, size), 255 = irrelevant.
     """
-    values = np.asarray(mask)
-    image = Image.fromarray((values * 255).astype(np.uint8) if values.dtype == bool else values)
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BOX)
-    wider = image.filter(ImageFilter.MaxFilter(3))
+    coverage = mask_coverage(mask, size, size)
+    wider = Image.fromarray(np.rint(coverage * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
     return np.asarray(wider.filter(ImageFilter.GaussianBlur(_SEAM)))
 
 

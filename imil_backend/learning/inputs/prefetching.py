@@ -11,11 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from imil_backend.learning.inputs.data import Dataset, SampleSet
+from imil_backend.learning.inputs.data import Dataset, Piece, SampleSet
 
-Piece = NDArray[np.int64] | slice  # which samples of a set make up a batch
 _SHARE_OF_FREE_MEMORY = 0.25  # the rest is the network's
 _ROWS_AT_ONCE = 1024
 
@@ -49,11 +47,18 @@ def _free_bytes(device: torch.device) -> int:
 def _on(samples: SampleSet, device: torch.device) -> SampleSet:
     """The set with its own rows alone, on the device."""
     dtype = torch.uint8 if samples.cached.dtype == np.uint8 else torch.bfloat16
-    rows = torch.empty((len(samples), *samples.cached.shape[1:]), dtype=dtype, device=device)
-    for start in range(0, len(samples), _ROWS_AT_ONCE):
-        piece = slice(start, start + _ROWS_AT_ONCE)
-        rows[piece] = samples.images(piece, device)
-    return replace(samples, cached=rows, rows=np.arange(len(samples)))
+    views = samples.views if samples.views is not None else np.empty((0, len(samples)), np.int64)
+    wanted = np.unique(np.concatenate([samples.rows, views[views >= 0]]))
+    rows = torch.empty((len(wanted), *samples.cached.shape[1:]), dtype=dtype, device=device)
+    for start in range(0, len(wanted), _ROWS_AT_ONCE):
+        rows[start : start + _ROWS_AT_ONCE] = samples.at(wanted[start : start + _ROWS_AT_ONCE], device)
+    moved = np.where(views >= 0, np.searchsorted(wanted, views), -1)
+    return replace(
+        samples,
+        cached=rows,
+        rows=np.searchsorted(wanted, samples.rows),
+        views=None if samples.views is None else moved,
+    )
 
 
 class _Lane:

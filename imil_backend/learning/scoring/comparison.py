@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imil_backend.learning.scoring.endpoints import endpoints, pair
+from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES, endpoints, pair
 from imil_backend.learning.scoring.findings import Finding, findings_of, nothing_shown
 from imil_backend.learning.scoring.power import Margins
-from imil_backend.learning.scoring.robustness import robust_endpoints
+from imil_backend.learning.scoring.robustness import pair_exchanged
 from imil_backend.learning.scoring.verdicts import Judge, Verdict, judge_both, judge_one
 
 
@@ -25,7 +25,9 @@ class Comparison:
     samples: int
     margin: float
     confidence: float
-    findings: list[Finding]  # accuracy, the recall of each class, AUC; of `robust` all but AUC; of `both` all
+    findings: list[
+        Finding
+    ]  # of all QUANTITIES, and of EXCHANGED what the judge asks for; (robust) accuracy first
     reason: str
     judge: Judge = "plain"
 
@@ -67,23 +69,24 @@ def compare(
     """
     margins = margins or Margins()
     pairs = pair(champion, candidate)
-    tested = robust_endpoints(shortcut) if shortcut is not None and judge != "plain" else []
-    if len(pairs.labels) == 0 or (judge == "robust" and not tested):
+    exchanged = None if shortcut is None or judge == "plain" else pair_exchanged(shortcut)
+    if len(pairs.labels) == 0 or (judge == "robust" and exchanged is None):
         return _nothing_known(len(pairs.labels), judge, margins, confidence)
     names = list(classes) or [f"class {number}" for number in range(pairs.champion.shape[1])]
+    tested = [] if exchanged is None else endpoints(exchanged, EXCHANGED)
+    judged, quantities = (pairs, QUANTITIES) if judge != "robust" else (exchanged or pairs, EXCHANGED)
     asked = [tested] if judge == "robust" else [endpoints(pairs), tested[:1]]
     findings = findings_of(asked, margins, names, seed=seed, resamples=resamples, confidence=confidence)
-    findings += nothing_shown(names, findings, "robust_recall" if judge == "robust" else "recall", margins)
+    findings += nothing_shown(quantities, set(judged.labels.tolist()), names, margins)
     decide = judge_both if judge == "both" and tested else judge_one
     verdict, reason = decide(findings, confidence)
-    samples = len(shortcut["keys"]) if judge == "robust" and shortcut else len(pairs.labels)
     return Comparison(
         verdict=verdict,
         difference=findings[0].difference,
         lower=findings[0].lower,
         upper=findings[0].upper,
         groups=findings[0].groups,
-        samples=samples,
+        samples=len(judged.labels),
         margin=findings[0].margin,
         confidence=confidence,
         findings=findings,
@@ -99,4 +102,6 @@ def _nothing_known(samples: int, judge: Judge, margins: Margins, confidence: flo
             "Robust accuracy of the two is not known, as nothing is known of what is irrelevant in the "
             "validation split. `imil push --judge plain` has versions judged by images as they come."
         )
-    return Comparison("undecided", 0.0, -1.0, 1.0, 0, 0, margins.accuracy, confidence, [], reason, judge)
+    return Comparison(
+        "undecided", 0.0, -1.0, 1.0, 0, 0, margins.of("accuracy"), confidence, [], reason, judge
+    )

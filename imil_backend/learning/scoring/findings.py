@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from imil_backend.learning.scoring.bounds import Bounds, bounds_of, corrected, sign_test
-from imil_backend.learning.scoring.endpoints import Endpoint, Metric
+from imil_backend.learning.scoring.endpoints import EXCHANGED, Endpoint, Quantity, quantity_of
 from imil_backend.learning.scoring.power import Margins, Power, power_of_endpoint
 
-NAMES: dict[Metric, str] = {
-    "accuracy": "accuracy",
-    "recall": "recall",
-    "auc": "AUC",
-    "robust_accuracy": "robust accuracy",
-    "robust_recall": "robust recall",
-}
-RECALLS = ("recall", "robust_recall")
-GAINS: tuple[Metric, Metric] = ("accuracy", "robust_accuracy")  # where `both` asks for one
+GAINS = ("accuracy", "robust_accuracy")  # where `both` asks for one
 
 
 @dataclass(frozen=True)
 class Finding:
     """What the validation split shows of one endpoint."""
 
-    metric: Metric
+    metric: str  # a name in QUANTITIES or EXCHANGED
     label: str | None  # the class whose groups tell of it; None: all groups do
     state: Literal["not worse", "worse", "undecided"]
     champion: float | None  # None: the class does not occur
@@ -78,14 +70,26 @@ def findings_of(
 
 
 def nothing_shown(
-    names: Sequence[str], findings: Sequence[Finding], metric: Metric, margins: Margins
+    quantities: Mapping[str, Quantity], occurring: Collection[int], names: Sequence[str], margins: Margins
 ) -> list[Finding]:
-    """Findings of the classes that do not occur among those whose recall was asked for."""
-    occurring = {each.label for each in findings if each.metric == metric}
-    return [_absent(name, metric, margins) for name in names if name not in occurring]
+    """Findings of the classes that do not occur, for each quantity that has one of each class.
+
+    Args:
+        quantities: that are asked for.
+        occurring: classes.
+        names: of all classes.
+        margins: Largest losses that are put up with.
+    """
+    return [
+        _absent(metric, name, margins)
+        for metric, quantity in quantities.items()
+        if quantity.by_class
+        for label, name in enumerate(names)
+        if label not in occurring
+    ]
 
 
-def _gains(pairs: Sequence[tuple[Endpoint, Bounds]]) -> dict[Metric, float]:
+def _gains(pairs: Sequence[tuple[Endpoint, Bounds]]) -> dict[str, float]:
     """The chance of error, if accuracy or robust accuracy is said to be better; where both were asked."""
     asked = [(each.metric, bounds.p_gain) for each, bounds in pairs if each.metric in GAINS]
     if len(asked) < len(GAINS):
@@ -94,8 +98,8 @@ def _gains(pairs: Sequence[tuple[Endpoint, Bounds]]) -> dict[Metric, float]:
 
 
 def _changed(endpoint: Endpoint) -> tuple[int, int] | None:
-    """How many groups got worse and better; None for AUC, which is no mean over groups."""
-    if endpoint.metric == "auc":
+    """How many groups got worse and better; None where it is no mean over groups, as AUC."""
+    if len(endpoint.parts) > 1:
         return None
     differences = endpoint.parts[0].differences
     return int((differences < 0).sum()), int((differences > 0).sum())
@@ -137,7 +141,7 @@ def _finding(
 
 
 def _reason(state: str, endpoint: Endpoint, bounds: Bounds, p: float, power: Power, label: str | None) -> str:
-    what = NAMES[endpoint.metric] + (f" of {label}" if endpoint.metric in RECALLS else "")
+    what = quantity_of(endpoint.metric).of(label)
     if state == "not worse":
         return f"{what} fell by {max(-bounds.lower, 0):.3f} at most (margin {power.margin:.3f})"
     values = f"{what} went from {endpoint.champion:.3f} to {endpoint.candidate:.3f}"
@@ -153,11 +157,12 @@ def _reason(state: str, endpoint: Endpoint, bounds: Bounds, p: float, power: Pow
     )
 
 
-def _absent(name: str, metric: Metric, margins: Margins) -> Finding:
-    sample = "sample" if metric == "recall" else "sample with a known irrelevant part"
+def _absent(metric: str, name: str, margins: Margins) -> Finding:
+    sample = "sample with a known irrelevant part" if metric in EXCHANGED else "sample"
     return Finding(
         metric=metric, label=name, state="undecided", champion=None, candidate=None,
-        difference=0.0, lower=-1.0, upper=1.0, margin=margins.recall,
+        difference=0.0, lower=-1.0, upper=1.0, margin=margins.of(metric),
         groups=0, groups_worse=0, groups_better=0, p=1.0,
-        reason=f"the validation split has no {sample} of {name}, and tells nothing of its {NAMES[metric]}",
+        reason=f"the validation split has no {sample} of {name}, and tells nothing of its "
+        f"{quantity_of(metric).title}",
     )  # fmt: skip

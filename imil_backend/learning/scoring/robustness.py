@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.bounds import bounds_of_mean
-from imil_backend.learning.scoring.endpoints import Endpoint, shares_right
+from imil_backend.learning.scoring.endpoints import Pairs
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def robustness_of(
     )
 
 
-def robust_endpoints(test: Mapping[str, Any]) -> list[Endpoint]:
-    """Robust accuracy, and robust recall of each class that was tested, of champion and candidate.
+def pair_exchanged(test: Mapping[str, Any]) -> Pairs:
+    """Bring champion and candidate together on the images of a shortcut test.
 
     Args:
         test: `shortcut.json`, with both versions' shares on the same draws.
@@ -74,8 +74,7 @@ def robust_endpoints(test: Mapping[str, Any]) -> list[Endpoint]:
                 "The shortcut test has shares that are no numbers. Train again: `imil train`."
             )
     groups = np.unique(np.array(test["groups"], np.str_), return_inverse=True)[1].astype(np.int64)
-    labels = np.array(test["labels"], np.int64)
-    return shares_right(champion, candidate, labels, groups, ("robust_accuracy", "robust_recall"))
+    return Pairs(np.array(test["labels"], np.int64), groups, champion, candidate)
 
 
 def _interval(values: NDArray[np.float64], groups: Sequence[str], least: float = 0.0) -> Interval:

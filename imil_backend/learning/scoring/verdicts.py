@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from imil_backend.learning.scoring.findings import GAINS, NAMES, RECALLS, Finding
+from imil_backend.learning.scoring.endpoints import quantity_of
+from imil_backend.learning.scoring.findings import GAINS, Finding
 
 Verdict = Literal["promote", "reject", "undecided"]
 Judge = Literal["plain", "robust", "both"]
@@ -56,7 +57,8 @@ def judge_both(findings: Sequence[Finding], confidence: float) -> tuple[Verdict,
             f"{trade}."
         )
     better = " and ".join(
-        f"{NAMES[each.metric]} rose from {each.champion:.3f} to {each.candidate:.3f}" for each in gains
+        f"{quantity_of(each.metric).title} rose from {each.champion:.3f} to {each.candidate:.3f}"
+        for each in gains
     )
     return "promote", f"The candidate is better: {better}. {_said_not_worse(findings, confidence)}"
 
@@ -78,13 +80,21 @@ def _said_worse(worse: Sequence[Finding], findings: Sequence[Finding]) -> str:
 
 
 def _said_not_worse(findings: Sequence[Finding], confidence: float) -> str:
-    shown = [each.reason for each in findings if each.metric not in RECALLS]
-    lowest = min((each for each in findings if each.metric in RECALLS), key=lambda each: each.lower)
-    shown.insert(1, f"{lowest.reason}, and that of the other classes by no more")
+    metrics = dict.fromkeys(each.metric for each in findings)
+    shown = [reason for metric in metrics for reason in _shown(metric, findings)]
     return (
         f"With {confidence:.0%} confidence the candidate is not worse by a margin or more: "
         f"{'; '.join(shown)}."
     )
+
+
+def _shown(metric: str, findings: Sequence[Finding]) -> list[str]:
+    """Reasons of a quantity that is not worse; where there is one of each class, that of the largest loss."""
+    own = [each for each in findings if each.metric == metric]
+    if not quantity_of(metric).by_class:
+        return [each.reason for each in own]
+    lowest = min(own, key=lambda each: each.lower)
+    return [f"{lowest.reason}, and that of the other classes by no more"]
 
 
 def _listed(findings: Sequence[Finding]) -> str:

@@ -29,8 +29,14 @@ logger = logging.getLogger(__name__)
 class SampleState:
     """How training sees a sample after the clinicians' answers."""
 
-    mask_sha256: str | None  # of the region that is blacked out
+    mask_sha256: str | None  # of what is irrelevant
     excluded_as: str | None  # label_wrong or unreadable: the sample leaves training
+    outside: bool = False  # all masks that it is made of were painted with relevant strokes
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether clinicians let the label stand."""
+        return self.excluded_as is None
 
 
 def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
@@ -82,8 +88,10 @@ def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[
     states, annotators = {}, policy_of(dataset).annotators
     for sample, answers in _answers(session, dataset.id).items():
         leaves = _leaves(answers, annotators)
-        mask = None if leaves else _mask(backend, answers, annotators)
-        states[sample] = SampleState(mask, leaves)
+        counted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
+        mask = None if leaves else _mask(backend, counted, annotators)
+        painted = [each for each in counted if mask and each.mask_sha256]
+        states[sample] = SampleState(mask, leaves, bool(painted) and all(each.outside for each in painted))
     return states
 
 
@@ -139,8 +147,7 @@ def _leaves(answers: list[Annotation], annotators: str) -> str | None:
     return leaving[-1] if 2 * len(leaving) > len(asked) else None
 
 
-def _mask(backend: Backend, answers: list[Annotation], annotators: str) -> str | None:
-    painted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
+def _mask(backend: Backend, painted: list[Annotation], annotators: str) -> str | None:
     if len(painted) == 1:
         return painted[0].mask_sha256
     combined = combine_masks([_load(backend, answer) for answer in painted], annotators)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from imil_backend.errors import RoundError, SettingsError
+from imil_backend.images.masks.blackout import FILLS
+from imil_backend.images.masks.masks import POLICIES
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import Recipe, Trainable
+from imil_backend.learning.contract.job import Correction, Recipe, Trainable
+from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
+from imil_backend.learning.scoring.ranking import RANKINGS
 from imil_backend.learning.scoring.verdicts import Judge
 from imil_backend.options import check_options, declared, option
 
@@ -55,19 +59,36 @@ class Policy:
     readers: int = option(
         1, "Different people who answer each task, blind to each other.", group=ANSWERS, at_least=1
     )
-    annotators: Literal["latest", "union", "intersection", "majority"] = option(
-        "latest", "Whose masks count when several painted one task.", group=ANSWERS
+    annotators: str = option(
+        "latest", "Whose masks count when several painted one task.", group=ANSWERS, choices=POLICIES
     )
-    fill: Literal["black", "mean", "noise", "blur"] = option(
-        "black", "What painted pixels become.", group=ANSWERS
-    )
+    fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
         False, "Fill the budget with the least certain if fewer are wrong.", group=QUESTIONS
     )
+    ranking: str = option("confidence", "Which mispredictions come first.", group=QUESTIONS, choices=RANKINGS)
     class_quota: bool = option(False, "Share the budget out among the classes.", group=QUESTIONS)
     repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
     trainable: Trainable = option(
         "all", "Fine-tune all layers, or the last ones only; quicker.", group=TRAINING
+    )
+    correction: Correction = option(
+        "counterexample",
+        "What painted images become in training: their blackout, as in the paper; the image or its blackout "
+        "(beside); or the image and counterexamples, in which another image's irrelevant part is pasted.",
+        group=TRAINING,
+    )
+    correction_share: float = option(
+        0.5, "Share of draws that show the blackout or a counterexample.", group=TRAINING, above=0, at_most=1
+    )
+    spread: bool = option(
+        True, "Propose masks for the images that nobody painted, where that can be relied on.", group=TRAINING
+    )
+    confirmed_weight: int = option(
+        1,
+        "How often images whose label clinicians confirmed are drawn, beside others.",
+        group=TRAINING,
+        at_least=1,
     )
     judge: Judge = option(
         "both",
@@ -75,10 +96,15 @@ class Policy:
         group=PROMOTION,
     )
     promotion_margin: float = option(
-        0.02, "Accuracy that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+        QUANTITIES["accuracy"].margin,
+        "Accuracy that a candidate may lose.",
+        group=PROMOTION,
+        above=0,
+        below=1,
+        why=_NOT_EVERY_LOSS,
     )
     recall_margin: float = option(  # 29 groups of each class can show 0.1
-        0.10,
+        QUANTITIES["recall"].margin,
         "Recall of any class that a candidate may lose.",
         group=PROMOTION,
         above=0,
@@ -86,7 +112,12 @@ class Policy:
         why=_NOT_EVERY_LOSS,
     )
     auc_margin: float = option(  # 59 groups of the rarer of two classes can show 0.05
-        0.05, "AUC that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+        QUANTITIES["auc"].margin,
+        "AUC that a candidate may lose.",
+        group=PROMOTION,
+        above=0,
+        below=1,
+        why=_NOT_EVERY_LOSS,
     )
     next_round: bool = option(True, "Push the next mispredictions when a round has closed.", group=CLOSING)
 
@@ -96,7 +127,15 @@ class Policy:
     @property
     def margins(self) -> Margins:
         """What a candidate may lose at most."""
-        return Margins(self.promotion_margin, self.recall_margin, self.auc_margin)
+        return Margins(
+            {
+                "accuracy": self.promotion_margin,
+                "recall": self.recall_margin,
+                "auc": self.auc_margin,
+                "robust_accuracy": self.promotion_margin,
+                "robust_recall": self.recall_margin,
+            }
+        )
 
 
 def policy_of(dataset: Dataset) -> Policy:
@@ -149,10 +188,17 @@ def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
 
 
 def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
-    """The baseline's recipe; where only the last layers are trained, with what that asks for."""
+    """The baseline's recipe with the policy's correction; of the last layers alone, what that asks for."""
+    recipe = replace(
+        baseline,
+        correction=policy.correction,
+        correction_share=policy.correction_share,
+        spread=policy.spread,
+        confirmed_weight=policy.confirmed_weight,
+    )
     if policy.trainable == "all":
-        return baseline
-    return replace(baseline, trainable=policy.trainable, augmentation="none", progressive=False)
+        return recipe
+    return replace(recipe, trainable=policy.trainable, augmentation="none", progressive=False)
 
 
 def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:

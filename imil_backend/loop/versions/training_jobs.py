@@ -150,6 +150,8 @@ def _training_sample(
         mask=str(mask_path(backend, mask)) if mask else None,
         mask_sha256=mask,
         fill=fill,
+        outside=bool(mask and state and state.outside),
+        confirmed=state is not None and state.confirmed,
     )
 
 
@@ -204,7 +206,7 @@ def record_version(
         directory=str(directory),
         recipe=asdict(recipe),
         metrics=result["metrics"],
-        choices=result["choices"],
+        runtime_info=result["choices"],
         fingerprint=fingerprint(samples, recipe),
         blacked_out=sum(sample.mask_sha256 is not None for sample in samples),
         code_version=code_version(),

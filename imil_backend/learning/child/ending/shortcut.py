@@ -37,13 +37,14 @@ UNTESTED = (
 logger = logging.getLogger(__name__)
 
 
-def shortcut_test(context: Context, learner: Learner, samples: SampleSet) -> dict[str, Any] | None:
+def shortcut_test(context: Context, learner: Learner) -> dict[str, Any] | None:
     """What `shortcut.json` holds; None where nothing is known of what is irrelevant. In every process.
+
+    On the validation split's pixels, whatever is trained on.
 
     Args:
         context: of the job.
         learner: with the weights that are tested.
-        samples: the validation split as pixels, whatever is trained on.
 
     Returns:
         untested: why the test could not be made, or None; draws, seed; left_out: samples that took no part;
@@ -52,6 +53,7 @@ def shortcut_test(context: Context, learner: Learner, samples: SampleSet) -> dic
         any_class, and `summary` (see `Robustness`). `parent` is None where there is none, or where it could
         not be asked: parent_untested says why.
     """
+    samples = context.dataset.originals["validation"]
     if samples.masks is None:
         return None
     began = time.monotonic()

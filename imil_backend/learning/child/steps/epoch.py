@@ -23,10 +23,17 @@ from torch.nn.parallel import DistributedDataParallel
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics, measure_statistics
-from imil_backend.learning.contract.job import SMALLEST_IMAGE_SIZE, Recipe
+from imil_backend.learning.contract.backbones import BACKBONES
+from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.batches import EpochPlan, check_processes, class_weights, plan_epoch
-from imil_backend.learning.inputs.data import Advance, SampleSet
+from imil_backend.learning.inputs.batches import (
+    EpochPlan,
+    check_processes,
+    class_weights,
+    draw_views,
+    plan_epoch,
+)
+from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import ModelConfig
 from imil_backend.learning.networks.runtime import Runtime
@@ -52,13 +59,14 @@ def image_size(recipe: Recipe, epoch: int) -> int:
     """Pixels a side that an epoch is trained on: all of them, if the recipe is not progressive.
 
     Else about half of them in the first third of the epochs and three quarters in the second, multiples of
-    32, by which ResNet-50 divides (as in Howard's and FFCV's recipes). Evaluation is at the full size always.
+    what the network divides by (as in Howard's and FFCV's recipes). Evaluation is at the full size always.
     """
     left = (recipe.epochs - epoch) / recipe.epochs
     if not recipe.progressive or left < 1 / 3:
         return recipe.image_size
     share = 3 / 4 if left < 2 / 3 else 1 / 2
-    return min(recipe.image_size, max(SMALLEST_IMAGE_SIZE, round(recipe.image_size * share / 32) * 32))
+    unit = BACKBONES[recipe.backbone].smallest_image
+    return min(recipe.image_size, max(unit, round(recipe.image_size * share / unit) * unit))
 
 
 def train_epoch(
@@ -76,13 +84,13 @@ def train_epoch(
         LearningError: the loss is no longer a finite number.
     """
     began = time.monotonic()
-    plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches)
+    plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches, samples.confirmed)
     check_processes(plan, runtime.world_size)
     visits = _Visits(plan, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
     own = [batch[runtime.rank :: runtime.world_size] for batch in plan.batches]
-    images = prefetch(
-        samples, [plan.order[positions] for batch in own for positions in batch], runtime.device
-    )
+    views = draw_views(samples, plan.order, recipe, epoch)
+    draws = [Draw(plan.order[positions], views[positions]) for batch in own for positions in batch]
+    images = prefetch(samples, draws, runtime.device)
     learner.network.train()
     freeze_statistics(learner.network)
     for step, batch in enumerate(plan.batches):

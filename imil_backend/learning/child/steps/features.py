@@ -2,6 +2,7 @@
 
 Rows of bfloat16 under the hash of the pixels, blackout and all, in a directory for these very weights: a
 round computes anew what was blacked out since, and nothing else. 401 kB a sample at 224 px before layer4.
+Counterexamples are a few views of each sample, drawn once.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.contract.job import Split
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.data import Dataset, SampleSet
+from imil_backend.learning.inputs.batches import draw_views
+from imil_backend.learning.inputs.data import Draw, SampleSet
+from imil_backend.learning.inputs.exchange import NOBODY
 from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import Trunk
 
 CODE_VERSION = 1  # raise it when the same weights give other features than before
 _BATCH_SIZE = 32
+_VIEWS = 4  # counterexamples of a sample
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +45,17 @@ def with_features(context: Context, learner: Learner) -> Context:
     Raises:
         CacheError: they cannot be written.
     """
-    trunk = Trunk(learner.whole, context.recipe.trainable).eval()
+    trunk = Trunk(learner.whole, learner.config.backbone, context.recipe.trainable).eval()
     store = _store(context, trunk)
     made = _make(store, trunk, context, learner) if context.runtime.is_rank_zero else {}
     shared = context.runtime.broadcast(made)
     cached = store.rows
-    splits = {
-        name: replace(samples, cached=cached, rows=shared[name])
-        for name, samples in context.dataset.splits.items()
-    }
-    return replace(context, dataset=Dataset(splits, context.dataset.set_aside))
+    splits = {}
+    for name, samples in context.dataset.splits.items():
+        rows, *views = shared[name]
+        others = np.stack(views) if views else None
+        splits[name] = replace(samples, cached=cached, rows=rows, views=others, masks=None)
+    return replace(context, dataset=replace(context.dataset, splits=splits))
 
 
 def _store(context: Context, trunk: nn.Module) -> RowStore:
@@ -68,19 +73,47 @@ def _store(context: Context, trunk: nn.Module) -> RowStore:
 
 def _make(
     store: RowStore, trunk: nn.Module, context: Context, learner: Learner
-) -> dict[Split, NDArray[np.int64]]:
-    """The row of each sample of each split."""
-    splits = context.dataset.splits
-    keys = {name: _digests(samples) for name, samples in splits.items()}
-    _remove_superseded(store.directory, {key for digests in keys.values() for key in digests})
-    context.reporter.begin("features", sum(len(samples) for samples in splits.values()))
+) -> dict[Split, list[NDArray[np.int64]]]:
+    """The row of each sample of each split as it is, then those of its other views, -1 where it has none."""
+    looks = {name: _looks(context, name) for name in context.dataset.splits}
+    keys = {name: [_digests(context.split(name), look) for look in found] for name, found in looks.items()}
+    every = [key for found in keys.values() for digests in found for key in digests]
+    _remove_superseded(store.directory, set(every))
+    context.reporter.begin("features", len(every))
     return {
-        name: _fill(store, trunk, samples, keys[name], context, learner) for name, samples in splits.items()
+        name: [
+            _fill(store, trunk, context.split(name), look, digests, context, learner)
+            for look, digests in zip(found, keys[name], strict=True)
+        ]
+        for name, found in looks.items()
     }
 
 
-def _digests(samples: SampleSet) -> list[bytes]:
-    return [hashlib.sha256(np.asarray(samples.cached[row]).data).digest() for row in samples.rows]
+def _looks(context: Context, name: Split) -> list[Draw]:
+    """All samples as they are; in training, then those that have other views in each of them."""
+    samples = context.split(name)
+    everyone = np.arange(len(samples))
+    looks = [Draw(everyone, np.full(len(samples), NOBODY))]
+    if name != "train" or (samples.views is None and samples.masks is None):
+        return looks
+    always = replace(context.recipe, correction_share=1.0)
+    for number in range(_VIEWS if samples.views is None else len(samples.views)):
+        views = draw_views(samples, everyone, always, number)
+        looks.append(Draw(np.flatnonzero(views != NOBODY), views[views != NOBODY]))
+    return looks
+
+
+def _digests(samples: SampleSet, look: Draw) -> list[bytes]:
+    digests = []
+    for piece in _pieces(look, np.arange(len(look.indices))):
+        images = samples.images(piece, torch.device("cpu")).numpy()
+        digests += [hashlib.sha256(image.data).digest() for image in images]
+    return digests
+
+
+def _pieces(look: Draw, places: NDArray[np.int64]) -> list[Draw]:
+    cuts = [places[start : start + _BATCH_SIZE] for start in range(0, len(places), _BATCH_SIZE)]
+    return [Draw(look.indices[cut], look.views[cut]) for cut in cuts]
 
 
 def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
@@ -95,29 +128,32 @@ def _fill(
     store: RowStore,
     trunk: nn.Module,
     samples: SampleSet,
+    look: Draw,
     keys: list[bytes],
     context: Context,
     learner: Learner,
 ) -> NDArray[np.int64]:
-    """The row of each sample; those that are missing are computed."""
+    """The row of each sample in this look, -1 where it has none; those that are missing are computed."""
     with store.writing():
         rows = store.sound_rows(set(keys))
-        missing = list({key: index for index, key in enumerate(keys) if key not in rows}.values())
-        context.reporter.advance(len(samples) - len(missing))
-        for index, features in _compute(trunk, samples, missing, context, learner):
-            rows[keys[index]] = store.append(keys[index], features)
+        missing = list({key: place for place, key in enumerate(keys) if key not in rows}.values())
+        context.reporter.advance(len(keys) - len(missing))
+        pieces = _pieces(look, np.array(missing, np.int64))
+        for place, features in zip(missing, _compute(trunk, samples, pieces, context, learner), strict=True):
+            rows[keys[place]] = store.append(keys[place], features)
             context.reporter.advance(1)
-    return np.array([rows[key] for key in keys], np.int64)
+    found = np.full(len(samples), -1, np.int64)
+    found[look.indices] = [rows[key] for key in keys]
+    return found
 
 
 @torch.inference_mode()
 def _compute(
-    trunk: nn.Module, samples: SampleSet, wanted: list[int], context: Context, learner: Learner
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Index and features of the samples, as bits of bfloat16 (height, width, channels)."""
-    pieces = [np.array(wanted[start : start + _BATCH_SIZE]) for start in range(0, len(wanted), _BATCH_SIZE)]
-    for chosen, images in zip(pieces, prefetch(samples, pieces, context.runtime.device), strict=True):
+    trunk: nn.Module, samples: SampleSet, pieces: list[Draw], context: Context, learner: Learner
+) -> Iterator[NDArray[Any]]:
+    """Features of what is drawn, as bits of bfloat16 (height, width, channels)."""
+    for images in prefetch(samples, pieces, context.runtime.device):
         with context.runtime.autocast():
             features = trunk(prepare(images, learner.config))
         bits = features.to(torch.bfloat16).permute(0, 2, 3, 1).contiguous().view(torch.int16).cpu().numpy()
-        yield from zip(chosen, bits, strict=True)
+        yield from bits
