@@ -3,8 +3,8 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow, safetensors and
-torchmetrics alone. `benchmarks.masks`, `benchmarks.accuracy` and `benchmarks.webhook` have commands of their
+Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
+safetensors alone. `benchmarks.masks`, `benchmarks.accuracy` and `benchmarks.webhook` have commands of their
 own.
 """
 
@@ -15,7 +15,7 @@ import importlib
 
 from benchmarks import report
 
-BARE = ("training", "mining", "cache", "scaling", "round", "profile")
+BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
 NAMES = (*BARE, "latency")
 
 

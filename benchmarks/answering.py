@@ -11,12 +11,15 @@ import numpy as np
 
 from benchmarks.arms import Figures
 from imil_backend.config import Settings
-from imil_backend.label_studio.labeling.config import classification_config
-from imil_backend.loop.serving.predictions import Champion
+from imil_backend.label_studio.labeling.task_data import SAMPLE_KEY
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.server.app import create_app
 
 PROJECT = 1
 CLASSES = ("a", "b")
+CONFIG = """<View><Image name="image" value="$image"/>
+<Choices name="class" toName="image"><Choice value="a"/><Choice value="b"/></Choices></View>"""
 
 
 def settings_of(directory: Path) -> Settings:
@@ -27,14 +30,14 @@ def settings_of(directory: Path) -> Settings:
 def ask(directory: str, keys: list[str]) -> Figures:
     """Milliseconds of one task, of the forward pass before it, and of all tasks asked for at once."""
     settings = settings_of(Path(directory))
-    champion = Champion(settings, patient=True)
+    champion = PredictionService(Backend(settings), patient=True)
     client = create_app(settings, champion=champion, events=None).test_client()
 
     def predict(key: str) -> None:
         body = {
             "project": f"{PROJECT}.1",
-            "tasks": [{"id": 1, "data": {"imil_sample": key}}],
-            "label_config": classification_config(CLASSES),
+            "tasks": [{"id": 1, "data": {SAMPLE_KEY: key}}],
+            "label_config": CONFIG,
         }
         answer = client.post("/predict", json=body).get_json()
         assert "score" in answer["results"][0], answer

@@ -127,11 +127,15 @@ def _lay_down(directory: Path, size: int) -> list[str]:
         dataset = Dataset(name="benchmark", classes=list(CLASSES))
         session.add(dataset)
         session.flush()
-        project = {"dataset_id": dataset.id, "instance": settings.label_studio_url, "number": PROJECT}
+        project = {
+            "dataset_id": dataset.id,
+            "instance": settings.label_studio_url,
+            "label_studio_id": PROJECT,
+        }
         session.add(Project(**project))
         version = Version(
-            dataset_id=dataset.id, name="benchmark", directory=str(model), recipe={}, metrics={}, choices={},
-            fingerprint="", blacked_out=0, code_version="", seconds=0.0,
+            dataset_id=dataset.id, name="benchmark", directory=str(model), recipe={}, metrics={},
+            runtime_info={}, fingerprint="", blacked_out=0, code_version="", seconds=0.0,
         )  # fmt: skip
         session.add(version)
         session.flush()

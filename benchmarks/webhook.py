@@ -191,7 +191,9 @@ def _installation(directory: Path, url: str | None, stack: ExitStack) -> tuple[B
     prepare(backend)
     with backend.store.begin() as session:
         dataset = session.scalars(select(Dataset)).one()
-        session.add(Project(dataset_id=dataset.id, instance=settings.label_studio_url, number=PROJECT))
+        session.add(
+            Project(dataset_id=dataset.id, instance=settings.label_studio_url, label_studio_id=PROJECT)
+        )
     log = stack.enter_context((directory / "log").open("wb"))
     for command in (("serve",), ("worker",), ("train", "--from-scratch", "--epochs", "500")):
         process = subprocess.Popen([IMIL, *command], env=environment, stdout=log, stderr=log)

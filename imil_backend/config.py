@@ -201,8 +201,13 @@ def load_settings(**overrides: object) -> Settings:
     """Read the settings; `overrides` win over the environment.
 
     Raises:
-        SettingsError: a setting is wrong; the message names it, never its value if it is secret.
+        SettingsError: a setting is wrong, or there is none of a given name; the message names it, never its
+            value if it is secret.
     """
+    if unknown := overrides.keys() - Settings.model_fields.keys() - {"_env_file"}:
+        raise SettingsError(
+            f"There is no setting {', '.join(sorted(unknown))}; there are {', '.join(Settings.model_fields)}."
+        )
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:

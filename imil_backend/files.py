@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from safetensors import SafetensorError
 
 from imil_backend.errors import StoreError
 
+_TORCH_ARCHIVE = "inline_container.cc"  # the source of torch's archive writer, which its errors name
+_SAFETENSORS_IO = re.compile(r"I/O error|IoError")  # IoError: until safetensors 0.5
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -22,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block fails, what it wrote goes: on a full disk it would keep the room that others need.
 
     Raises:
-        StoreError: the file cannot be written.
+        StoreError: the file cannot be written. What else the block raises passes as it is.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -30,11 +34,28 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors call a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _write_error(error)
+        if reason is None:
+            raise
         free = shutil.disk_usage(path.parent).free // 2**20
-        raise StoreError(f"{path} cannot be written, with {free} MiB free on its disk: {error}.") from error
+        raise StoreError(f"{path} cannot be written, with {free} MiB free on its disk: {reason}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_error(error: Exception) -> Exception | None:
+    """The write error that an error is or hides, or None for an error of any other kind.
+
+    safetensors has one class for all its errors. torch.save closes its archive after the file refused a
+    write, and that fails with a RuntimeError over the OSError.
+    """
+    if isinstance(error, SafetensorError):
+        return error if _SAFETENSORS_IO.search(str(error)) else None
+    if isinstance(error, OSError):
+        return error
+    hidden = error.__context__
+    return hidden if isinstance(hidden, OSError) and _TORCH_ARCHIVE in str(error) else None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -21,6 +21,7 @@ from flask import abort, has_request_context, make_response
 
 from imil_backend.config import load_settings
 from imil_backend.errors import ImilError
+from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.running.events import ANNOTATION_EVENTS, TASK_EVENTS, Events
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.server.app import answer_to
@@ -42,7 +43,7 @@ START_TRAINING = "START_TRAINING"
 @functools.cache
 def _champion() -> PredictionService:
     """One for all models of a process: label-studio-ml may make a model for each request."""
-    return PredictionService(load_settings(), patient=True)
+    return PredictionService(Backend(load_settings()), patient=True)
 
 
 class ImilModel(_Base):  # type: ignore[misc]
@@ -72,7 +73,7 @@ class ImilModel(_Base):  # type: ignore[misc]
         named = dict(zip(("event", "data"), arguments, strict=False)) if len(arguments) > 1 else {}
         event, data = more.get("event", named.get("event")), more.get("data", named.get("data")) or {}
         try:
-            events = Events(load_settings())  # 1.0.9 calls from a process of its own each time
+            events = Events(Backend(load_settings()))  # 1.0.9 calls from a process of its own each time
             if event == START_TRAINING:
                 return {"job": events.start_training(int(data["project"]["id"]))}
             return {"jobs": events.record({**data, "action": event}).jobs}

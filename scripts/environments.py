@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make the virtual environments, or bring them up to date: .venv and .venv-label-studio.
 
-Label Studio has other dependencies than the project, so it has an environment of its own. An environment
-that is up to date is left as it is; an installation that was interrupted goes on. They get the Python that
-runs this program, which needs nothing else:
+Label Studio has other dependencies than the project, so it has an environment of its own, which the extra
+`unit` goes without. An environment that is up to date is left as it is; an installation that was interrupted
+goes on. They get the Python that runs this program, which needs nothing else:
 
     scripts/environments.py --extra dev
 """
@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST_PYTHON = (3, 10)
 LABEL_STUDIO = "label-studio>=1.23,<1.24"
 OLDEST_LABEL_STUDIO = "label-studio>=1.18,<1.19"  # that is supported; for the test of its own
-EXTRAS = ("dicom", "dev")  # each holds the ones before it
+EXTRAS = ("dicom", "unit", "dev")  # each holds the ones before it
+ALONE = "unit"  # which needs no Label Studio
 STAMP = "installed.txt"  # what has been installed into an environment, a fingerprint a line
 
 
@@ -69,7 +70,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     extra = arguments.extra
-    wanted = {".venv-label-studio": LABEL_STUDIO}
+    wanted = {} if extra == ALONE else {".venv-label-studio": LABEL_STUDIO}
     if arguments.oldest_label_studio:
         wanted[".venv-label-studio-oldest"] = OLDEST_LABEL_STUDIO
     if sys.version_info < OLDEST_PYTHON:

@@ -22,7 +22,7 @@ that it started.
 """
 EPILOG = """
 Class folders need no options: --data FOLDER. A CSV's columns: --data index.csv --image file --label diagnosis
---group patient. The README says more.
+--group patient. docs/engineers.md says more.
 """
 
 # One round on phantoms takes some minutes on two cores with these. A margin of 0.05 needs 59 groups in the

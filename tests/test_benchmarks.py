@@ -20,7 +20,7 @@ import pytest
 from benchmarks.__main__ import BARE
 
 ROOT = Path(__file__).parents[1]
-GPU_MACHINE = ("torch", "torchvision", "numpy", "pillow", "safetensors", "torchmetrics")
+GPU_MACHINE = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 HIDING = """
 import sys
 class Hiding:
@@ -83,6 +83,7 @@ def run(*arguments: str, path: Path | None = None) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_they_need_what_a_bare_gpu_machine_has_and_no_more(bare: Path) -> None:
     modules = ", ".join(f"benchmarks.{name}" for name in (*BARE, "loops", "__main__"))
     run("-c", f"import {modules}", path=bare)

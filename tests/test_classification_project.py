@@ -9,11 +9,12 @@ import pytest
 from loop.loop_fakes import make_backend, make_version
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
+from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio
 from support.push import png
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import Fields, import_project
 from imil_backend.loop.importing.importing import ImportReport
@@ -105,7 +106,7 @@ def pushed(backend: Backend, client: LabelStudio, config: str) -> list[Task]:
     make_version(backend, dataset, wrong=[sample.key for sample in wrong])
     brush = client.create_project("brush", config, "")
     with backend.store.begin() as session:
-        session.add(Project(dataset_id=dataset.id, instance=client.url, number=brush))
+        session.add(Project(dataset_id=dataset.id, instance=client.url, label_studio_id=brush))
     with backend.store.begin() as session:
         round_id = lifecycle.open_round(session, dataset).id
     count = push_round(backend, round_id)
@@ -121,7 +122,7 @@ def test_mispredictions_are_pushed_without_uploading_them_again(
     imported(backend, project)
     monkeypatch.delattr(LabelStudio, "upload_images")
     for task in pushed(backend, client, load_label_config("blackout")):
-        number, address, path = task.number, task.sample.address, task.sample.path
+        number, address, path = task.label_studio_id, task.sample.address, task.sample.path
         shown = client.request("GET", f"/api/tasks/{number}/")
         assert shown["data"]["image"] == address
         assert client.download(address) == Path(path).read_bytes()
@@ -134,5 +135,5 @@ def test_what_else_a_labeling_config_shows_comes_from_the_task_that_was_imported
     more = '<Text name="who" value="$patient"/><Text name="more" value="$history"/></View>'
     config = load_label_config("blackout").strip().removesuffix("</View>") + more
     for task in pushed(backend, client, config):
-        data = client.request("GET", f"/api/tasks/{task.number}/")["data"]
+        data = client.request("GET", f"/api/tasks/{task.label_studio_id}/")["data"]
         assert (data["patient"], data["history"]) == (task.sample.group, "")

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.installation import Installation
+from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio
 from support.push import png
 from support.snapshot import differing, snapshot
 
 from imil_backend.config import load_settings
 from imil_backend.images.masks.rle import encode_rle
-from imil_backend.label_studio.labeling.config import classification_config
 
 GUIDE = Path(__file__).parents[1] / "docs" / "existing-label-studio.md"
 # On two cores, and where ImageNet weights cannot be fetched.

@@ -14,10 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from support.installation import Installation
+from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio, missing
 from support.push import png
-
-from imil_backend.label_studio.labeling.config import classification_config
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.timeout(900)]
 MODEL = Path(__file__).parents[1] / "imil_backend" / "label_studio_ml_model.py"

@@ -93,12 +93,14 @@ def test_the_scripts_parse(script: str) -> None:
     assert run(["bash", "-n", str(ROOT / "scripts" / script)]).stderr == ""
 
 
+@pytest.mark.slow
 def test_help_needs_no_environment() -> None:
     done = run([str(ROOT / "scripts" / "quickstart"), "--help"])
     assert done.returncode == 0
     assert "--simulate" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_simulation_without_masks_is_refused_before_anything_starts(tmp_path: Path) -> None:
     done = run(command(tmp_path / "data", "--simulate", "--data", str(tmp_path)))
     assert done.returncode == 2
@@ -106,6 +108,7 @@ def test_a_simulation_without_masks_is_refused_before_anything_starts(tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])

@@ -11,11 +11,12 @@ from loop.loop_fakes import make_backend
 from sqlalchemy import select
 from support.browser import Editor
 from support.clouds import Cloud
+from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
 from imil_backend.label_studio.api.storages import address_in
-from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import import_project
 from imil_backend.loop.projects.existing import connect_project

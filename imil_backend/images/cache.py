@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import mask_from_png, mask_of_own_size
 from imil_backend.images.reading import load_bytes, read_sample
+from imil_backend.images.resizing import network_input
 from imil_backend.images.rows import RowStore
 
 _MASK_BYTES = 100 * 2**20  # of a 1-bit PNG: more than any that this backend writes
@@ -53,8 +53,8 @@ class PixelCache:
         self.failures: list[tuple[int, str]] = []  # of the latest fill: index of the item, and the reason
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
-        self._shape = (size, size, channels)
-        self._store = RowStore(directory / f"{size}px_{channels}ch", "pixels.u8", np.uint8, self._shape)
+        folder, shape = directory / f"{size}px_{channels}ch", (size, size, channels)
+        self._store = RowStore(folder, "pixels.u8", np.uint8, shape)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -120,10 +120,7 @@ class PixelCache:
             return error
 
     def _make(self, item: CachedItem) -> NDArray[np.uint8]:
-        """Decode, black out at the natural size, then resize: uint8 (size, size, channels).
-
-        Resized with Pillow's antialiased bilinear filter, without regard to the aspect ratio.
-        """
+        """Decode, black out at the natural size, then resize: uint8 (size, size, channels)."""
         data = _load(item.image, item.sha256, self._max_bytes)
         # A reduced scale is much faster, but a mask meets the image at the natural size only.
         draft_size = None if item.mask else 2 * self.size
@@ -138,11 +135,7 @@ class PixelCache:
             height, width = pixels.shape[:2]
             mask = mask_from_png(_load(item.mask, item.mask_sha256, self._max_bytes), width, height)
             pixels = black_out(pixels, mask, item.fill)
-        image = Image.fromarray(pixels)
-        if self.channels == 1 and pixels.ndim == 3:
-            image = image.convert("L")
-        resized = np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        return np.ascontiguousarray(np.broadcast_to(np.atleast_3d(resized), self._shape))
+        return network_input(pixels, self.size, self.channels)
 
 
 def read_mask(path: Path, sha256: str | None) -> NDArray[np.bool_]:

@@ -64,15 +64,16 @@ def create_app(
         StoreError: the store cannot be opened.
     """
     basic_auth = BasicAuth.from_settings(settings)
-    if champion is None:
+    if champion is None or events is None:
+        from imil_backend.loop.base.backend import Backend
+        from imil_backend.loop.running.events import Events
         from imil_backend.loop.serving.predictions import PredictionService
 
-        champion = PredictionService(settings)
-        champion.load_ahead()
-    if events is None:
-        from imil_backend.loop.running.events import Events
-
-        events = Events(settings)
+        backend = Backend(settings)
+        events = events or Events(backend)
+        if champion is None:
+            champion = PredictionService(backend)
+            champion.load_ahead()
 
     app = Flask("imil_backend.server", static_folder=None)
     bound_bodies(app, settings.max_body_bytes)

@@ -117,7 +117,9 @@ def lock_row(session: Session, project: Project) -> None:
     What is read after this is not overtaken, on SQLite (whose transactions begin with the first write) as on
     PostgreSQL.
     """
-    session.execute(update(Project).where(Project.id == project.id).values(number=Project.number))
+    session.execute(
+        update(Project).where(Project.id == project.id).values(label_studio_id=Project.label_studio_id)
+    )
 
 
 def _engine(url: str) -> Engine:

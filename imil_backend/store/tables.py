@@ -73,7 +73,7 @@ class Project(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), unique=True)
     instance: Mapped[str] = mapped_column(String(500))  # Label Studio's address
-    number: Mapped[int]  # the project's id there
+    label_studio_id: Mapped[int] = mapped_column("number")  # the project's id there
     created_at: Mapped[datetime] = mapped_column(default=now)
     gone_at: Mapped[datetime | None]  # since when Label Studio has it no longer
     meanings: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # options of read_label_config
@@ -152,7 +152,7 @@ class Version(Base):
     directory: Mapped[str] = mapped_column(String(4000))
     recipe: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]  # by split
-    choices: Mapped[dict[str, Any]]  # made at run time: device, precision, threads
+    runtime_info: Mapped[dict[str, Any]] = mapped_column("choices")  # device, precision, threads
     fingerprint: Mapped[str] = mapped_column(String(64))  # of the samples and masks it was trained on
     blacked_out: Mapped[int]  # how many training samples were
     code_version: Mapped[str] = mapped_column(String(40))
@@ -212,7 +212,7 @@ class Task(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
-    number: Mapped[int]  # the task's id in Label Studio
+    label_studio_id: Mapped[int] = mapped_column("number")  # the task's id there
     rank: Mapped[int]
     deleted: Mapped[bool] = mapped_column(default=False)
     pushed_at: Mapped[datetime] = mapped_column(default=now)
@@ -228,18 +228,17 @@ class Annotation(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    number: Mapped[int]  # the annotation's id in Label Studio
+    label_studio_id: Mapped[int] = mapped_column("number")  # the annotation's id there
     label_studio_created_at: Mapped[datetime]
     label_studio_updated_at: Mapped[datetime]
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
     annotator: Mapped[int | None]  # the user's id in Label Studio
     simulated: Mapped[bool] = mapped_column(default=False)  # painted by the simulated clinician
-    answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.annotations.Answer
+    answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.labeling.answers.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     # Relevant parts were painted, so that all else is irrelevant.
     outside: Mapped[bool] = mapped_column(default=False, server_default=false())
-    mask_share: Mapped[float | None]  # of the image's pixels, 0..1
     reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside; what was passed over
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from

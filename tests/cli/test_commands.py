@@ -14,6 +14,8 @@ import imil_backend
 from imil_backend.cli import app
 from imil_backend.images.windows import PRESETS
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 COMMANDS = [command.name for command in app.registered_commands]
 
 

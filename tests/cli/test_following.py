@@ -32,6 +32,8 @@ from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.store.tables import Dataset, Round
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 
 @pytest.fixture
 def open_round(

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from imil_backend.cli import app
 
+pytestmark = pytest.mark.slow  # whole commands, on data directories
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

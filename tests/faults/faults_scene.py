@@ -101,7 +101,7 @@ class Scene:
             versions = list(session.scalars(select(Version.id)))
             promoted = list(session.scalars(select(Promotion.version_id)))
             standing = session.scalars(select(Annotation).where(~Annotation.deleted)).all()
-        here = Counter(row.number for row in standing)
+        here = Counter(row.label_studio_id for row in standing)
         masks = sum(row.mask_sha256 is not None for row in standing)
         doubled = sum((here - Counter(there)).values()) + len(versions) - len(set(closed))
         note(

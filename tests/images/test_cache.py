@@ -221,6 +221,7 @@ def run(target, *arguments) -> multiprocessing.Process:
     return process
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_whole_rows_and_no_lock(tmp_path, cache, items):
     process = run(fill_and_die, tmp_path / "cache", items, 7)
     process.join(60)
@@ -232,6 +233,7 @@ def test_killed_process_leaves_whole_rows_and_no_lock(tmp_path, cache, items):
     assert_right(cache, items, rows)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_never_a_row(tmp_path, cache, items):
     processes = [run(fill, tmp_path / "cache", part) for part in (items, items[::-1])]
     for process in processes:

@@ -39,6 +39,9 @@ REFUSED = {  # by us, though dcmtk shows something
 }
 
 
+pytestmark = pytest.mark.external
+
+
 @pytest.fixture(scope="module", autouse=True)
 def program():
     if shutil.which(PROGRAM) is None:

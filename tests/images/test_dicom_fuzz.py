@@ -4,6 +4,7 @@ import tracemalloc
 from datetime import timedelta
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
@@ -78,6 +79,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=300,
     deadline=timedelta(seconds=10),

@@ -50,6 +50,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", CHANGED)
 def test_a_film_that_was_saved_anew_is_a_near_duplicate_of_itself_alone(
     films: list[Image.Image], how: str
@@ -64,6 +65,7 @@ def test_an_image_with_nothing_in_it_is_like_no_other(size: tuple[int, int]) -> 
     assert near_duplicates([]) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), st.sets(st.integers(0, 511), max_size=40)), max_size=12))
 def test_near_are_two_hashes_that_differ_in_a_tenth_of_their_set_bits_in_each_direction(
     made: list[tuple[int, set[int]]],

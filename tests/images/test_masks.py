@@ -473,6 +473,7 @@ def test_a_stored_mask_comes_back(tmp_path, width, height):
         mask_from_png(path, width + 1, height)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_png_raises_nothing_but_our_errors(data):
@@ -556,6 +557,7 @@ VALUE_KEYS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(
@@ -574,6 +576,7 @@ def test_any_result_raises_nothing_but_our_errors(item, changes, value_changes):
     assert (mask.dtype, mask.shape) == (bool, (HEIGHT, WIDTH))
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=3))
 def test_results_that_are_none_raise_nothing_but_our_errors(result):
     try:

@@ -42,6 +42,7 @@ def xrays(xray_zip: Path) -> list[Image.Image]:
         return [Image.open(io.BytesIO(archive.read(name))).convert("L") for name in chosen]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pictures",
     ["phantoms", pytest.param("xrays", marks=pytest.mark.xrays)],

@@ -40,6 +40,7 @@ def test_white_is_zero_is_turned_at_the_depths_that_were_reported(name: str) -> 
     assert near(read(INPUTS / name), read(INPUTS / "tiff16_blackiszero.tif"))
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("photometric", [0, 1, None])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
@@ -56,6 +57,7 @@ def test_greys_are_those_of_libtiff(
     assert near(read(path), as_libtiff_reads(path)[..., 0])
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("options", [("-c", "lzw"), ("-c", "zip:2"), ("-t", "-w", "16", "-l", "16")])
 @pytest.mark.parametrize("bits", [1, 4, 8, 16, 32])
@@ -71,6 +73,7 @@ def test_compression_predictors_and_tiles_make_no_difference(
     assert np.array_equal(read(again), read(path))
 
 
+@pytest.mark.external
 def test_fax_without_a_photometric_interpretation_is_white_at_zero(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", of(np.uint8, top=1), bits=1, photometric=None)
     fax = recompressed(path, "-c", "g4")
@@ -92,6 +95,7 @@ def test_signs_and_depths_that_libtiff_shows_nothing_of_are_scaled_between_the_e
     assert near(read(path), 255 * (SHARES if photometric else 1 - SHARES))
 
 
+@pytest.mark.external
 def test_a_sign_of_8_bits_is_passed_over_as_libtiff_does(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", of(np.uint8).view(np.int8))
     assert np.array_equal(read(path), of(np.uint8))
@@ -104,6 +108,7 @@ def test_twelve_bits_are_scaled_between_the_extremes(tmp_path: Path, photometric
     assert near(read(path), 255 * (SHARES if photometric else 1 - SHARES))
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("compression", [None, "lzw:2"])
 @pytest.mark.parametrize("top", [4095, 65535])
@@ -135,6 +140,7 @@ def test_alpha_is_laid_over_black(
     assert near(over_black, 255 * (shown * opacity).squeeze(), tolerance=2)
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8", "16"])
 @pytest.mark.parametrize("photometric", [1, 2])
@@ -151,6 +157,7 @@ def test_colours_that_were_multiplied_by_alpha_are_over_black_already(
     assert near(read(path), libtiff if photometric == 2 else libtiff[..., 0], tolerance=2)
 
 
+@pytest.mark.external
 @ORDERS
 def test_inks_are_turned_into_colours_at_both_depths(tmp_path: Path, big_endian: bool) -> None:
     inks = np.dstack([COLOUR, SHARES / 2])
@@ -163,6 +170,7 @@ def test_inks_are_turned_into_colours_at_both_depths(tmp_path: Path, big_endian:
             assert near(read(path), as_libtiff_reads(path), tolerance=2)
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_colour_maps_may_hold_8_bit_values(tmp_path: Path, bits: int, big_endian: bool) -> None:
@@ -182,12 +190,14 @@ def test_a_single_plane_is_no_matter_of_planes(tmp_path: Path) -> None:
         assert near(read(path), 255 * (1 - SHARES))
 
 
+@pytest.mark.external
 def test_8_bit_planes_are_read(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", of(np.uint8, COLOUR), photometric=2, in_planes=True)
     assert near(read(path), 255 * COLOUR)
     assert near(read(recompressed(path, "-c", "lzw", "-p", "separate")), 255 * COLOUR)
 
 
+@pytest.mark.external
 @ORDERS
 @pytest.mark.parametrize("options", [None, ("-c", "lzw:2"), ("-c", "zip", "-r", "5"), ("-f", "lsb2msb")])
 def test_deep_planes_are_read(tmp_path: Path, options: tuple[str, ...] | None, big_endian: bool) -> None:
@@ -200,6 +210,7 @@ def test_deep_planes_are_read(tmp_path: Path, options: tuple[str, ...] | None, b
     assert near(read(path), 255 * COLOUR * (1 - SHARES)[..., None])
 
 
+@pytest.mark.external
 def test_bits_in_reversed_order_are_read(tmp_path: Path) -> None:
     for samples in (of(np.uint8), of(np.uint16)):
         path = write_tiff(tmp_path / "a.tif", samples, photometric=0)
@@ -222,6 +233,7 @@ def test_what_is_not_read_is_refused_with_its_kind(
         read(write_tiff(tmp_path / "a.tif", **options))
 
 
+@pytest.mark.external
 def test_a_floating_point_predictor_of_the_other_byte_order_is_refused(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", of(np.float32))
     assert near(read(recompressed(path, "-L", "-c", "zip:3")), 255 * SHARES)

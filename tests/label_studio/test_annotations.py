@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imil_backend.images.masks.masks import encode_rle
-from imil_backend.label_studio.labeling.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
 
 PAYLOADS = Path(__file__).parents[1] / "fixtures" / "payloads"
@@ -178,6 +179,7 @@ ITEMS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ITEMS | JUNK, max_size=4))
 def test_whatever_stands_in_a_result_is_read_or_set_aside(result: list[Any]) -> None:

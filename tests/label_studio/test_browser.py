@@ -13,7 +13,8 @@ from support.strokes import assert_is_painted
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
-from imil_backend.label_studio.labeling.annotations import Answer, Reading, read_annotation
+from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]

@@ -63,16 +63,11 @@ def test_uploads_keep_their_order_and_kind(client: LabelStudio, project: int) ->
     assert [client.download(path) for path in paths] == [content for _, content in images]
 
 
-def test_tasks_are_paged_and_filtered_by_label_studios_clock(
-    client: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_are_paged(client: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PAGE_SIZE", 2)
     ids = import_tasks(client, project, 5)
     assert [task["id"] for task in client.tasks(project)] == ids
     assert "annotations" not in next(client.tasks(project))
-    client.create_annotation(ids[3], [NOTHING], 1.0)
-    [touched] = client.named_tasks(project, [ids[3]])
-    assert [task["id"] for task in client.tasks(project, since=touched["updated_at"])] == [ids[3]]
 
 
 def test_tasks_are_named_and_come_with_or_without_their_annotations(

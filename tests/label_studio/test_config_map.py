@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from support.label_configs import classification_config
 
 from imil_backend.errors import LabelConfigError
 from imil_backend.label_studio.labeling.config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,
-    classification_config,
     load_label_config,
     read_label_config,
 )

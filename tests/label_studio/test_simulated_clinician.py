@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.label_configs import classification_config
 from support.push import push_item
 
 from imil_backend.errors import LabelConfigError
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
-from imil_backend.label_studio.labeling.annotations import Answer, read_annotation
+from imil_backend.label_studio.labeling.annotations import read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import (
-    classification_config,
     load_label_config,
     read_label_config,
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.label_studio import STARTER, free_port
 
 
@@ -16,6 +17,7 @@ def start(executable: str, port: int, data_dir: Path) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_a_port_that_is_in_use_is_refused(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -25,6 +27,7 @@ def test_a_port_that_is_in_use_is_refused(tmp_path: Path) -> None:
     assert "is in use" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_label_studio_that_ends_at_once_shows_its_last_words_without_the_token(tmp_path: Path) -> None:
     broken = tmp_path / "label-studio"
     broken.write_text('#!/bin/sh\necho "no such module"\necho "$LABEL_STUDIO_USER_TOKEN"\n')

@@ -67,6 +67,7 @@ def test_chances_are_corrected_as_by_holm() -> None:
     assert corrected([0.9, 0.8]) == [1.0, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_auc_is_that_of_the_metrics_and_its_bounds_those_of_groups_drawn_again(classes: int) -> None:
     pairs = pairs_of(1, classes=classes)
@@ -90,6 +91,7 @@ def test_auc_is_that_of_the_metrics_and_its_bounds_those_of_groups_drawn_again(c
     assert spread * 0.9 < auc.difference - bounds.lower < spread + 3 / (auc.counts_as * classes / 2)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_draws_of_many_groups() -> None:
     import tracemalloc
 

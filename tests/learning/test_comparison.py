@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.comparison import Comparison, Finding, compare
+from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
 
 CLASSES = ("normal", "lesion")
@@ -122,6 +123,7 @@ def test_a_changed_label_is_an_error():
 # --- every class
 
 
+@pytest.mark.slow
 def test_a_candidate_that_no_longer_finds_the_rare_class_is_rejected_though_its_accuracy_holds() -> None:
     labels = [1] * 40 + [0] * 1960
     champion = [1] * 25 + [0] * 15 + [1] * 10 + [0] * 1950
@@ -144,7 +146,7 @@ def test_a_class_of_too_few_groups_leaves_it_undecided_and_is_named() -> None:
     assert "20 groups with lesion cannot exclude a loss of 0.100 in its recall; 29 could." in result.reason
     assert "20 groups with lesion cannot exclude a loss of 0.050 in AUC; 59 could." in result.reason
     assert "accuracy" not in result.reason
-    assert compare(same, same, margins=Margins(recall=0.14, auc=0.14)).verdict == "promote"
+    assert compare(same, same, margins=Margins({"recall": 0.14, "auc": 0.14})).verdict == "promote"
 
 
 def test_a_class_that_does_not_occur_leaves_it_undecided_and_is_named() -> None:
@@ -165,6 +167,7 @@ def test_one_class_alone_has_no_auc_and_is_undecided() -> None:
     assert [each.metric for each in result.findings] == ["accuracy", "recall", "recall"]
 
 
+@pytest.mark.slow
 def test_each_of_many_classes_is_looked_at() -> None:
     labels = [index % 5 for index in range(1000)]
     candidate = [0 if label == 3 and index % 2 else label for index, label in enumerate(labels)]
@@ -213,10 +216,11 @@ def comparisons(draw: st.DrawFn) -> tuple[dict, dict, Margins]:
         versions.append(predicting(labels.tolist(), predicted.tolist(), groups.tolist()))
         width = [[*row, *[0.0] * (classes - len(row))] for row in versions[-1]["probabilities"]]
         versions[-1]["probabilities"] = width
-    margins = Margins(*(draw(st.sampled_from([0.02, 0.1, 0.3])) for _ in range(3)))
+    margins = Margins({name: draw(st.sampled_from([0.02, 0.1, 0.3])) for name in QUANTITIES})
     return versions[0], versions[1], margins
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(comparisons())
 def test_no_candidate_that_loses_a_class_is_promoted(drawn: tuple[dict, dict, Margins]) -> None:
@@ -229,7 +233,7 @@ def test_no_candidate_that_loses_a_class_is_promoted(drawn: tuple[dict, dict, Ma
             (np.array(each["probabilities"])[own].argmax(axis=1) == label).sum()
             for each in (champion, candidate)
         )
-        if not own.any() or (after - before) / own.sum() <= -margins.recall:
+        if not own.any() or (after - before) / own.sum() <= -margins.of("recall"):
             assert result.verdict != "promote"
     if (labels[:, None] == labels).all():
         assert result.verdict != "promote"

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from tiny_jobs import RECIPE
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +25,7 @@ class Operations(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_an_epoch_never_waits_for_the_device():
     """No value is read back (`item`, a condition), and no shape depends on one."""
     random = np.random.default_rng(0)

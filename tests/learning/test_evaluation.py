@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional import classification
 
 from imil_backend.learning.scoring.metrics import compute_metrics, margins, softmax
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_metrics_equal_those_of_torchmetrics(classes: int):
+    from torchmetrics.functional import classification
+
     random = np.random.default_rng(classes)
     labels = random.integers(0, classes, 200)
     # Coarse scores, so that many are equal.

@@ -38,6 +38,7 @@ def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]
     return make
 
 
+@pytest.mark.slow
 def test_features_that_other_weights_made_of_the_same_samples_are_removed(make_features):
     first, others = slice(0, 4), slice(4, 8)
     (old,) = make_features(seed=0, chosen=first)

@@ -95,6 +95,7 @@ def test_every_kind_of_memory_that_runs_out_is_known():
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
+@pytest.mark.slow
 def test_launching_needs_no_torch():
     modules = ("contract.launch", "contract.checks", "contract.job", "scoring.comparison", "scoring.ranking")
     imports = "".join(f"import imil_backend.learning.{name}; " for name in modules)

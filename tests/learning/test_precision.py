@@ -55,6 +55,7 @@ def test_what_cannot_be_read_is_measured_anew(tmp_path: Path, measured: list, da
     assert [faster_precision(CPU, tmp_path) for _ in range(2)] == ["bfloat16"] * 2
 
 
+@pytest.mark.slow
 def test_training_and_answering_take_the_same(tmp_path: Path, measured: list, model_dir: Path):
     measured.append({"float32": 1.0, "bfloat16": 0.1})
     assert start_runtime("cpu", "auto", tmp_path, deterministic=False).precision == "bfloat16"
@@ -67,6 +68,7 @@ def test_a_wish_is_not_measured(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_processor_that_emulates_bfloat16_takes_float32(tmp_path: Path):
     answer = faster_precision(CPU, tmp_path)
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # has the instructions: either may be faster

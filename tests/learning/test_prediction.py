@@ -19,6 +19,7 @@ from imil_backend.learning.networks.runtime import Runtime
 from imil_backend.learning.scoring.metrics import softmax
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path, remembered: Path):
     random = np.random.default_rng(0)
     shapes = [(50, 40), (32, 32), (64, 80, 3)] * 15  # more than one batch
@@ -31,6 +32,7 @@ def test_images_of_any_size_and_kind_are_predicted_in_order(model_dir: Path, rem
     assert predictor.predict([]).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_it_sees_what_training_saw(model_dir: Path, remembered: Path, tmp_path: Path):
     """The same probabilities from the image itself as from the pixel cache."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 60), dtype=np.uint8)
@@ -48,6 +50,7 @@ def test_it_sees_what_training_saw(model_dir: Path, remembered: Path, tmp_path: 
     assert np.allclose(softmax(logits), predictor.predict([image]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_folding_the_norms_changes_no_prediction_and_not_the_network():
     torch.manual_seed(0)
     network = build_network(3, "v1").train()

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_jobs import JobMaker
 
 from imil_backend.learning.child import training
 from imil_backend.learning.child.ending import mining, results
-from imil_backend.learning.contract.job import MINING_FILE, RESULT_FILE, read_json
+from imil_backend.learning.contract.job import MINING, MINING_FILE, RESULT_FILE, read_json
 from imil_backend.learning.inference.prediction import predict_split
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
@@ -25,7 +26,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(samples))
         return predict_split(network, samples, *rest, **settings)
 
-    monkeypatch.setattr(results, "predict_split", predict)
     monkeypatch.setattr(mining, "predict_split", predict)
     return counts
 
@@ -63,3 +63,17 @@ def test_a_training_that_starts_over_forgets_what_was_kept(make_job: JobMaker, a
     (job / "kept-test.npy").write_bytes(b"of another network")
     training.run_job(job)
     assert asked[-1] == TEST
+
+
+def ask_for_the_opposite(context, learner, state):
+    """A way of mining: each training sample is predicted wrong."""
+    labels = context.split("train").labels
+    return np.eye(2, dtype=np.float32)[1 - labels], ()
+
+
+def test_one_entry_adds_a_way_of_mining(make_job: JobMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(MINING, "opposite", f"{__name__}:{ask_for_the_opposite.__name__}")
+    job: Path = make_job(recipe={"epochs": 2, "mining": "opposite"})
+    training.run_job(job)
+    records = read_json(job / MINING_FILE)
+    assert len(records) == TRAIN and all(record["wrong"] for record in records)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
-from imil_backend.errors import WeightsError
+from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.inference import prediction
 from imil_backend.learning.inference.prediction import Predictor
+from imil_backend.learning.networks.exporting import check_onnx, write_onnx, write_state_dict
 from imil_backend.learning.networks.network import (
     ModelConfig,
     Variant,
@@ -31,7 +35,9 @@ from imil_backend.learning.networks.network import (
 )
 from imil_backend.learning.networks.weights import fetch_weights
 
-WITH_THE_PACKAGE, WITHOUT_IT, AN_IMAGE = re.findall(
+pytestmark = pytest.mark.slow  # networks, written and read
+
+WITH_THE_PACKAGE, WITHOUT_IT, STATE_DICT, ONNX, AN_IMAGE = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "versions.md").read_text("utf-8"), re.DOTALL
 )
 
@@ -57,6 +63,14 @@ def make_version(directory: Path, variant: Variant) -> Path:
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     variants: tuple[Variant, ...] = ("v1", "v1.5")
     return {variant: make_version(tmp_path_factory.mktemp(variant), variant) for variant in variants}
+
+
+@pytest.fixture(scope="module")
+def onnx(versions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The v1 version as ONNX."""
+    path = tmp_path_factory.mktemp("onnx") / "films-round1.onnx"
+    write_onnx(path, *load_model(versions["v1"]))
+    return path
 
 
 def make_older(path: Path, directory: Path) -> Path:
@@ -94,10 +108,81 @@ def test_the_documents_lines_answer_as_the_backend_does(
     names: dict[str, Any] = {}
     for block in (loading, AN_IMAGE):
         exec(block, names)
+    assert np.allclose(names["probabilities"], ours(path, pixels, monkeypatch), atol=1e-4)
+
+
+def ours(path: Path, pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float64]:
+    """What the backend answers, in float32."""
     monkeypatch.setattr(prediction, "faster_precision", lambda *_: "float32")
     predictor = Predictor(path.parent, "cpu")
-    [ours] = predictor.predict([predictor.squash(pixels)])
-    assert np.allclose(names["probabilities"], ours, atol=1e-4)
+    [answer] = predictor.predict([predictor.squash(pixels)])
+    return np.asarray(answer)
+
+
+@pytest.mark.parametrize(
+    ("variant", "loading"), [("v1.5", STATE_DICT), ("v1", ONNX)], ids=["state dict", "ONNX"]
+)
+def test_what_is_exported_answers_as_the_backend_does(
+    versions: dict[str, Path],
+    onnx: Path,
+    variant: str,
+    loading: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through ONNX the strides of v1 come along; tracing takes some seconds, so once only."""
+    if loading == STATE_DICT:
+        write_state_dict(tmp_path / "films-round1.safetensors", *load_model(versions[variant]))
+    else:
+        shutil.copy(onnx, tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 70), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in (loading, AN_IMAGE):
+        exec(block, names)
+    assert np.allclose(names["probabilities"], ours(versions[variant], pixels, monkeypatch), atol=1e-4)
+    assert names["about"].classes == ["a", "b", "c"]
+
+
+def test_onnx_that_answers_otherwise_is_refused(versions: dict[str, Path], onnx: Path) -> None:
+    network, _ = load_model(versions["v1"])
+    check_onnx(onnx, network, 64)
+    wrong = build_network(3, "v1.5").eval()
+    wrong.load_state_dict(network.state_dict())
+    with pytest.raises(WeightsError, match="ONNX Runtime and torch differ by"):
+        check_onnx(onnx, wrong, 64)
+
+
+def test_onnx_that_answers_otherwise_is_not_kept(
+    versions: dict[str, Path], onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter is replaced by one that gives another network's program."""
+
+    class Program:
+        model = SimpleNamespace(metadata_props={})
+
+        def save(self, path: Path, external_data: bool) -> None:
+            shutil.copy(onnx, path)
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
+    with pytest.raises(WeightsError, match="differ"):
+        write_onnx(tmp_path / "films.onnx", *load_model(versions["v1.5"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_without_its_packages_says_what_to_install(
+    versions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(SettingsError, match=r"imil-backend\[onnx\]"):
+        write_onnx(tmp_path / "films.onnx", *load_model(versions["v1.5"]))
+
+
+def test_a_state_dict_of_a_v1_version_is_refused(versions: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"films-round1 is a ResNet-50 v1, .*--format onnx"):
+        write_state_dict(tmp_path / "films.safetensors", *load_model(versions["v1"]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_strides_place_matters_for_that_test(versions: dict[str, Path]) -> None:
@@ -127,6 +212,7 @@ def test_a_weights_file_tells_by_itself_what_it_needs(versions: dict[str, Path])
         "variant": "v1",
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
+        "backbone": "resnet50",
     }
 
 

@@ -26,6 +26,7 @@ from imil_backend.learning.networks.network import (
 from imil_backend.learning.networks.weights import fetch_weights
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_torchvisions_is_kept_in_our_form(tmp_path: Path):
     network = build_network(7, "v1.5")
     torch.save(network.state_dict(), tmp_path / "mine.pth")
@@ -36,6 +37,7 @@ def test_a_state_dict_of_torchvisions_is_kept_in_our_form(tmp_path: Path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_files_that_are_no_weights_are_refused(tmp_path: Path):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
     torch.save({"path": tmp_path}, tmp_path / "unsafe.pth")
@@ -111,6 +113,7 @@ def keras_network() -> dict[str, np.ndarray]:
     return {name: values.astype(np.float32) for name, values in named.items()}
 
 
+@pytest.mark.slow
 def test_the_conversion_fills_every_tensor_and_computes_what_keras_computes():
     keras = keras_network()
     network = build_network(10, "v1").eval()

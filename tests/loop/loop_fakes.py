@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,7 +21,7 @@ from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
-from imil_backend.errors import LabelStudioUnreachableError, NotFoundError
+from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.label_studio.api.client import AnnotationSummary
 from imil_backend.label_studio.api.simulated_clinician import paint
@@ -42,8 +43,18 @@ from imil_backend.store.database import SQLITE_FILE, Store
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 URL = "http://label-studio.test"
-on_both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+on_both_databases = pytest.mark.parametrize(
+    "backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.external)], indirect=True
+)
 PROJECT = 3
+# What the real one assumes of a webhook.
+WEBHOOK = {
+    "send_payload": True,
+    "send_for_all_actions": True,
+    "headers": {},
+    "actions": [],
+    "is_active": True,
+}
 WIDTH, HEIGHT = 8, 6
 LENIENT = {"promotion_margin": 0.6, "recall_margin": 0.8, "auc_margin": 0.8}  # two groups a class can do
 MAPPING = read_label_config(load_label_config("blackout"))
@@ -78,14 +89,18 @@ def _empty_store() -> bytes:
 class FakeLabelStudio:
     """What the loop uses of our client. Its clock moves on by a second with every change.
 
+    What it answers is held against the real one by test_label_studio_contract.py.
+
     Args:
-        file: where its state is kept, so that another process finds it.
+        file: where its state is kept, so that another process finds it; but for images and projects.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
         self.tasks_there: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
+        self.projects_there = {PROJECT: load_label_config("blackout").strip()}  # the configs
+        self.images: dict[str, bytes] = {}  # by path
         self.uploads = 0
         self.seconds = 0
         self.down = False
@@ -103,38 +118,52 @@ class FakeLabelStudio:
 
     def project(self, number: int) -> dict[str, Any]:
         self._ask("project")
-        if self.gone:
-            raise NotFoundError("No Project matches the given query.")
-        return {"id": number, "label_config": load_label_config("blackout")}
+        self._check_project(number)
+        return {"id": number, "label_config": self.projects_there[number]}
+
+    def create_project(
+        self, title: str, label_config: str, instructions: str, *, predictions: bool = True
+    ) -> int:
+        self._ask("create project")
+        number = max(self.projects_there) + 1
+        self.projects_there[number] = label_config.strip()
+        return number
 
     def request(self, method: str, path: str, **request: Any) -> Any:
         """Of webhooks alone."""
         self._ask(f"{method} {path}")
         number = path.removeprefix("/api/webhooks/").strip("/")
         if method == "GET":
-            return list(self.webhooks)
+            return [
+                deepcopy(hook) for hook in self.webhooks if hook["project"] == request["params"]["project"]
+            ]
         if method == "POST":
-            self.webhooks.append({**request["body"], "id": len(self.webhooks) + 1})
+            self.webhooks.append({**WEBHOOK, **request["body"], "id": len(self.webhooks) + 1})
             self._save()
             return None
-        (hook,) = (hook for hook in self.webhooks if str(hook["id"]) == number)
+        hook = next((hook for hook in self.webhooks if str(hook["id"]) == number), None)
+        if hook is None:
+            raise NotFoundError("No Webhook matches the given query.")
         if method == "DELETE":
             self.webhooks.remove(hook)
         else:
-            hook.update(request["body"])
+            hook.update({"actions": [], **request["body"]})
         return None
 
     def own_name(self) -> str | None:
         self._ask("own name")
         return "https://label-studio.example.org"
 
+    def user_id(self) -> int:
+        return 1
+
     def people(self) -> dict[int, str]:
         self._ask("people")
         return {1: "ann@example.org", 7: "bob@example.org"}
 
-    def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+    def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         self._ask("tasks")
-        return iter([task for task in self.tasks_there.values() if task["project"] == project])
+        return iter([deepcopy(task) for task in self.tasks_there.values() if task["project"] == project])
 
     def annotation_summaries(self, project: int) -> Iterator[AnnotationSummary]:
         self._ask("summaries")
@@ -145,8 +174,7 @@ class FakeLabelStudio:
 
     def annotation(self, number: int) -> dict[str, Any] | None:
         self._ask(f"annotation {number}")
-        found = self.annotations.get(number)
-        return dict(found) if found else None
+        return deepcopy(self.annotations.get(number))
 
     def named_tasks(
         self, project: int, numbers: Sequence[int], *, whole: bool = False
@@ -155,21 +183,37 @@ class FakeLabelStudio:
             self._ask(f"task {number}")
             task = self.tasks_there.get(number)
             if task and task["project"] == project:
-                own = [dict(item) for item in self.annotations.values() if item["task"] == number]
-                yield {**task, "annotations": own} if whole else task
+                own = [item for item in self.annotations.values() if item["task"] == number]
+                yield deepcopy({**task, "annotations": own} if whole else task)
 
     def upload_images(self, project: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
         self._ask("upload")
         assert all(name and content for name, content in images)
-        self.uploads += len(images)
-        return [f"/data/upload/{project}/{name}" for name, _ in images]
+        self._check_project_of_import(project)
+        paths = []
+        for name, content in images:
+            self.uploads += 1
+            paths.append(f"/data/upload/{project}/{self.uploads:08x}-{name.replace(' ', '_')}")
+            self.images[paths[-1]] = content
+        return paths
+
+    def download(self, path: str) -> bytes:
+        self._ask("download")
+        if path not in self.images:
+            raise NotFoundError(f"{path} is not there.")
+        return self.images[path]
 
     def import_tasks(self, project: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
         self._ask("import")
+        self._check_project_of_import(project)
+        if any(MAPPING.image_key not in task["data"] for task in tasks):
+            raise LabelStudioError(f"A task has no {MAPPING.image_key!r}.")
         return [self.add_task(task["data"], project) for task in tasks]
 
     def create_annotation(self, task: int, result: Sequence[dict[str, Any]], lead_time: float) -> int:
-        return self.annotate(task, result)
+        if task not in self.tasks_there:
+            raise NotFoundError("No Task matches the given query.")
+        return self.update(self.annotate(task, result), lead_time=lead_time)
 
     # --- what a clinician, or somebody else, does there
 
@@ -205,6 +249,18 @@ class FakeLabelStudio:
         gone = [key for key, value in self.annotations.items() if value["task"] == number]
         for key in gone:
             del self.annotations[key]
+
+    def _check_project(self, number: int) -> None:
+        if not self._has_project(number):
+            raise NotFoundError("No Project matches the given query.")
+
+    def _check_project_of_import(self, number: int) -> None:
+        """The real one answers such an import with a page, as something that is not Label Studio does."""
+        if not self._has_project(number):
+            raise LabelStudioUnreachableError(f"The answer to POST /api/projects/{number}/import is a page.")
+
+    def _has_project(self, number: int) -> bool:
+        return number in self.projects_there and not self.gone
 
     def _updated(self, number: int) -> int:
         annotation = self.annotations[number]
@@ -337,7 +393,7 @@ def make_version(
         write_results(directory, samples, wrong)
         version = Version(
             dataset_id=dataset.id, name=name, baseline_id=baseline.id if baseline else None,
-            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, choices={},
+            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, runtime_info={},
             fingerprint="f", blacked_out=0, code_version="0", seconds=1.0,
         )  # fmt: skip
         session.add(version)
@@ -374,10 +430,12 @@ def write_results(directory: Path, samples: Sequence[TrainingSample], wrong: Seq
 def _record(sample: TrainingSample, wrong: Sequence[str]) -> dict[str, Any]:
     name = sample.key.removeprefix("key-")
     is_wrong = name in wrong
+    number = name.rpartition("-")[2]
+    margin = float(number) if number.isdecimal() else 1.0
     return {
         "key": sample.key, "label": sample.label, "predicted": 1 - sample.label if is_wrong else sample.label,
         "wrong": is_wrong, "probability": 0.9, "mean_margin": None, "likely_label_error": False,
-        "margin": float(wrong.index(name) - 100) if is_wrong else float(sample.key.rpartition("-")[2]),
+        "margin": float(wrong.index(name) - 100) if is_wrong else margin,
     }  # fmt: skip
 
 
@@ -398,7 +456,7 @@ def training_samples(session: Session, dataset: Dataset) -> list[TrainingSample]
 
 def make_project(backend: Backend, dataset: Dataset, number: int = PROJECT) -> Project:
     with backend.store.begin() as session:
-        project = Project(dataset_id=dataset.id, instance=URL, number=number)
+        project = Project(dataset_id=dataset.id, instance=URL, label_studio_id=number)
         session.add(project)
     with backend.store.begin() as session:
         return session.get_one(Project, project.id)
@@ -418,10 +476,16 @@ def make_round(
         for rank, name in enumerate(names, start=1):
             sample = session.scalars(select(Sample).where(Sample.name == name)).one()
             number = label_studio.add_task(
-                {"imil_sample": sample.key, "round": round_.number}, project.number
+                {"imil_sample": sample.key, "round": round_.number}, project.label_studio_id
             )
             session.add(
-                Task(project_id=project.id, round_id=round_.id, sample_id=sample.id, number=number, rank=rank)
+                Task(
+                    project_id=project.id,
+                    round_id=round_.id,
+                    sample_id=sample.id,
+                    label_studio_id=number,
+                    rank=rank,
+                )
             )
     return round_
 
@@ -441,7 +505,7 @@ class OpenRound:
     def tasks(self) -> list[int]:
         """The tasks' numbers in Label Studio, the first rank first."""
         with self.backend.store.begin() as session:
-            found = select(Task.number).where(Task.round_id == self.id).order_by(Task.rank)
+            found = select(Task.label_studio_id).where(Task.round_id == self.id).order_by(Task.rank)
             return list(session.scalars(found))
 
     @property
@@ -453,5 +517,5 @@ class OpenRound:
     def annotations(self) -> list[Annotation]:
         """What the store holds of them and takes for standing."""
         with self.backend.store.begin() as session:
-            found = select(Annotation).where(~Annotation.deleted).order_by(Annotation.number)
+            found = select(Annotation).where(~Annotation.deleted).order_by(Annotation.label_studio_id)
             return list(session.scalars(found))

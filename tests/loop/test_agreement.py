@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from loop_fakes import (
     OpenRound,
@@ -11,7 +13,7 @@ from loop_fakes import (
     region,
 )
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from imil_backend.cli.helpers.showing import show_status
 from imil_backend.loop.answers.reconcile import reconcile
@@ -111,6 +113,18 @@ def test_status_tells_how_far_readers_agree_and_where_not(read_twice: OpenRound)
         {"annotator": 7, "answer": "blackout"},
         {"annotator": 9, "answer": "label_wrong"},
     ]
+
+
+def test_status_loads_the_annotations_once(read_twice: OpenRound) -> None:
+    loads: list[str] = []
+
+    @event.listens_for(read_twice.backend.store.engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        loads.extend(line for line in statement.splitlines() if line.startswith("SELECT annotations.id"))
+
+    (dataset,) = status(read_twice.backend)["datasets"]
+    assert dataset["readers"]["samples"] == 4
+    assert len(loads) == 1
 
 
 def test_readers_who_always_agree_have_no_kappa(open_round: OpenRound) -> None:

@@ -12,6 +12,7 @@ from imil_backend.errors import ImageError, ImilError, LabelStudioUnreachableErr
 from imil_backend.images.masks.rle import encode_rle
 from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.serving.predictions import UNTRAINED, PredictionService
 from imil_backend.store.tables import Dataset
 
@@ -41,14 +42,10 @@ class FakePredictor:
 
 
 @pytest.fixture
-def champion(
-    backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
-) -> PredictionService:
+def champion(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> PredictionService:
     monkeypatch.setattr("imil_backend.learning.inference.prediction.Predictor", FakePredictor)
     FakePredictor.made = []
-    champion = PredictionService(backend.settings, patient=True)
-    champion._backend.__dict__["label_studio"] = label_studio
-    return champion
+    return PredictionService(backend, patient=True)
 
 
 def tasks(*numbers: int) -> list[dict[str, Any]]:
@@ -98,9 +95,15 @@ def test_no_score_stands_beside_the_confidence_that_the_task_shows(
     assert FakePredictor.made == [], "for an answer that shows nothing no network is loaded"
 
 
+@pytest.mark.parametrize(
+    ("fill", "score"),
+    [("black", 0.8), ("mean", 0.7)],  # half of the image is black now; its mean is what it was
+)
 def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
-    champion: PredictionService, backend: Backend, dataset: Dataset
+    champion: PredictionService, backend: Backend, dataset: Dataset, fill: str, score: float
 ) -> None:
+    with backend.store.begin() as session:
+        change_policy(session.get_one(Dataset, dataset.id), {"fill": fill})
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
     alpha = np.zeros((6, 8), dtype=np.uint8)
@@ -113,7 +116,7 @@ def test_an_interactive_request_is_answered_without_what_was_painted_so_far(
     config = load_label_config("blackout")
     (whole,) = champion.predict(PROJECT, tasks(5), config, {"result": []})
     (rest,) = champion.predict(PROJECT, tasks(5), config, {"result": [region]})
-    assert (whole["score"], rest["score"]) == (0.7, 0.8)  # half of the image is black now
+    assert (whole["score"], rest["score"]) == (0.7, score)
 
 
 @pytest.mark.parametrize("error", [LabelStudioUnreachableError, NotFoundError, ImageError])

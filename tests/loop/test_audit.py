@@ -91,9 +91,9 @@ def test_a_change_that_fails_is_not_told_of(open_round: OpenRound) -> None:
     before = trail(open_round)
     with pytest.raises(RuntimeError), open_round.backend.store.begin() as session:
         version = Version(**{
-            column.name: getattr(open_round.version, column.name)
-            for column in Version.__table__.columns
-            if column.name not in {"id", "name"}
+            name: getattr(open_round.version, name)
+            for name, _ in Version.__mapper__.column_attrs.items()
+            if name not in {"id", "name"}
         }, name="other")  # fmt: skip
         session.add(version)
         session.flush()

@@ -30,7 +30,7 @@ def state(
             moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=number)
             session.add(
                 Annotation(
-                    project_id=open_round.project.id, number=number, label_studio_created_at=moment,
+                    project_id=open_round.project.id, label_studio_id=number, label_studio_created_at=moment,
                     label_studio_updated_at=moment, task_id=task.id, sample_id=task.sample_id,
                     annotator=annotator, answer=answer,
                     mask_sha256=save_mask(backend, mask_of(*columns)) if columns else None,

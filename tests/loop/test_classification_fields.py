@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from loop_fakes import write_image
 from sqlalchemy import select
+from support.label_configs import classification_config
 
 from imil_backend.errors import DatasetError
-from imil_backend.label_studio.labeling.config import classification_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import Fields, import_project
 from imil_backend.loop.importing.importing import ImportReport

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -24,6 +25,8 @@ from loop_fakes import (
 
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
+
+pytestmark = pytest.mark.slow  # long histories, each on a store of its own
 
 
 class Clinicians(RuleBasedStateMachine):
@@ -78,17 +81,17 @@ class Clinicians(RuleBasedStateMachine):
             (number, self.label_studio.tasks_there[raw["task"]]["data"]["imil_sample"], raw["completed_by"])
             for number, raw in self.label_studio.annotations.items()
         }
-        stored = [(row.number, row.sample.key, row.annotator) for row in self.open.annotations]
+        stored = [(row.label_studio_id, row.sample.key, row.annotator) for row in self.open.annotations]
         assert sorted(stored) == sorted(there)
         for row in self.open.annotations:
-            raw = self.label_studio.annotations[row.number]
+            raw = self.label_studio.annotations[row.label_studio_id]
             assert (row.answer == "skipped") == raw["was_cancelled"]
             assert (row.answer == "set_aside") == (not raw["was_cancelled"] and not raw["result"])
 
     @invariant()
     def no_annotation_is_doubled(self) -> None:
         if hasattr(self, "open"):
-            numbers = [row.number for row in self.open.annotations]
+            numbers = [row.label_studio_id for row in self.open.annotations]
             assert len(numbers) == len(set(numbers))
 
     def teardown(self) -> None:

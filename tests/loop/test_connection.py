@@ -39,7 +39,7 @@ def test_a_project_is_made_once_and_its_webhook_comes_before_the_ml_backend(
     assert not connect(backend, dataset, PROJECT).created
     assert registered == ["IMIL: films", "webhook", "ML backend", "webhook", "ML backend"]
     with backend.store.begin() as session:
-        assert [project.number for project in session.scalars(select(Project))] == [PROJECT]
+        assert [project.label_studio_id for project in session.scalars(select(Project))] == [PROJECT]
 
 
 def test_without_an_ml_backend_tasks_can_be_answered_all_the_same(

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from loop_fakes import (
     LENIENT,
     FakeLabelStudio,
@@ -19,6 +20,8 @@ from loop_fakes import (
 from sqlalchemy import select
 
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Task, Version
+
+pytestmark = pytest.mark.slow  # processes
 
 PROGRAM = Path(__file__).with_name("dying_worker.py")
 

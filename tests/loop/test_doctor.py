@@ -28,6 +28,8 @@ from imil_backend.loop.upkeep.doctor_probe import TITLE
 from imil_backend.loop.upkeep.findings import Finding, State
 from imil_backend.store.tables import Dataset, Sample
 
+pytestmark = pytest.mark.slow  # servers and databases
+
 OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
 
 

@@ -26,7 +26,7 @@ def payload(name: str) -> Any:
 
 @pytest.fixture
 def events(backend: Backend, jobs: FakeJobs) -> Events:
-    events = Events(backend.settings)
+    events = Events(backend)
     events._jobs = jobs  # type: ignore[assignment]
     return events
 

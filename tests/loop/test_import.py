@@ -9,7 +9,7 @@ from typing import Any
 import PIL.Image
 import pytest
 from loop_fakes import mask_of, on_both_databases, write_image, write_mask
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.base.backend import Backend
@@ -178,7 +178,7 @@ def test_images_that_a_table_names_and_that_are_not_there_are_refused_with_what_
 def test_a_new_class_is_refused_once_there_is_a_version(backend: Backend, films: Path) -> None:
     import_dataset(backend, films)
     with backend.store.begin() as session:
-        values: dict[str, Any] = {"recipe": {}, "metrics": {}, "choices": {}}
+        values: dict[str, Any] = {"recipe": {}, "metrics": {}, "runtime_info": {}}
         session.add(
             Version(dataset_id=1, name="v", directory="", fingerprint="", blacked_out=0, code_version="",
                     seconds=0, **values)
@@ -256,12 +256,16 @@ def test_no_name_label_or_group_is_too_long_for_the_database(backend: Backend, f
     assert {name[:10] for name, _ in report.set_aside} == {"sick/4.png", "sick/6.png", "x" * 10}
 
 
+@pytest.mark.slow
 def test_several_thousand_rows_are_quick(backend: Backend, tmp_path: Path) -> None:
-    rows = 4000
+    """Few statements, and so many seconds of this process's own: a busy machine takes longer, not more."""
+    rows, statements = 4000, []
+    event.listen(backend.store.engine, "before_cursor_execute", lambda *more: statements.append(more[2]))
     originals = [write_image(tmp_path / f"{number}.png", number) for number in range(2)]
     for number in range(rows):
         (tmp_path / f"copy-{number}.png").hardlink_to(originals[number % 2])
     lines = [f"copy-{n}.png,{'ab'[n % 2]},,p{n // 3}," for n in range(rows)]
-    started = time.monotonic()
+    started = time.process_time()
     assert import_dataset(backend, csv_of(tmp_path, *lines)).added == rows
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
+    assert len(statements) < rows + 50  # an insertion each, and a few

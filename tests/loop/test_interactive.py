@@ -24,7 +24,8 @@ def region(label: str, columns: slice) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("label", "black"), [("Irrelevant", slice(0, 3)), ("Relevant", slice(3, 8))])
 def test_what_is_painted_is_not_seen(label: str, black: slice) -> None:
-    seen = without_what_is_painted(IMAGE, {"result": [region(label, slice(0, 3))]}, MAPPING.labels)
+    painted = {"result": [region(label, slice(0, 3))]}
+    seen = without_what_is_painted(IMAGE, painted, MAPPING.labels, "black")
     expected = IMAGE.copy()
     expected[:, black] = 0
     assert np.array_equal(seen, expected)
@@ -42,4 +43,4 @@ def test_what_is_painted_is_not_seen(label: str, black: slice) -> None:
     ],
 )
 def test_without_anything_usable_the_whole_image_is_seen(context: Any) -> None:
-    assert without_what_is_painted(IMAGE, context, MAPPING.labels) is IMAGE
+    assert without_what_is_painted(IMAGE, context, MAPPING.labels, "black") is IMAGE

@@ -16,6 +16,8 @@ from loop_fakes import PROJECT, make_backend, make_dataset, make_project, make_v
 from imil_backend.errors import ImilError, RoundError, StoreError
 from imil_backend.loop.running.events import Events
 
+pytestmark = pytest.mark.slow  # databases
+
 MODULE = "imil_backend.label_studio_ml_model"
 
 

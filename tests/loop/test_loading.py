@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
+from support.label_configs import classification_config
 
 from imil_backend.errors import WeightsError
-from imil_backend.label_studio.labeling.config import classification_config, load_label_config
+from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.store.tables import Dataset, Project
@@ -51,14 +52,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowPredictor]:
 
 
 @pytest.fixture
-def champion(
-    backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset, slow: type[SlowPredictor]
-) -> PredictionService:
+def champion(backend: Backend, dataset: Dataset, slow: type[SlowPredictor]) -> PredictionService:
     make_project(backend, dataset)
     make_version(backend, dataset, "A")
-    champion = PredictionService(backend.settings)
-    champion._backend.__dict__["label_studio"] = label_studio
-    return champion
+    return PredictionService(backend)
 
 
 def answers(champion: PredictionService, config: str = CONFIG, context: Any = None) -> list[str]:

@@ -39,7 +39,7 @@ def test_until_it_is_told_the_error_and_the_log_say_what_to_do(
 def test_the_same_label_studio_goes_on_at_its_new_address(
     moved: OpenRound, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert [project.number for project in follow_label_studio(moved.backend, f"{URL}/")] == [PROJECT]
+    assert [project.label_studio_id for project in follow_label_studio(moved.backend, f"{URL}/")] == [PROJECT]
     moved.label_studio.annotate(moved.tasks[0], region(mask_of(1)))
     assert reconcile(moved.backend, project_of(moved)).synced == 1
     with moved.backend.store.begin() as session:

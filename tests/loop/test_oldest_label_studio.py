@@ -74,7 +74,7 @@ def test_a_round_goes_there_and_back(
         round_ = open_round(session, session.get_one(Dataset, dataset.id))
     assert push_round(backend, round_.id) == 4
     with backend.store.begin() as session:
-        tasks = list(session.scalars(select(Task.number).order_by(Task.rank)))
+        tasks = list(session.scalars(select(Task.label_studio_id).order_by(Task.rank)))
 
     painted = mask_of(0, 1, 5)
     with own_server.requests.mutex:
@@ -94,7 +94,7 @@ def test_a_round_goes_there_and_back(
     client.request("DELETE", f"/api/annotations/{number}/")
     found = reconcile(backend, connection.project)
     assert (found.synced, found.deleted, found.webhook) == (2, 1, None)
-    assert_equals_label_studio(backend, oldest_label_studio.ask, connection.project.number)
+    assert_equals_label_studio(backend, oldest_label_studio.ask, connection.project.label_studio_id)
     (dataset_,) = status(backend)["datasets"]
     assert dataset_["answers"] == {"label_wrong": 1, "set_aside": 1}
     (aside,) = dataset_["set_aside"]

@@ -9,10 +9,12 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_dataset, make_project, mak
 from sqlalchemy import select
 
 from imil_backend.errors import LabelStudioUnreachableError, RoundError
+from imil_backend.learning.contract.job import read_json
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
 from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.versions import mispredictions
 from imil_backend.loop.versions.champions import promote
 from imil_backend.store.tables import Dataset, Project, Round, Sample, SetAside, Task
 
@@ -42,8 +44,8 @@ def round_id(backend: Backend, mined: Dataset) -> int:
 
 def tasks(backend: Backend) -> list[tuple[str, int]]:
     with backend.store.begin() as session:
-        found = session.scalars(select(Task).order_by(Task.number))
-        return [(task.sample.name, task.number) for task in found]
+        found = session.scalars(select(Task).order_by(Task.label_studio_id))
+        return [(task.sample.name, task.label_studio_id) for task in found]
 
 
 def state(backend: Backend, round_id: int) -> str:
@@ -198,3 +200,23 @@ def test_without_a_project_it_says_what_to_do(backend: Backend, round_id: int) -
         session.delete(session.get_one(Project, 1))
     with pytest.raises(RoundError, match="imil push"):
         push_round(backend, round_id)
+
+
+def test_a_push_reads_and_ranks_what_was_mined_once(
+    backend: Backend, mined: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(mispredictions, "read_json", lambda path: read.append(path) or read_json(path))
+    with backend.store.begin() as session:  # as `imil push` does
+        mined = session.get_one(Dataset, mined.id)
+        assert mispredictions.next_mispredictions(session, mined)
+        lifecycle.round_to_push(session, mined)
+    with backend.store.begin() as session:
+        round_ = lifecycle.open_round(session, mined)
+    assert push_round(backend, round_.id) == 4
+    assert len(read) == 1
+    newer = make_version(backend, mined, "newer", wrong=["train-20"])
+    with backend.store.begin() as session:
+        [asked] = mispredictions.next_mispredictions(session, mined)
+    assert (asked.sample.name, len(read)) == ("train-20", 2)
+    assert read[1].parent == Path(newer.directory)

@@ -50,8 +50,8 @@ class LabelStudioWithReaders(FakeLabelStudio):
     def project(self, number: int) -> dict[str, Any]:
         return {**super().project(number), "maximum_annotations": self.maximum_annotations}
 
-    def tasks(self, project: int, since: str | None = None) -> Iterator[dict[str, Any]]:
-        return map(dict, super().tasks(project, since))
+    def tasks(self, project: int) -> Iterator[dict[str, Any]]:
+        return map(dict, super().tasks(project))
 
     def user_id(self) -> int:
         return self.user

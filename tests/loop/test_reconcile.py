@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
+import numpy as np
 import pytest
 from loop_fakes import (
     PROJECT,
@@ -17,9 +19,11 @@ from loop_fakes import (
 from sqlalchemy import func, select
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError, RoundError
+from imil_backend.label_studio.labeling.config import load_label_config
 from imil_backend.loop.answers.reconcile import Differences, reconcile
-from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sample_states import load_mask, mask_path
 from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.projects.mapping import CONFIG_SECONDS
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Project, Round, Sample, SetAside, Task
@@ -51,7 +55,40 @@ def test_what_a_clinician_paints_is_stored_with_its_provenance(open_round: OpenR
     number = open_round.label_studio.annotate(open_round.tasks[1], region(mask_of(0, 1)), by=7)
     assert sync(open_round, number) == sync(open_round, number) == "blackout"
     (annotation,) = open_round.annotations
-    assert (annotation.sample.name, annotation.annotator, annotation.mask_share) == ("train-1", 7, 0.25)
+    assert (annotation.sample.name, annotation.annotator) == ("train-1", 7)
+    mask = load_mask(open_round.backend, annotation.mask_sha256, annotation.sample)
+    assert np.array_equal(mask, mask_of(0, 1))
+
+
+def test_annotations_that_come_one_after_another_are_read_by_one_labeling_config(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio = open_round.label_studio
+    numbers = [label_studio.annotate(task, region(mask_of(0))) for task in open_round.tasks[:3]]
+    assert {sync(open_round, number) for number in numbers} == {"blackout"}
+    assert label_studio.asked.count("project") == 1
+    later = monotonic() + CONFIG_SECONDS + 1
+    monkeypatch.setattr("imil_backend.loop.projects.mapping.monotonic", lambda: later)
+    sync(open_round, numbers[0])
+    reconcile(open_round.backend, open_round.project)  # always by what the config says now
+    assert label_studio.asked.count("project") == 3
+
+
+def test_what_was_read_by_a_config_that_has_changed_is_read_again(
+    open_round: OpenRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio, task = open_round.label_studio, open_round.tasks[0]
+    sync(open_round, label_studio.annotate(open_round.tasks[1], region(mask_of(0))))
+    config = load_label_config("blackout").replace('value="Irrelevant"', 'value="Rubbish"')
+    monkeypatch.setattr(label_studio, "project", lambda number: {"id": number, "label_config": config})
+    number = label_studio.annotate(task, region(mask_of(0)))
+    assert sync(open_round, number) == "blackout"
+    reconcile(open_round.backend, open_round.project)
+    [annotation] = [each for each in open_round.annotations if each.label_studio_id == number]
+    assert (annotation.answer, annotation.reason) == (
+        "set_aside",
+        "Nothing is painted and nothing is chosen.",
+    )
 
 
 def test_every_change_is_taken_over(open_round: OpenRound) -> None:
@@ -134,7 +171,7 @@ def test_a_task_id_that_is_used_again_is_known_by_the_sample_in_its_data(open_ro
     label_studio.add_task({"imil_sample": "key-train-3"}, number=task)
     number = label_studio.annotate(task, region(mask_of(1)))
     reconcile(open_round.backend, open_round.project)
-    assert [(row.number, row.sample.name) for row in open_round.annotations] == [(number, "train-3")]
+    assert [(row.label_studio_id, row.sample.name) for row in open_round.annotations] == [(number, "train-3")]
 
 
 def test_an_annotation_of_a_task_that_is_none_of_ours_is_passed_over(open_round: OpenRound) -> None:
@@ -241,11 +278,11 @@ def test_one_annotation_that_cannot_be_read_does_not_keep_out_the_rest(open_roun
     created_at = label_studio.annotations[bad].pop("created_at")
     found = reconcile(open_round.backend, open_round.project)
     assert (found.synced, found.set_aside) == (1, 1)
-    assert [row.number for row in open_round.annotations] == [good]
+    assert [row.label_studio_id for row in open_round.annotations] == [good]
     assert "KeyError" in set_aside(open_round)[f"annotation {bad}"]
     label_studio.annotations[bad]["created_at"] = created_at
     assert reconcile(open_round.backend, open_round.project).synced == 1  # it is tried again
-    assert [row.number for row in open_round.annotations] == [bad, good]
+    assert [row.label_studio_id for row in open_round.annotations] == [bad, good]
     assert set_aside(open_round) == {}
 
 

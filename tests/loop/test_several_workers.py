@@ -30,11 +30,13 @@ from imil_backend.loop.queues.engine import prepare, worker_is_running, worker_l
 from imil_backend.loop.queues.watchdog import LOCK_LOST
 from imil_backend.store.tables import Dataset, Promotion, Round, Version
 
+pytestmark = pytest.mark.slow  # processes of workers
+
 PROGRAM = Path(__file__).with_name("working.py")
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
 def database_url(request: pytest.FixtureRequest) -> str | None:
     return request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
 
@@ -159,6 +161,7 @@ def test_the_lock_of_a_round_is_waited_for_and_goes_with_its_process(answered: B
             pass
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_worker_that_has_lost_its_lock_ends(answered: Backend, start: Start) -> None:
     worker = start("a")

@@ -17,6 +17,7 @@ from imil_backend.cli.helpers.showing import show_status
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.answers.sample_states import load_mask
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
@@ -80,7 +81,7 @@ def close(answered: OpenRound) -> None:
         candidate = Version(
             dataset_id=1, name="candidate", parent_id=baseline.id, baseline_id=baseline.id,
             recipe={"epochs": 3}, directory=str(directory), metrics=METRICS,
-            choices={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
+            runtime_info={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
         )  # fmt: skip
         session.add(candidate)
         session.flush()
@@ -198,7 +199,8 @@ def test_the_simulated_clinician_paints_what_the_data_sets_masks_call_irrelevant
             sample.clinician_mask_means = "relevant" if sample.name == "train-0" else "irrelevant"
     assert answer_open_tasks(open_round.backend, open_round.dataset) == 4
     reconcile(open_round.backend, open_round.project)
-    assert [row.mask_share for row in open_round.annotations] == [0.75, 0.25, 0.25, 0.25]
+    painted = [load_mask(open_round.backend, row.mask_sha256, row.sample) for row in open_round.annotations]
+    assert [mask.mean() for mask in painted] == [0.75, 0.25, 0.25, 0.25]
     assert answer_open_tasks(open_round.backend, open_round.dataset) == 0
     close(open_round)
     report = write_report(open_round.backend, open_round.id).text.read_text()

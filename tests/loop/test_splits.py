@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def splits_of_groups(made: list[Grouped], split: dict[str, str]) -> dict[str, se
     return dict(found)
 
 
+@pytest.mark.slow
 @given(samples(st.none()), st.integers(0, 3))
 def test_without_given_splits_no_group_is_in_two_and_nothing_leaks(made: list[Grouped], seed: int) -> None:
     outcome = assign_splits(made, {}, seed)
@@ -35,6 +37,7 @@ def test_without_given_splits_no_group_is_in_two_and_nothing_leaks(made: list[Gr
     assert assign_splits(made[::-1], {}, seed) == outcome  # the order in the source does not matter
 
 
+@pytest.mark.slow
 @given(samples(st.sampled_from([None, *SPLITS])))
 def test_a_given_test_split_wins_and_what_is_on_both_sides_leaks(made: list[Grouped]) -> None:
     outcome = assign_splits(made, {})
@@ -51,6 +54,7 @@ def test_a_given_test_split_wins_and_what_is_on_both_sides_leaks(made: list[Grou
             assert not {sample.name for sample in members} & outcome.leaking
 
 
+@pytest.mark.slow
 @given(samples(st.none()), samples(st.none()), st.integers(0, 3))
 def test_a_later_import_follows_the_groups_that_are_there(
     first: list[Grouped], second: list[Grouped], seed: int
@@ -64,6 +68,7 @@ def test_a_later_import_follows_the_groups_that_are_there(
     assert outcome.leaking == frozenset()
 
 
+@pytest.mark.slow
 @given(samples(st.none()), st.lists(st.sets(st.integers(0, 12), min_size=2, max_size=3)), st.integers(0, 3))
 def test_groups_that_share_an_image_are_never_parted_by_a_draw(
     made: list[Grouped], shared: list[set[int]], seed: int
@@ -92,6 +97,7 @@ def test_no_split_is_drawn_from_samples_that_are_left_out() -> None:
     assert sorted(split[f"{n}"] for n in range(17, 20)) == ["test", "train", "validation"]
 
 
+@pytest.mark.slow
 @given(samples(st.none()))
 def test_a_class_of_three_groups_is_in_every_split_that_is_drawn(made: list[Grouped]) -> None:
     pure = [Grouped(f"{n}", f"{s.label} {s.group}", s.label, None) for n, s in enumerate(made)]

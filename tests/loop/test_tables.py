@@ -276,6 +276,7 @@ def test_a_file_that_is_no_table_is_refused_with_what_to_do(
     assert name in str(refused.value) and words in str(refused.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(st.binary(max_size=200), st.text(alphabet='image,label\n\r";\t|=.\\/\ufeff{}aé', max_size=120))

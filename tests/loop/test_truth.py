@@ -47,7 +47,7 @@ class Pushed:
     @property
     def tasks(self) -> list[int]:
         with self.backend.store.begin() as session:
-            return list(session.scalars(select(Task.number).order_by(Task.rank)))
+            return list(session.scalars(select(Task.label_studio_id).order_by(Task.rank)))
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
         """Do something as a user of Label Studio."""
@@ -88,7 +88,7 @@ def pushed(tmp_path: Path, real_label_studio: RunningLabelStudio) -> Iterator[Pu
     make_version(backend, dataset, wrong=NAMES)
     number = label_studio.client.create_project("Truth", load_label_config("blackout"), "")
     with backend.store.begin() as session:
-        session.add(Project(dataset_id=dataset.id, instance=label_studio.url, number=number))
+        session.add(Project(dataset_id=dataset.id, instance=label_studio.url, label_studio_id=number))
     with backend.store.begin() as session:
         round_ = open_round(session, session.get_one(Dataset, dataset.id))
     assert push_round(backend, round_.id) == len(NAMES)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from loop_fakes import make_backend, make_dataset, make_version, mask_of, region, write_image
-from playwright.sync_api import Browser
 from sqlalchemy import select
 from support.browser import VIEWPORT, Editor
 from support.label_studio import RunningLabelStudio
@@ -23,6 +22,9 @@ from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.lifecycle import Answered, change_state
 from imil_backend.loop.rounds.push import push_round
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.timeout(600)]
 
@@ -43,7 +45,9 @@ class Reading:
         make_version(backend, self.dataset, wrong=[f"train-{number}" for number in range(4)])
         self.number = label_studio.client.create_project("Readers", load_label_config("blackout"), "")
         with backend.store.begin() as session:
-            session.add(Project(dataset_id=self.dataset.id, instance=label_studio.url, number=self.number))
+            session.add(
+                Project(dataset_id=self.dataset.id, instance=label_studio.url, label_studio_id=self.number)
+            )
 
     @property
     def project(self) -> Project:
@@ -63,7 +67,9 @@ class Reading:
         push_round(self.backend, round_.id)
         with self.backend.store.begin() as session:
             return list(
-                session.scalars(select(Task.number).where(Task.round_id == round_.id).order_by(Task.rank))
+                session.scalars(
+                    select(Task.label_studio_id).where(Task.round_id == round_.id).order_by(Task.rank)
+                )
             )
 
     def answered(self) -> Answered:

@@ -49,7 +49,9 @@ def test_a_workflow_that_could_not_be_recorded_goes_on_when_there_is_room_again(
         tables = DBOS(config={"name": APPLICATION})._sys_db.engine
         disk = FillingDisk("a hint")
         event.listen(tables, "before_cursor_execute", disk)
-        job = jobs.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, open_round.project.number, answer, job_id=disk.workflow)
+        job = jobs.enqueue(
+            SYNC_WORKFLOW, SYNC_QUEUE, open_round.project.label_studio_id, answer, job_id=disk.workflow
+        )
         wait_until(lambda: jobs.status(job) == "PENDING" and disk.refused > 5)
         disk.room = True
         wait_until(lambda: jobs.status(job) == "SUCCESS")

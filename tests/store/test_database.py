@@ -18,6 +18,8 @@ from imil_backend.errors import NewerDataError, StoreError
 from imil_backend.store.database import Store, database_url, lock_row
 from imil_backend.store.tables import Base, Dataset, Project
 
+pytestmark = pytest.mark.slow  # databases
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -32,7 +34,7 @@ def add_dataset(store: Store) -> Project:
         dataset = Dataset(name="films", classes=["a", "b"])
         session.add(dataset)
         session.flush()
-        session.add(Project(dataset_id=dataset.id, instance="http://a.test", number=1))
+        session.add(Project(dataset_id=dataset.id, instance="http://a.test", label_studio_id=1))
     with store.begin() as session:
         return session.scalars(select(Project)).one()
 
@@ -121,7 +123,7 @@ def test_times_come_back_in_utc(store: Store) -> None:
 
 def test_foreign_keys_hold(store: Store) -> None:
     with pytest.raises(IntegrityError), store.begin() as session:
-        session.add(Project(dataset_id=7, instance="", number=1))
+        session.add(Project(dataset_id=7, instance="", label_studio_id=1))
 
 
 def test_whoever_holds_a_project_is_not_overtaken(store: Store) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
+import pytest
 from alembic import command
-from sqlalchemy import select, text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select, text
 
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import AuditEntry, Round, Sample
+from imil_backend.store.tables import Annotation, AuditEntry, Base, Round, Sample
+
+pytestmark = pytest.mark.slow  # databases
 
 MOMENT = "2026-01-02 03:04:05"
 
@@ -75,6 +82,54 @@ def test_samples_that_leaked_are_left_out_with_the_reason(tmp_path: Path) -> Non
     store.close()
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_answers_are_kept_without_the_share_of_their_mask(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else None
+    store = Store(database_url(tmp_path, url))
+    command.upgrade(store._alembic(), "0008")
+    with store.engine.begin() as connection:
+        for table, values in _OLD_ANSWER.items():
+            columns = ", ".join(f'"{name}"' for name in values)
+            named = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({named})"), values)
+    store.migrate()
+    with store.begin() as session:
+        [answer] = session.scalars(select(Annotation))
+        assert (answer.answer, answer.mask_sha256, answer.sample.name) == ("blackout", "m", "n")
+    assert "mask_share" not in {column["name"] for column in inspect(store.engine).get_columns("annotations")}
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    store.close()
+
+
+_NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+_OLD_ANSWER: dict[str, dict[str, Any]] = {
+    "datasets": {
+        "id": 1, "name": "films", "classes": "[]", "recipe": "{}", "policy": "{}", "created_at": _NOW,
+    },
+    "projects": {"id": 1, "dataset_id": 1, "instance": "http://a.test", "number": 3, "created_at": _NOW},
+    "samples": {
+        "id": 1, "dataset_id": 1, "key": "k", "name": "n", "path": "p", "sha256": "s", "width": 1,
+        "height": 1, "channels": 1, "shown_as_is": True, "label": "a", "split": "train", "group": "g",
+        "clinician_mask_means": "relevant", "imported_at": _NOW,
+    },
+    "rounds": {
+        "id": 1, "dataset_id": 1, "number": 1, "state": "open", "attempt": 1, "created_at": _NOW,
+        "changed_at": _NOW,
+    },
+    "tasks": {
+        "id": 1, "project_id": 1, "round_id": 1, "sample_id": 1, "number": 5, "rank": 1, "deleted": False,
+        "pushed_at": _NOW,
+    },
+    "annotations": {
+        "id": 1, "project_id": 1, "number": 9, "label_studio_created_at": _NOW,
+        "label_studio_updated_at": _NOW, "task_id": 1,
+        "sample_id": 1, "simulated": False, "answer": "blackout", "mask_sha256": "m",
+        "mask_share": 0.25, "deleted": False, "synced_at": _NOW,
+    },
+}  # fmt: skip
 _OLD_DATA = (
     "INSERT INTO datasets VALUES (1, 'films', '[]', '{}', '{}', :at)",
     "INSERT INTO projects VALUES (1, 1, 'http://a.test', 3, :at)",

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, sync_playwright
 from support.label_studio import RunningLabelStudio, missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Response
 
 Point = tuple[float, float]
 Stroke = Sequence[Point]
@@ -168,6 +170,8 @@ class Editor:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
     executable = Path(os.environ.get("IMIL_TEST_CHROMIUM", "/usr/bin/chromium"))
     if not executable.exists():
         missing(f"A browser ({executable})", "IMIL_TEST_CHROMIUM")

@@ -1,4 +1,7 @@
-"""Simulated clouds (S3, Google Cloud Storage, Azure), each with two images that Label Studio can reach."""
+"""Simulated clouds (S3, Google Cloud Storage, Azure), each with two images that Label Studio can reach.
+
+The emulators are imported in the fixtures, so that tests without a cloud run without them.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 import requests
-from azure.core.exceptions import AzureError
-from azure.storage.blob import BlobServiceClient
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
 from support.http_server import Answer, serve
 from support.label_studio import RunningLabelStudio, free_port
 from support.push import png
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobServiceClient
 
 # The emulator's own, published by Microsoft.
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -51,6 +50,9 @@ class Cloud:
 
 @pytest.fixture
 def s3() -> Iterator[Cloud]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -67,6 +69,8 @@ def s3() -> Iterator[Cloud]:
 
 @pytest.fixture
 def gcs(label_studio: RunningLabelStudio) -> Iterator[Cloud]:
+    from gcp_storage_emulator.server import create_server
+
     url = f"http://127.0.0.1:{label_studio.gcs_port}"
     token = Answer(body={"access_token": "simulated", "expires_in": 3600, "token_type": "Bearer"})
     with (
@@ -93,12 +97,17 @@ def gcs(label_studio: RunningLabelStudio) -> Iterator[Cloud]:
 
 
 def _private_key() -> str:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @pytest.fixture
 def azure(azurite: Path) -> Iterator[Cloud]:
+    from azure.storage.blob import BlobServiceClient
+
     port = free_port()
     endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/{AZURE_ACCOUNT}"
     command = [azurite, "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--blobPort", str(port)]
@@ -117,6 +126,8 @@ def azure(azurite: Path) -> Iterator[Cloud]:
 
 
 def _when_it_answers(client: BlobServiceClient, seconds: float = 60) -> Any:
+    from azure.core.exceptions import AzureError
+
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -58,8 +58,8 @@ def _in_label_studio(
     mapping = read_label_config(project["label_config"])
     with backend.store.begin() as session:
         samples = {sample.key: sample for sample in session.scalars(select(Sample))}
-        found = session.execute(select(Task.number, Sample.key).join(Task.sample))
-        pushed = {(row.number, row.key) for row in found}
+        found = session.execute(select(Task.label_studio_id, Sample.key).join(Task.sample))
+        pushed = {(row.label_studio_id, row.key) for row in found}
     annotations, tasks = set(), set()
     for task in _tasks(ask, project_number):
         key = task["data"].get("imil_sample")
@@ -99,11 +99,11 @@ def _in_the_store(backend: Backend, project_number: int) -> set[tuple[Any, ...]]
         rows = session.scalars(
             select(Annotation).where(Annotation.project_id == project.id, ~Annotation.deleted)
         ).all()
-    numbers = Counter(row.number for row in rows)
+    numbers = Counter(row.label_studio_id for row in rows)
     assert max(numbers.values(), default=1) == 1, f"doubled: {numbers}"
     return {
         (
-            row.number,
+            row.label_studio_id,
             row.label_studio_created_at,
             row.sample.key,
             row.annotator,
@@ -126,6 +126,6 @@ def _standing_tasks(backend: Backend, project_number: int) -> set[tuple[int, str
     with backend.store.begin() as session:
         project = find_project(session, backend.settings.label_studio_url, project_number)
         assert project is not None
-        standing = select(Task.number, Sample.key).join(Task.sample)
+        standing = select(Task.label_studio_id, Sample.key).join(Task.sample)
         found = session.execute(standing.where(Task.project_id == project.id, ~Task.deleted))
-        return {(row.number, row.key) for row in found}
+        return {(row.label_studio_id, row.key) for row in found}

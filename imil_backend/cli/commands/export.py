@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -15,6 +16,18 @@ from imil_backend.cli.helpers.console import (
     progress_bar,
     say,
 )
+from imil_backend.errors import SettingsError
+
+if TYPE_CHECKING:
+    from imil_backend.loop.base.backend import Backend
+
+
+class ExportFormat(str, Enum):
+    """What is written."""
+
+    IMAGES = "images"
+    ONNX = "onnx"
+    TORCHVISION = "torchvision"
 
 
 @command("export")
@@ -22,19 +35,55 @@ def export(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Where to; made if need be.")],
     dataset: DatasetOption = None,
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="images: the blacked-out images. A version: onnx, checked against torch; torchvision, a "
+            "state dict for resnet50.",
+        ),
+    ] = ExportFormat.IMAGES,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the samples that are not blacked out as well.")
+        bool, typer.Option("--all", help="Images: write those that are not blacked out as well.")
     ] = False,
+    version: Annotated[
+        str | None, typer.Option(help="onnx, torchvision: which version; the champion if absent.")
+    ] = None,
 ) -> None:
-    """Write blacked-out images, their masks and a manifest.csv, for other tools."""
+    """Write blacked-out images, their masks and a manifest.csv, or a version, for other tools."""
+    if form is ExportFormat.IMAGES and version is not None:
+        raise SettingsError(
+            "--version means nothing for images. Leave it out, or export the version: --format onnx or "
+            "--format torchvision."
+        )
+    if form is not ExportFormat.IMAGES and everything:
+        raise SettingsError(f"--all means nothing for {form.value}. Leave it out.")
+    with open_backend(context) as backend:
+        if form is ExportFormat.IMAGES:
+            _export_images(backend, dataset, directory, everything)
+        else:
+            _export_version(backend, dataset, version, directory, form)
+
+
+def _export_images(backend: Backend, dataset: str | None, directory: Path, everything: bool) -> None:
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.views.export import export as export_samples
 
-    with open_backend(context) as backend:
-        with backend.store.begin() as session:
-            found = find_dataset(session, dataset)
-        with progress_bar("Writing") as progress:
-            report = export_samples(backend, found, directory, everything=everything, progress=progress)
+    with backend.store.begin() as session:
+        found = find_dataset(session, dataset)
+    with progress_bar("Writing") as progress:
+        report = export_samples(backend, found, directory, everything=everything, progress=progress)
     for key, reason in report.set_aside:
         say(f"[yellow]Set aside[/] {key}: {escape(reason)}")
     say(f"{report.written} samples written; the manifest is {report.manifest}.")
+
+
+def _export_version(
+    backend: Backend, dataset: str | None, name: str | None, directory: Path, form: ExportFormat
+) -> None:
+    from imil_backend.loop.versions.exporting import export_version, version_or_champion
+
+    with backend.store.begin() as session:
+        version = version_or_champion(session, dataset, name)
+    path = export_version(version, directory, "onnx" if form is ExportFormat.ONNX else "torchvision")
+    say(f"Version {version.name} is written to {escape(str(path))}; docs/versions.md loads it.")

@@ -24,6 +24,6 @@ def moved(
     with open_backend(context) as backend:
         projects = follow_label_studio(backend, former)
     for project in projects:
-        say(f"Project {project.number} is at {backend.settings.label_studio_url} from now on.")
+        say(f"Project {project.label_studio_id} is at {backend.settings.label_studio_url} from now on.")
     if not projects:
         say(f"Images of data sets are fetched from {backend.settings.label_studio_url} from now on.")

@@ -80,7 +80,7 @@ def push(
             round_ = lifecycle.open_round(session, found)
         with progress_bar("Pushing") as progress:
             count = push_round(backend, round_.id, progress)
-    number = connection.project.number
+    number = connection.project.label_studio_id
     say(f"Round {round_.number} is open: {count} tasks in project {number}.")
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if round_.readers > 1:
@@ -103,7 +103,9 @@ def _say_what_would_be_pushed(
 
     with backend.store.begin() as session:
         kept = project_of(session, dataset.id)
-    where = f"project {kept.number}" if kept else f"project {project}" if project else "a new project"
+    where = (
+        f"project {kept.label_studio_id}" if kept else f"project {project}" if project else "a new project"
+    )
     url = backend.settings.own_url
     registered = f"the webhook {url}/webhook"
     if takes_predictions(kept) if kept else project is None:

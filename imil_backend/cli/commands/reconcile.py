@@ -39,7 +39,10 @@ def reconcile(
             raise NotFoundError("This dataset has no Label Studio project yet. Make one: `imil push`.")
         found = bring_in_line(backend, project, full=full)
     if found.gone:
-        say(f"[yellow]Label Studio's project {project.number} is gone.[/] Masks and the audit trail stay.")
+        say(
+            f"[yellow]Label Studio's project {project.label_studio_id} is gone.[/] Masks and the audit trail "
+            "stay."
+        )
     console.print(
         f"{found.seen} annotations in Label Studio: {found.synced} read, {found.deleted} deleted since, "
         f"{found.set_aside} set aside; {found.tasks_deleted} tasks are gone."

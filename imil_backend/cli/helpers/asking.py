@@ -11,7 +11,7 @@ from rich.prompt import Prompt
 
 from imil_backend.cli.helpers.console import errors
 from imil_backend.errors import AmbiguousConfigError
-from imil_backend.label_studio.api.calls import CREDENTIALS
+from imil_backend.label_studio.storage_kinds import STORAGE_KINDS
 
 if TYPE_CHECKING:
     from imil_backend.label_studio.api.storages import Storage
@@ -46,7 +46,7 @@ def at_a_terminal() -> bool:
 
 def ask_for_credentials(storage: Storage) -> dict[str, str]:
     """What Label Studio is to read a storage with; nothing where nobody is there or it needs none."""
-    names = CREDENTIALS.get(storage.kind, ()) if at_a_terminal() else ()
+    names = STORAGE_KINDS[storage.kind].credentials if at_a_terminal() else ()
     if names:
         errors.print(escape(f"{storage}. Enter: as Label Studio has it from its own environment."))
     typed = {

@@ -42,7 +42,7 @@ app = typer.Typer(
     **imil train**): the blacked-out images are trained on and the candidate is compared with the champion.
 
     **imil serve** and **imil worker** run the backend. Settings come from the environment and `.env`
-    (`IMIL_DATA_DIR`, `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`, ...; the README lists them).
+    (`IMIL_DATA_DIR`, `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`, ...; docs/settings.md lists them).
     """,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -12,19 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from imil_backend.cli.helpers.console import errors, say
 from imil_backend.cli.helpers.showing import phase_in_words, show_versions
-from imil_backend.errors import RoundError, TrainingFailedError
-from imil_backend.loop.base.states import OPEN, PUSHING, TRAINING
+from imil_backend.errors import RoundError
+from imil_backend.loop.base.states import OPEN, PUSHING
 from imil_backend.loop.queues.engine import FINISHED, Jobs, worker_is_running
-from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.lifecycle import ensure_job, job_of, latest_round
-from imil_backend.loop.rounds.training import training_progress
+from imil_backend.loop.running.following import POLL_SECONDS, follow, verdict_of
 from imil_backend.loop.views.status import versions
 from imil_backend.store.tables import Dataset, Round
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
-
-POLL_SECONDS = 0.5
 
 
 def run_and_follow(backend: Backend, round_id: int) -> None:
@@ -99,18 +97,7 @@ def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
     )
     with Progress(*columns, console=errors) as bars:
         bar = bars.add_task("Waiting for the worker", total=None, images="")
-        while jobs.status(job) not in FINISHED:
-            with backend.store.begin() as session:
-                current = session.get_one(Round, round_id)
-            if current.state != TRAINING and current.version_id is not None:
-                return  # the worker does by itself what comes after the verdict
-            if not worker_is_running(backend):
-                raise RoundError(
-                    "The worker has ended. Start it again (`imil worker`), or give this command again."
-                )
-            if progress := training_progress(backend, current):
-                bars.update(bar, **_described(progress))
-            time.sleep(POLL_SECONDS)
+        follow(backend, jobs, round_id, job, lambda now: bars.update(bar, **_described(asdict(now))))
 
 
 def _described(progress: dict[str, Any]) -> dict[str, Any]:
@@ -128,14 +115,9 @@ def _described(progress: dict[str, Any]) -> dict[str, Any]:
 def _show_verdict(backend: Backend, round_id: int) -> None:
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
-        if round_.error:
-            raise TrainingFailedError(f"{round_.error} Give the command again to go on from the last epoch.")
-        lifecycle.check_not_cancelled(round_)
-        if round_.verdict is None or round_.version is None:
-            raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")
-        names = {round_.version.name, round_.verdict.get("champion")}
+        version, verdict = verdict_of(round_)
         listed = versions(session, session.get_one(Dataset, round_.dataset_id))
-        verdict = round_.verdict
+    names = {version.name, verdict.get("champion")}
     show_versions([each for each in listed if each["name"] in names], "On the validation split")
     words = {"promote": "Promoted", "reject": "Not promoted", "undecided": "Not promoted: undecided"}
     say(f"{words[verdict['verdict']]}. {escape(verdict['reason'])}")

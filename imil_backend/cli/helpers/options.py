@@ -23,9 +23,13 @@ def with_options(
     Args:
         into: parameter of the command that gets what was given: a dictionary, by field.
         owner: the dataclass.
-        groups: those of its options that the command takes.
+        groups: those of its options that the command takes; an option with one choice alone is none.
     """
-    offered = [each for each in declared(owner) if each.option.help and each.option.group in groups]
+    offered = [
+        each
+        for each in declared(owner)
+        if each.option.help and each.option.group in groups and len(each.choices) != 1
+    ]
 
     def extend(command: Callable[..., R]) -> Callable[..., R]:
         signature = inspect.signature(command, eval_str=True)

@@ -9,9 +9,9 @@ from rich.markup import escape
 
 from imil_backend.cli.helpers.console import console, metric, say, table
 from imil_backend.cli.helpers.samples import samples_table
+from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.splitting.exclusion import EXPLAINED
 
-METRICS = ("accuracy", "balanced_accuracy", "auc")
 APART = 3  # samples on which readers agree least; the rest is in the JSON
 SHOWN = 20  # items set aside; the rest is in the JSON
 
@@ -126,16 +126,15 @@ def phase_in_words(progress: dict[str, Any]) -> str:
 
 def show_versions(versions: list[dict[str, Any]], title: str) -> None:
     """Print versions with their metrics on the validation split; the test split is for the report."""
-    shown = table(
-        title, "version", "accuracy", "balanced accuracy", "AUC", "blacked out", "",
-        numbers=("accuracy", "balanced accuracy", "AUC", "blacked out"), whole=("version",),
-    )  # fmt: skip
+    listed = {name: metric.title for name, metric in METRICS.items() if metric.listed}
+    numbers = (*listed.values(), "blacked out")
+    shown = table(title, "version", *numbers, "", numbers=numbers, whole=("version",))
     for version in versions:
         metrics = version["metrics"]["validation"]
         remark = "champion" if version["champion"] else "was champion" if version["promoted_once"] else ""
         shown.add_row(
             version["name"],
-            *(metric(metrics.get(name)) for name in METRICS),
+            *(metric(metrics.get(name)) for name in listed),
             str(version["blacked_out"]),
             remark,
         )

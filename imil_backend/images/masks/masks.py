@@ -15,26 +15,18 @@ Key points cover no area and are passed over (`regions.key_points` names them).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from imil_backend.errors import (
-    BitmaskError,
-    MaskError,
-    MaskSizeError,
-    RegionTypeError,
-)
+from imil_backend.errors import MaskError, MaskSizeError, RegionTypeError
+from imil_backend.images.masks.region_types import REGION_TYPES, decode_png, painted
 from imil_backend.images.masks.regions import LabelMapping, Region, labels_of, painted_regions, shortened
 from imil_backend.images.masks.rle import decode_rle, encode_rle
-from imil_backend.images.masks.shapes import ellipse_mask, polygon_mask, rectangle_mask
 
 __all__ = [
     "LabelMapping",
@@ -50,8 +42,13 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
-PAINTED = 128  # alpha from which an anti-aliased pixel counts as painted
-POLICIES = ("latest", "union", "intersection", "majority")
+# How many of several annotators must have painted a pixel.
+_VOTES: dict[str, Callable[[int], int]] = {
+    "union": lambda _annotators: 1,
+    "intersection": lambda annotators: annotators,
+    "majority": lambda annotators: annotators // 2 + 1,
+}
+POLICIES = ("latest", *_VOTES)
 
 
 def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int, height: int) -> Mask:
@@ -109,8 +106,7 @@ def combine_masks(masks: Sequence[Mask], policy: str = "latest") -> Mask:
     votes = np.zeros(masks[0].shape, dtype=np.uint16)
     for mask in masks:
         votes += mask
-    needed = {"union": 1, "intersection": len(masks), "majority": len(masks) // 2 + 1}[policy]
-    return votes >= needed
+    return votes >= _VOTES[policy](len(masks))
 
 
 def dice(one: Mask, other: Mask) -> float:
@@ -143,7 +139,7 @@ def mask_from_png(source: bytes | Path, width: int, height: int) -> Mask:
         BitmaskError: it is no PNG, or damaged.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    return _painted(_decode_png(data, width, height).convert("L"))
+    return painted(decode_png(data, width, height).convert("L"))
 
 
 def mask_of_own_size(data: bytes) -> Mask:
@@ -168,45 +164,7 @@ def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
     value = item.get("value")
     if not isinstance(value, Mapping):
         raise RegionTypeError("it has no value")
-    if "rle" in value:
-        return np.greater_equal(decode_rle(value["rle"], width, height), PAINTED)
-    if "imageDataURL" in value:
-        return _bitmask(value["imageDataURL"], width, height)
-    for key, shape in (("points", polygon_mask), ("radiusX", ellipse_mask), ("width", rectangle_mask)):
-        if key in value:
-            return shape(value, width, height)
+    for region_type in REGION_TYPES.values():
+        if not region_type.keys.isdisjoint(value):
+            return region_type.mask(value, width, height)
     raise RegionTypeError("nothing is drawn in it: a draft, or a region of a video or of sound")
-
-
-def _bitmask(url: object, width: int, height: int) -> Mask:
-    """The painted pixels of a bitmask region; the editor paints into the alpha channel."""
-    head, _, text = url.partition(",") if isinstance(url, str) else ("", "", "")
-    if head != "data:image/png;base64":
-        raise BitmaskError("its image is not a PNG in a data URL")
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BitmaskError("its image is not valid base64") from error
-    image = _decode_png(data, width, height)
-    if not image.has_transparency_data:
-        raise BitmaskError("its image has no transparency, which is where the editor paints")
-    return _painted(image.convert("RGBA").getchannel("A"))
-
-
-def _decode_png(data: bytes, width: int, height: int) -> Image.Image:
-    """Decode a PNG after its header has been found to have the size asked for."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
-        raise BitmaskError("the mask is not a PNG")
-    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if size != (width, height):
-        raise MaskSizeError(f"the PNG has {size[0]} x {size[1]} pixels, not {width} x {height}")
-    try:
-        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, IndexError) as error:
-        raise BitmaskError("the PNG is damaged") from error
-    return image
-
-
-def _painted(image: Image.Image) -> Mask:
-    return np.greater_equal(np.asarray(image, dtype=np.uint8), PAINTED)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imil_backend.errors import MaskError, RegionLabelError, RegionTypeError
+from imil_backend.images.masks.region_types import REGION_TYPES, types_of_results
 
 Region = Mapping[str, object]
 
-_SHAPES = ("brush", "magicwand", "bitmask", "rectangle", "ellipse", "polygon")
-_TYPES = frozenset({"labels", *_SHAPES, *(f"{shape}labels" for shape in _SHAPES)})
 _KEY_POINTS = frozenset({"keypoint", "keypointlabels"})
-_DRAWN = frozenset({"height", "radiusX", "points", "rle", "imageDataURL"})  # what covers an area has one
+_DOT = frozenset({"x", "y", "width"})  # what the value of a key point has
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def painted_regions(result: Sequence[Region], mapping: LabelMapping) -> Iterator
         if str(item.get("from_name")) not in mapping.from_names or _is_key_point(item):
             continue
         name, kind = _name(number, item), shortened(item.get("type"))
-        if kind not in _TYPES:
+        if kind not in types_of_results():
             raise RegionTypeError(
                 f"Region {name!r} cannot be used: no mask can be made of a region of type {kind!r}."
             )
@@ -134,4 +133,5 @@ def _is_key_point(item: Region) -> bool:
     kind, value = str(item.get("type")), item.get("value")
     if kind != "labels" or not isinstance(value, Mapping):
         return kind in _KEY_POINTS
-    return value.keys() >= {"x", "y", "width"} and not value.keys() & _DRAWN
+    drawn = {key for region_type in REGION_TYPES.values() for key in region_type.keys} - _DOT
+    return value.keys() >= _DOT and not value.keys() & drawn

@@ -8,15 +8,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from imil_backend.config import SECRET_HEADER
-
-# By kind of storage, what Label Studio takes but never tells.
-CREDENTIALS = {
-    "s3": ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-    "gcs": ("google_application_credentials",),
-    "azure": ("account_name", "account_key"),
-    "redis": ("password",),
-}
-_SECRET_KEYS = frozenset({"basic_auth_pass", SECRET_HEADER, *chain(*CREDENTIALS.values())})
+from imil_backend.label_studio.storage_kinds import STORAGE_KINDS
 
 
 class Requests(Protocol):
@@ -65,7 +57,13 @@ class Calls:
         return self._client.request(method, path, params=params, body=body)
 
 
+def _secret_keys() -> set[str]:
+    credentials = (kind.credentials for kind in STORAGE_KINDS.values())
+    return {"basic_auth_pass", SECRET_HEADER, *chain(*credentials)}
+
+
 def _masked(value: object) -> object:
     if isinstance(value, Mapping):
-        return {key: "***" if key in _SECRET_KEYS else _masked(inner) for key, inner in value.items()}
+        secret = _secret_keys()
+        return {key: "***" if key in secret else _masked(inner) for key, inner in value.items()}
     return value

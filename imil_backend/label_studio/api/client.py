@@ -175,20 +175,9 @@ class LabelStudio:
             raise LabelStudioError(f"Label Studio named {len(ids)} new tasks of {len(tasks)}; push again.")
         return [int(task) for task in ids]
 
-    def tasks(self, project_id: int, since: str | None = None) -> Iterator[Json]:
-        """All tasks of a project by id, without annotations and predictions: id, data, updated_at, and more.
-
-        Args:
-            project_id: of Label Studio.
-            since: only tasks with an `updated_at` of this or later, as Label Studio gave it.
-        """
-        changed = {
-            "filter": "filter:tasks:updated_at",
-            "operator": "greater_or_equal",
-            "type": "Datetime",
-            "value": since,
-        }
-        return self._pages(project_id, [changed] if since else [])
+    def tasks(self, project_id: int) -> Iterator[Json]:
+        """All tasks of a project by id, without annotations and predictions: id, data, updated_at, more."""
+        return self._pages(project_id, [])
 
     def annotation_summaries(self, project_id: int) -> Iterator[AnnotationSummary]:
         """Every annotation of a project, skipped ones too, without its regions.

@@ -10,16 +10,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from imil_backend.label_studio.api.calls import Requests
+from imil_backend.label_studio.storage_kinds import STORAGE_KINDS
 
-# By kind, the fields that say where the storage is.
-_PLACES = {
-    "s3": ("bucket", "prefix", "region_name", "s3_endpoint"),
-    "gcs": ("bucket", "prefix"),
-    "azure": ("container", "prefix"),
-    "redis": ("host", "path"),
-    "localfiles": ("path",),
-}
-_SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "azure-blob"}
 # What Label Studio itself keeps of a storage.
 _ITS_OWN = {
     "id", "type", "project", "created_at", "synchronizable", "last_sync", "last_sync_count", "last_sync_job",
@@ -32,7 +24,7 @@ class Storage:
     """A storage of a project, without its credentials.
 
     Attributes:
-        kind: s3, gcs, azure, redis or localfiles.
+        kind: a name in STORAGE_KINDS.
         number: its id among those of its kind.
         settings: what one enters to add it.
     """
@@ -44,7 +36,7 @@ class Storage:
     @property
     def place(self) -> dict[str, str]:
         """Where it is; two storages of one place hold the same images."""
-        return {field: str(self.settings.get(field) or "") for field in _PLACES[self.kind]}
+        return {field: str(self.settings.get(field) or "") for field in STORAGE_KINDS[self.kind].place}
 
     def __str__(self) -> str:
         place = (f"{field} {value}" for field, value in self.place.items() if value)
@@ -55,7 +47,7 @@ def storages(client: Requests, project: int) -> list[Storage]:
     """All storages that a project reads images from."""
     return [
         Storage(kind, int(found["id"]), {key: found[key] for key in found if key not in _ITS_OWN})
-        for kind in _PLACES
+        for kind in STORAGE_KINDS
         for found in client.request("GET", f"/api/storages/{kind}", params={"project": project})
     ]
 
@@ -89,11 +81,11 @@ def address_in(client: Requests, project: int) -> Callable[[str], str]:
     What Label Studio serves by way of the task that it was imported from (/tasks/ID/resolve/) needs that
     task. By its own address in a storage (s3://...) it does not, where the project has the storage.
     """
-    buckets = {
-        f"{_SCHEMES[storage.kind]}://{storage.settings.get('bucket') or storage.settings.get('container')}"
-        for storage in storages(client, project)
-        if storage.kind in _SCHEMES
-    }
+    buckets = set()
+    for storage in storages(client, project):
+        kind = STORAGE_KINDS[storage.kind]
+        if kind.scheme:
+            buckets.add(f"{kind.scheme}://{storage.settings.get(kind.place[0])}")
 
     def best(address: str) -> str:
         stored = _stored_address(address)

@@ -11,9 +11,8 @@ from pathlib import PurePath
 from typing import Any
 
 from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.task_data import ROUND_KEY, SAMPLE_KEY, sample_key_of
 
-SAMPLE_KEY = "imil_sample"
-ROUND_KEY = "round"
 # One batch is what is held in memory, and what an interruption may upload for nothing.
 BATCH_ITEMS = 25
 BATCH_BYTES = 32 * 2**20
@@ -50,9 +49,9 @@ class PushedTask:
 def pushed_tasks(client: LabelStudio, project_id: int, round_number: int) -> dict[str, int]:
     """The task id of each sample that this project already has a task for in this round."""
     return {
-        str(task["data"][SAMPLE_KEY]): int(task["id"])
+        key: int(task["id"])
         for task in client.tasks(project_id)
-        if SAMPLE_KEY in task["data"] and str(task["data"].get(ROUND_KEY)) == str(round_number)
+        if (key := sample_key_of(task)) and str(task["data"].get(ROUND_KEY)) == str(round_number)
     }
 
 

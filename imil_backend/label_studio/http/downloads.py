@@ -15,6 +15,7 @@ from imil_backend.label_studio.http.addresses import AllowedHosts, guarded_sessi
 from imil_backend.label_studio.http.authorization import TokenAuth
 from imil_backend.label_studio.http.other_names import OtherNames, looks_own
 from imil_backend.label_studio.http.refusals import refusal, unreachable
+from imil_backend.label_studio.storage_kinds import bucket_schemes
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 2**16
@@ -176,7 +177,7 @@ def _as_sent(address: str, base: str = "") -> str:
             return str(requests.Request("GET", url).prepare().url)
     except ValueError:
         raise ImageError(_MALFORMED) from None
-    if scheme in {"s3", "gs", "azure-blob"}:
+    if scheme in bucket_schemes():
         raise ImageError(
             f"Label Studio has no storage in this project that serves the image's {scheme}:// address. "
             "Add one under Settings > Cloud Storage."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from imil_backend.errors import MaskError
 from imil_backend.images.masks.masks import painted_masks
 from imil_backend.images.masks.regions import key_points
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.choices import choices_of
 from imil_backend.label_studio.labeling.config import (
     LABEL_WRONG,
@@ -20,24 +20,6 @@ from imil_backend.label_studio.labeling.config import (
     UNREADABLE,
     ProjectMapping,
 )
-
-
-class Answer(str, Enum):
-    """What becomes of the sample."""
-
-    BLACKOUT = "blackout"
-    """Its irrelevant pixels are blacked out."""
-    NOTHING = "nothing"
-    """It was reviewed and stays as it is."""
-    LABEL_WRONG = "label_wrong"
-    """It leaves training."""
-    UNREADABLE = "unreadable"
-    """It leaves training."""
-    SKIPPED = "skipped"
-    """Nobody answered; nothing changes."""
-    SET_ASIDE = "set_aside"
-    """The answer cannot be understood or used; nothing changes, and it does not count."""
-
 
 _ANSWERS = {
     NOTHING_TO_BLACK_OUT: Answer.NOTHING,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
-from xml.sax.saxutils import quoteattr
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError
 from imil_backend.images.masks.masks import LabelMapping
+from imil_backend.images.masks.region_types import painting_tags
 
 IRRELEVANT = ("Irrelevant",)
 RELEVANT = ("Relevant",)
@@ -24,8 +24,6 @@ REVIEW_CHOICES = {
     UNREADABLE: "Unreadable",
 }
 
-_SHAPES = ("Brush", "MagicWand", "Bitmask", "Rectangle", "Ellipse", "Polygon")
-_PAINTING = frozenset({"Labels", *_SHAPES, *(f"{shape}Labels" for shape in _SHAPES)})
 _FOLDERS = (Path(__file__).parents[3] / "label_config", Path(__file__).parents[2] / "label_config")
 
 
@@ -140,12 +138,6 @@ def load_label_config(name: str) -> str:
     raise LabelConfigError(f"There is no labeling config {name!r}.")
 
 
-def classification_config(classes: Sequence[str]) -> str:
-    """A labeling config in which one of the classes is chosen."""
-    lines = "\n    ".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
-    return load_label_config("classification").replace("    {classes}", f"    {lines}")
-
-
 def _parse(xml: str) -> Element:
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         raise LabelConfigError("A labeling config must not declare a document type or entities.")
@@ -183,11 +175,12 @@ def _labels(
     root: Element, image_name: str, irrelevant: frozenset[str], relevant: frozenset[str]
 ) -> LabelMapping:
     meanings: dict[bool, set[str]] = {True: set(), False: set()}
+    painting = painting_tags()
     names: set[str] = set()
     other: set[str] = set()
     aliases: dict[str, str] = {}
     for tag in root.iter():
-        if tag.tag not in _PAINTING or image_name not in _targets(tag):
+        if tag.tag not in painting or image_name not in _targets(tag):
             continue
         names.add(_name(tag))
         for label in tag.iter("Label"):

@@ -20,7 +20,8 @@ from torch import distributed
 
 from imil_backend.errors import OutOfMemoryError
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.ending.results import ask, finish, mining_epoch
+from imil_backend.learning.child.ending.mining import ask, mining_epoch
+from imil_backend.learning.child.ending.results import finish
 from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.beginning import begin
 from imil_backend.learning.child.state.checkpoint import save_state

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError, SettingsError
+from imil_backend.learning.contract.backbones import BACKBONES
 from imil_backend.learning.contract.job import Recipe, TrainingSample
 from imil_backend.options import check_options
 
@@ -17,6 +18,11 @@ def check_recipe(recipe: Recipe) -> None:
         SettingsError: names the field and what to set.
     """
     check_options(recipe)
+    backbone = BACKBONES[recipe.backbone]
+    if recipe.image_size < backbone.smallest_image:
+        raise SettingsError(
+            f"image_size is {recipe.image_size}; {backbone.title} needs {backbone.smallest_image} or more."
+        )
     if recipe.mining_epoch >= recipe.epochs:
         raise SettingsError(
             f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must leave an epoch after "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imil_backend.files import replacing
+from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
 from imil_backend.options import option
 
 Split = Literal["train", "validation", "test"]
@@ -34,7 +35,13 @@ LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept ov
 LOCK_FILE = "training.lock"
 
 BASELINE = "Recipe of the baseline"  # group of the recipe's options
-SMALLEST_IMAGE_SIZE = 32  # pixels a side: ResNet-50 halves the image five times
+# Which model is asked for mispredictions: by name, the function that asks it, see `mining.Miner`. As text,
+# since it needs torch.
+MINING = {
+    "intermediate": "imil_backend.learning.child.ending.mining:ask_intermediate",
+    "out-of-fold": "imil_backend.learning.child.ending.mining:ask_out_of_fold",
+    "final": "imil_backend.learning.child.ending.mining:ask_final",
+}
 _TWO_IMAGES = "batch norm needs two images"
 
 
@@ -67,12 +74,12 @@ class Recipe:
     pretrained: bool = option(
         True, "Start from ImageNet weights.", group=BASELINE, flag="--from-imagenet/--from-scratch"
     )
+    backbone: str = option(DEFAULT_BACKBONE, "Network.", group=BASELINE, choices=BACKBONES)
     image_size: int = option(
         224,
         "Pixels a side.",
         group=BASELINE,
-        at_least=SMALLEST_IMAGE_SIZE,
-        why="ResNet-50 halves the image five times",
+        at_least=min(each.smallest_image for each in BACKBONES.values()),
     )
     epochs: int = option(10, "Epochs.", group=BASELINE, at_least=2)
     batch_size: int = option(32, "Images a step.", group=BASELINE, at_least=2, why=_TWO_IMAGES)
@@ -98,8 +105,11 @@ class Recipe:
     deterministic: bool = option(
         False, "Equal bits on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
     )
-    mining: Literal["intermediate", "out-of-fold", "final"] = option(
-        "intermediate", "Which model is asked for mispredictions; the README says more.", group=BASELINE
+    mining: str = option(
+        "intermediate",
+        "Which model is asked for mispredictions; docs/rounds.md says more.",
+        group=BASELINE,
+        choices=MINING,
     )
     mining_epoch: int = option(
         1,

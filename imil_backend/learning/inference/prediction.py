@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from imil_backend.batching import BatchedCalls
+from imil_backend.images.resizing import network_input
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Advance, SampleSet
@@ -69,12 +69,7 @@ class Predictor:
 
     def squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(height, width) or (height, width, 3) to (size, size, channels), as the pixel cache does it."""
-        picture = Image.fromarray(image)
-        if self.config.channels == 1 and image.ndim == 3:
-            picture = picture.convert("L")
-        size = self.config.image_size
-        resized = np.atleast_3d(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)))
-        return np.ascontiguousarray(np.broadcast_to(resized, (size, size, self.config.channels)))
+        return network_input(image, self.config.image_size, self.config.channels)
 
     @torch.inference_mode()
     def _probabilities(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:

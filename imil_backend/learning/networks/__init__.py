@@ -1,1 +1,1 @@
-"""ResNet-50, its weights, and the device that it runs on."""
+"""The networks, their weights, and the device that they run on."""

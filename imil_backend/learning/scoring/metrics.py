@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 Metrics = dict[str, float | None]  # None where a metric is not defined
+Probabilities = NDArray[np.float64]  # (samples, classes)
+Labels = NDArray[np.int64]  # (samples,)
 _SMALLEST_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that is measured of predictions.
+
+    Attributes:
+        title: for people.
+        value: of at least one sample; None where it is not defined.
+        listed: where versions are listed; without, in the report alone.
+    """
+
+    title: str
+    value: Callable[[Probabilities, Labels], float | None]
+    listed: bool = False
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -26,24 +46,10 @@ def margins(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
     return np.asarray(own - others.max(axis=1), np.float32)
 
 
-def compute_metrics(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Metrics:
-    """Accuracy, balanced accuracy, AUC and loss of probabilities (n, classes).
-
-    Balanced accuracy is the mean of the recalls of the classes that occur. AUC is the area under the ROC
-    curve; with more than two classes the mean of one class against the rest, over classes that occur; None
-    if only one does. Loss is the mean cross entropy. All are None without samples.
-    """
-    if len(labels) == 0:
-        return {"accuracy": None, "balanced_accuracy": None, "auc": None, "loss": None}
-    correct = probabilities.argmax(axis=1) == labels
-    present = np.unique(labels)
-    recalls = [correct[labels == label].mean() for label in present]
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+def compute_metrics(probabilities: Probabilities, labels: Labels) -> Metrics:
+    """The value of each of METRICS; all are None without samples."""
     return {
-        "accuracy": float(correct.mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "auc": _macro_auc(probabilities, labels, present),
-        "loss": float(-np.log(np.maximum(own, _SMALLEST_PROBABILITY)).mean()),
+        name: metric.value(probabilities, labels) if len(labels) else None for name, metric in METRICS.items()
     }
 
 
@@ -63,13 +69,41 @@ def placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDAr
     return result
 
 
-def _macro_auc(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], present: NDArray[np.int64]
-) -> float | None:
+def _accuracy(probabilities: Probabilities, labels: Labels) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def _balanced_accuracy(probabilities: Probabilities, labels: Labels) -> float:
+    """The mean of the recalls of the classes that occur."""
+    correct = probabilities.argmax(axis=1) == labels
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+
+
+def _macro_auc(probabilities: Probabilities, labels: Labels) -> float | None:
+    """The area under the ROC curve; None if one class alone occurs.
+
+    With more than two classes the mean of one class against the rest, over classes that occur.
+    """
+    present = np.unique(labels)
     if len(present) < 2:
         return None
     asked = present if probabilities.shape[1] > 2 else present[1:]  # of two classes either gives the same
     return float(np.mean([_auc(probabilities[:, label], labels == label) for label in asked]))
+
+
+def _loss(probabilities: Probabilities, labels: Labels) -> float:
+    """The mean cross entropy."""
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    return float(-np.log(np.maximum(own, _SMALLEST_PROBABILITY)).mean())
+
+
+# What is measured on each split of a version, by its name in `result.json`.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy", _accuracy, listed=True),
+    "balanced_accuracy": Metric("balanced accuracy", _balanced_accuracy, listed=True),
+    "auc": Metric("AUC", _macro_auc, listed=True),
+    "loss": Metric("loss", _loss),
+}
 
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from imil_backend.learning.scoring.bounds import groups_needed
-from imil_backend.learning.scoring.endpoints import Endpoint, Metric, equal_groups
+from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, equal_groups
 
 
 @dataclass(frozen=True)
 class Margins:
     """How much worse a candidate may be: the largest losses that are put up with, each above 0."""
 
-    accuracy: float = 0.02
-    recall: float = 0.10  # of any class
-    auc: float = 0.05
+    chosen: Mapping[str, float] = field(default_factory=dict)  # by quantity; others have their own
 
-    def of(self, metric: Metric) -> float:
-        """The margin of an endpoint."""
-        return {"accuracy": self.accuracy, "recall": self.recall, "auc": self.auc}[metric]
+    def of(self, metric: str) -> float:
+        """The margin of a quantity."""
+        return self.chosen.get(metric, QUANTITIES[metric].margin)
 
 
 @dataclass(frozen=True)
 class Power:
     """Whether a loss by the margin can be excluded, if no group gets worse."""
 
-    metric: Metric
+    metric: str  # a name in QUANTITIES
     label: str | None  # the class whose groups tell of it; None: all groups do
     margin: float
     groups: int
@@ -47,15 +45,13 @@ class Power:
             groups += f" with {self.label}"
         if self.counts_as < self.groups:
             groups += f" of unlike sizes, which count as {self.counts_as},"
-        loss = f"a loss of {self.margin:.3f} in {_NAMES[self.metric]}"
+        quantity = QUANTITIES[self.metric]
+        loss = f"a loss of {self.margin:.3f} in {'its ' if quantity.by_class else ''}{quantity.title}"
         return (
             f"{groups} can exclude {loss}"
             if self.enough
             else f"{groups} cannot exclude {loss}; {self.needed} could"
         )
-
-
-_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "recall": "its recall", "auc": "AUC"}
 
 
 def power_of(
@@ -65,7 +61,7 @@ def power_of(
     margins: Margins,
     confidence: float = 0.95,
 ) -> list[Power]:
-    """What can be shown of accuracy, and of recall and AUC for the class with the fewest groups.
+    """What can be shown of each quantity, of some by the class with the fewest groups alone.
 
     Args:
         labels: of the validation split's samples.
@@ -78,13 +74,14 @@ def power_of(
     for label, group in zip(labels, groups, strict=True):
         sizes[label][group] += 1
     rarest = min(classes, key=lambda name: _equal(sizes[name]))
-    share = 1.0 if len(classes) == 2 else 1 / len(classes)
     everything = Counter(groups)
-    return [
-        _power("accuracy", None, margins, len(everything), _equal(everything), 1.0, confidence),
-        _power("recall", rarest, margins, len(sizes[rarest]), _equal(sizes[rarest]), 1.0, confidence),
-        _power("auc", rarest, margins, len(sizes[rarest]), _equal(sizes[rarest]), share, confidence),
-    ]
+    powers = []
+    for metric, quantity in QUANTITIES.items():
+        told_by = rarest if quantity.of_rarest else None
+        own = everything if told_by is None else sizes[told_by]
+        share = quantity.share(len(classes))
+        powers.append(_power(metric, told_by, margins, len(own), _equal(own), share, confidence))
+    return powers
 
 
 def power_of_endpoint(endpoint: Endpoint, label: str | None, margins: Margins, confidence: float) -> Power:
@@ -95,7 +92,7 @@ def power_of_endpoint(endpoint: Endpoint, label: str | None, margins: Margins, c
 
 
 def _power(
-    metric: Metric,
+    metric: str,
     label: str | None,
     margins: Margins,
     groups: int,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Record = Mapping[str, Any]  # of `mining.json`, see `mining_records`
 
 _FEWEST_EPOCHS = 2  # later epochs that must have been recorded before a label is doubted
 _OUTLIER = 1.5  # interquartile ranges below the first quartile (Tukey 1977)
@@ -19,35 +21,31 @@ def budget_of(training_samples: int, share: float = 0.04) -> int:
 
 
 def rank_mispredictions(
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     *,
     budget: int,
+    ranking: str = "confidence",
     exclude: Collection[str] = (),
     per_class: bool = False,
     fill_with_uncertain: bool = False,
-) -> list[Mapping[str, Any]]:
+) -> list[Record]:
     """The most instructive wrong samples first, at most `budget`.
-
-    A sample that the network is confidently wrong about was decided by something other than the finding:
-    what a blackout can take away. So the lowest margin comes first. A wrong label looks the same at first,
-    but stays wrong while the network learns the rest (Pleiss et al. 2020; "hard to learn" in Swayamdipta
-    et al. 2020): no blackout helps there, so likely label errors come after the other wrong ones. Equal
-    margins are ordered by key.
 
     Args:
         records: `mining.json`.
         budget: Most samples to return.
+        ranking: Which are the most instructive: a name in RANKINGS.
         exclude: Keys never to return, such as samples that are blacked out already.
         per_class: Share the budget evenly between the classes, as far as each has wrong samples.
         fill_with_uncertain: When fewer are wrong than the budget, add the right ones of lowest margin.
     """
     asked = [record for record in records if record["key"] not in exclude]
-    wrong = sorted((record for record in asked if record["wrong"]), key=_instructive)
+    wrong = sorted((record for record in asked if record["wrong"]), key=RANKINGS[ranking])
     if per_class:
         wrong = _take_turns(wrong)
     chosen = wrong[:budget]
     if fill_with_uncertain and len(chosen) < budget:
-        right = sorted((record for record in asked if not record["wrong"]), key=_instructive)
+        right = sorted((record for record in asked if not record["wrong"]), key=RANKINGS[ranking])
         chosen += right[: budget - len(chosen)]
     return chosen
 
@@ -76,11 +74,23 @@ def likely_label_errors(
     return doubted
 
 
-def _instructive(record: Mapping[str, Any]) -> tuple[bool, float, str]:
+def _by_confidence(record: Record) -> tuple[bool, float, str]:
+    """Confidently wrong first.
+
+    A sample that the network is confidently wrong about was decided by something other than the finding:
+    what a blackout can take away. So the lowest margin comes first. A wrong label looks the same at first,
+    but stays wrong while the network learns the rest (Pleiss et al. 2020; "hard to learn" in Swayamdipta
+    et al. 2020): no blackout helps there, so likely label errors come after the other wrong ones. Equal
+    margins are ordered by key.
+    """
     return record["likely_label_error"], record["margin"], record["key"]
 
 
-def _take_turns(records: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+# By name, what samples are sorted by; it ends with the key, so that no order is left to chance.
+RANKINGS: dict[str, Callable[[Record], tuple[Any, ...]]] = {"confidence": _by_confidence}
+
+
+def _take_turns(records: list[Record]) -> list[Record]:
     """Each class's first, then each class's second, and so on; within a turn the order is kept."""
     seen: Counter[int] = Counter()
     turns = []

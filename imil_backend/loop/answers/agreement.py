@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -80,12 +80,17 @@ def several_readings(session: Session, dataset_id: int, round_id: int | None = N
         .join(Annotation.task)
         .join(Annotation.sample)
         .where(*wanted, Annotation.sample_id.in_(samples))
-        .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
+    return readings_of(session.scalars(found))
+
+
+def readings_of(standing: Iterable[Annotation]) -> list[Readings]:
+    """The samples that several people answered, among these annotations; the least agreement first."""
     latest: dict[int, dict[int | None, Annotation]] = defaultdict(dict)
-    for annotation in session.scalars(found):
-        latest[annotation.sample_id][annotation.annotator] = annotation
-    several = [_readings(answers) for answers in latest.values()]
+    for annotation in sorted(standing, key=lambda each: (each.label_studio_updated_at, each.id)):
+        if annotation.answer in ANSWERS:
+            latest[annotation.sample_id][annotation.annotator] = annotation
+    several = [_readings(answers) for answers in latest.values() if len(answers) > 1]
     return sorted(several, key=lambda each: (each.same, _dice(each.sample), each.sample.name))
 
 

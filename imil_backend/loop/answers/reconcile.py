@@ -17,6 +17,7 @@ from imil_backend.errors import (
 )
 from imil_backend.label_studio.api.webhooks import Change, ensure_webhook
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw
 from imil_backend.loop.base import audit
@@ -67,14 +68,14 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
     _note_back(backend, project)
     differences = Differences()
     with backend.store.begin() as session:
-        columns = select(Annotation.number, Annotation.task_updated_at)
+        columns = select(Annotation.label_studio_id, Annotation.task_updated_at)
         answers = session.execute(columns.where(*standing(project)))
-        known = {row.number: row.task_updated_at for row in answers}
+        known = {row.label_studio_id: row.task_updated_at for row in answers}
         # Before the listing, which may miss what is being pushed meanwhile.
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
-    listed = backend.label_studio.tasks(project.number)
-    ours = {task["id"]: task["data"]["imil_sample"] for task in listed if "imil_sample" in task["data"]}
-    summaries = backend.label_studio.annotation_summaries(project.number)
+    listed = backend.label_studio.tasks(project.label_studio_id)
+    ours = {task["id"]: key for task in listed if (key := sample_key_of(task))}
+    summaries = backend.label_studio.annotation_summaries(project.label_studio_id)
     there = {seen.annotation_id: seen for seen in summaries if seen.task_id in ours}
     differences.seen = len(there)
     changed = {
@@ -100,7 +101,7 @@ def _keep(
     differences: Differences,
 ) -> None:
     """Keep every annotation of these tasks, several tasks in a request."""
-    for task in backend.label_studio.named_tasks(project.number, tasks, whole=True):
+    for task in backend.label_studio.named_tasks(project.label_studio_id, tasks, whole=True):
         for raw in task["annotations"]:
             try:
                 keep_annotation(backend, project, raw, task, mapping, task_updated_at=str(task["updated_at"]))
@@ -123,7 +124,7 @@ def _mark_tasks(backend: Backend, project: Project, pushed: Collection[int], the
     """Mark the tasks that Label Studio no longer has; they no longer count in their round."""
     gone = 0
     with backend.store.begin() as session:
-        tasks = select(Task.id, Task.number, Sample.key, Task.deleted).join(Task.sample)
+        tasks = select(Task.id, Task.label_studio_id, Sample.key, Task.deleted).join(Task.sample)
         for task, number, key, deleted in session.execute(tasks.where(Task.project_id == project.id)).all():
             missing = there.get(number) != key
             if task in pushed and missing != deleted:
@@ -137,18 +138,26 @@ def _repair_webhook(backend: Backend, project: Project, differences: Differences
     current, *former = backend.webhook_secrets
     own_url = backend.settings.own_url
     try:
-        change = ensure_webhook(backend.label_studio, project.number, own_url, current, former=former)
+        change = ensure_webhook(
+            backend.label_studio, project.label_studio_id, own_url, current, former=former
+        )
     except (LabelStudioError, NotFoundError, SettingsError) as error:
-        logger.warning("The webhook of project %d cannot be looked after: %s", project.number, error)
+        logger.warning("The webhook of project %d cannot be looked after: %s", project.label_studio_id, error)
         differences.problem = str(error)
         return
     if change is Change.KEPT:
         return
     differences.webhook = change.value
-    logger.warning("The webhook of project %d was not in order; it was %s.", project.number, change.value)
+    logger.warning(
+        "The webhook of project %d was not in order; it was %s.", project.label_studio_id, change.value
+    )
     with backend.store.begin() as session:
         audit.note(
-            session, project.dataset_id, audit.WEBHOOK_REPAIRED, project=project.number, how=change.value
+            session,
+            project.dataset_id,
+            audit.WEBHOOK_REPAIRED,
+            project=project.label_studio_id,
+            how=change.value,
         )
 
 
@@ -160,8 +169,10 @@ def _note_gone(backend: Backend, project: Project) -> Differences:
         if row.gone_at is not None:
             return differences
         row.gone_at = now()
-        logger.warning("Label Studio's project %d is gone; its answers stand no longer.", project.number)
-        audit.note(session, project.dataset_id, audit.PROJECT_GONE, project=project.number)
+        logger.warning(
+            "Label Studio's project %d is gone; its answers stand no longer.", project.label_studio_id
+        )
+        audit.note(session, project.dataset_id, audit.PROJECT_GONE, project=project.label_studio_id)
         answers = session.scalars(select(Annotation).where(*standing(project))).all()
         for annotation in answers:
             withdraw(session, annotation)
@@ -182,7 +193,7 @@ def _note_back(backend: Backend, project: Project) -> None:
         row = _held(session, project)
         if row.gone_at is not None:
             row.gone_at = None
-            audit.note(session, project.dataset_id, audit.PROJECT_BACK, project=project.number)
+            audit.note(session, project.dataset_id, audit.PROJECT_BACK, project=project.label_studio_id)
 
 
 def _held(session: Session, project: Project) -> Project:

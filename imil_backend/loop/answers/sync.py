@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import LabelStudioError
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.projects.mapping import mapping_of
+from imil_backend.loop.projects.mapping import recent_mapping_of
 from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -49,12 +51,12 @@ def sync_annotation(
     labels = backend.label_studio
     raw = labels.annotation(number)
     # None where the annotation was deleted, is a draft again, or was moved away with its task.
-    task = next(labels.named_tasks(project.number, [int(raw["task"])]), None) if raw else None
+    task = next(labels.named_tasks(project.label_studio_id, [int(raw["task"])]), None) if raw else None
     if raw is None or task is None:
         with _changing(backend, project, number) as session:
             _forget(session, project, number)  # another project may have been given its id since
         return "deleted"
-    return keep_annotation(backend, project, raw, task, mapping or mapping_of(backend, project))
+    return keep_annotation(backend, project, raw, task, mapping or recent_mapping_of(backend, project))
 
 
 def keep_annotation(
@@ -80,9 +82,9 @@ def keep_annotation(
     Returns:
         An answer, "set_aside" or "not ours".
     """
-    number, data = int(raw["id"]), label_studio_task["data"]
+    number = int(raw["id"])
     with backend.store.begin() as session:
-        task = _task(session, project, label_studio_task["id"], str(data.get("imil_sample", "")))
+        task = _task(session, project, label_studio_task["id"], sample_key_of(label_studio_task))
     if task is None:
         with _changing(backend, project, number) as session:
             return _not_ours(session, project, number, label_studio_task)
@@ -114,7 +116,7 @@ def _changing(backend: Backend, project: Project, number: int) -> Iterator[Sessi
 def standing(project: Project, number: int | None = None) -> list[ColumnElement[bool]]:
     """Which annotations of a project, or of this id, Label Studio still has, as far as is known."""
     conditions = [Annotation.project_id == project.id, ~Annotation.deleted]
-    return conditions if number is None else [*conditions, Annotation.number == number]
+    return conditions if number is None else [*conditions, Annotation.label_studio_id == number]
 
 
 def _task(session: Session, project: Project, number: int, sample_key: str) -> Task | None:
@@ -123,7 +125,7 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
         select(Task)
         .join(Task.sample)
         .where(Task.project_id == project.id, Sample.key == sample_key)
-        .order_by((Task.number == number).desc(), Task.id.desc())
+        .order_by((Task.label_studio_id == number).desc(), Task.id.desc())
         .limit(1)
     )
 
@@ -131,10 +133,10 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
 def _not_ours(session: Session, project: Project, number: int, task: Mapping[str, Any]) -> str:
     """An annotation of a task that is not in the store: set aside if it names a sample."""
     _forget(session, project, number)
-    if key := task["data"].get("imil_sample"):
+    if key := sample_key_of(task):
         reason = f"Its task {task['id']} names the sample {key}, which was not pushed to this project."
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
-        return "set_aside"
+        return Answer.SET_ASIDE.value
     logger.info("Annotation %d is of a task that is none of ours.", number)
     return "not ours"
 
@@ -148,24 +150,12 @@ def _store(
     mask_sha256: str | None,
     task_updated_at: str | None,
 ) -> None:
-    created_at, updated_at = (_time(raw[name]) for name in ("created_at", "updated_at"))
-    number = int(raw["id"])
+    """Write what was read of an annotation, unless a later state is there; a change is noted."""
+    number, updated_at = int(raw["id"]), _time(raw["updated_at"])
     forget_set_aside(session, project.dataset_id, "annotation", [reference_of(number)])
-    for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
-        if older.label_studio_created_at != created_at:
-            withdraw(session, older)  # its id was used again
-    annotation = session.scalar(
-        select(Annotation).where(
-            Annotation.project_id == project.id,
-            Annotation.number == number,
-            Annotation.label_studio_created_at == created_at,
-        )
-    )
-    if annotation is None:
-        annotation = Annotation(project_id=project.id, number=number, label_studio_created_at=created_at)
-        session.add(annotation)
-    elif annotation.label_studio_updated_at > updated_at:
-        return  # a later state was read by another sync in the meantime
+    annotation = _row(session, project, number, _time(raw["created_at"]))
+    if annotation.label_studio_updated_at is not None and annotation.label_studio_updated_at > updated_at:
+        return  # read by another sync in the meantime
     before = [getattr(annotation, name) for name in _TOLD]
     annotation.label_studio_updated_at = updated_at
     annotation.task_id = task.id
@@ -175,7 +165,6 @@ def _store(
     annotation.answer = reading.answer.value
     annotation.mask_sha256 = mask_sha256
     annotation.outside = reading.outside
-    annotation.mask_share = None if reading.mask is None else round(float(reading.mask.mean()), 4)
     annotation.reason = reading.reason[:2000] or None
     annotation.task_updated_at = task_updated_at
     annotation.deleted = False
@@ -183,6 +172,26 @@ def _store(
         annotation.synced_at = now()
         session.flush()
         audit.note_answer(session, audit.ANSWERED, annotation)
+
+
+def _row(session: Session, project: Project, number: int, created_at: datetime) -> Annotation:
+    """The row of an annotation, made if need be; another one that had its id before stands no longer."""
+    for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
+        if older.label_studio_created_at != created_at:
+            withdraw(session, older)
+    annotation = session.scalar(
+        select(Annotation).where(
+            Annotation.project_id == project.id,
+            Annotation.label_studio_id == number,
+            Annotation.label_studio_created_at == created_at,
+        )
+    )
+    if annotation is None:
+        annotation = Annotation(
+            project_id=project.id, label_studio_id=number, label_studio_created_at=created_at
+        )
+        session.add(annotation)
+    return annotation
 
 
 def _is_simulated(raw: Mapping[str, Any]) -> bool:

@@ -61,7 +61,7 @@ def note_answer(session: Session, event: str, annotation: Annotation) -> None:
         sample_id=annotation.sample_id,
         version_id=round_.mined_version_id,
         round_id=round_.id,
-        annotation=annotation.number,
+        annotation=annotation.label_studio_id,
         annotator=annotation.annotator,
         changed_there=annotation.label_studio_updated_at.isoformat() if answered else None,
         answer=annotation.answer if answered else None,

@@ -29,6 +29,8 @@ class Backend:
         self.directory = settings.data_dir.absolute()
         _make_folder(self.directory)
         self.store = Store(database_url(self.directory, settings.database_url))
+        # Labeling configs read lately, each with the time of `time.monotonic`; by the project's number.
+        self.label_configs: dict[int, tuple[float, str]] = {}
 
     def path(self, *parts: str) -> Path:
         """A path in the data directory; its folder is made."""
@@ -114,7 +116,9 @@ def find_dataset(session: Session, name: str | None = None) -> Dataset:
 
 def find_project(session: Session, instance: str, number: int) -> Project | None:
     """The row of a Label Studio project, or None if it is none of ours."""
-    return session.scalar(select(Project).where(Project.instance == instance, Project.number == number))
+    return session.scalar(
+        select(Project).where(Project.instance == instance, Project.label_studio_id == number)
+    )
 
 
 def project_of(session: Session, dataset_id: int) -> Project | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from imil_backend.errors import RoundError, SettingsError
+from imil_backend.images.masks.blackout import FILLS
+from imil_backend.images.masks.masks import POLICIES
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.job import Correction, Recipe, Trainable
+from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
+from imil_backend.learning.scoring.ranking import RANKINGS
 from imil_backend.options import check_options, declared, option
 
 if TYPE_CHECKING:
@@ -54,15 +58,14 @@ class Policy:
     readers: int = option(
         1, "Different people who answer each task, blind to each other.", group=ANSWERS, at_least=1
     )
-    annotators: Literal["latest", "union", "intersection", "majority"] = option(
-        "latest", "Whose masks count when several painted one task.", group=ANSWERS
+    annotators: str = option(
+        "latest", "Whose masks count when several painted one task.", group=ANSWERS, choices=POLICIES
     )
-    fill: Literal["black", "mean", "noise", "blur"] = option(
-        "black", "What painted pixels become.", group=ANSWERS
-    )
+    fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
         False, "Fill the budget with the least certain if fewer are wrong.", group=QUESTIONS
     )
+    ranking: str = option("confidence", "Which mispredictions come first.", group=QUESTIONS, choices=RANKINGS)
     class_quota: bool = option(False, "Share the budget out among the classes.", group=QUESTIONS)
     repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
     trainable: Trainable = option(
@@ -87,10 +90,15 @@ class Policy:
         at_least=1,
     )
     promotion_margin: float = option(
-        0.02, "Accuracy that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+        QUANTITIES["accuracy"].margin,
+        "Accuracy that a candidate may lose.",
+        group=PROMOTION,
+        above=0,
+        below=1,
+        why=_NOT_EVERY_LOSS,
     )
     recall_margin: float = option(  # 29 groups of each class can show 0.1
-        0.10,
+        QUANTITIES["recall"].margin,
         "Recall of any class that a candidate may lose.",
         group=PROMOTION,
         above=0,
@@ -98,7 +106,12 @@ class Policy:
         why=_NOT_EVERY_LOSS,
     )
     auc_margin: float = option(  # 59 groups of the rarer of two classes can show 0.05
-        0.05, "AUC that a candidate may lose.", group=PROMOTION, above=0, below=1, why=_NOT_EVERY_LOSS
+        QUANTITIES["auc"].margin,
+        "AUC that a candidate may lose.",
+        group=PROMOTION,
+        above=0,
+        below=1,
+        why=_NOT_EVERY_LOSS,
     )
     next_round: bool = option(True, "Push the next mispredictions when a round has closed.", group=CLOSING)
 
@@ -108,7 +121,9 @@ class Policy:
     @property
     def margins(self) -> Margins:
         """What a candidate may lose at most."""
-        return Margins(self.promotion_margin, self.recall_margin, self.auc_margin)
+        return Margins(
+            {"accuracy": self.promotion_margin, "recall": self.recall_margin, "auc": self.auc_margin}
+        )
 
 
 def policy_of(dataset: Dataset) -> Policy:

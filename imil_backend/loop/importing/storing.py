@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,28 +54,13 @@ def keep(
     keep_leaking: bool,
 ) -> Kept:
     """Add the new samples of a source to its dataset, and judge all of them anew."""
-    there = select(
-        Sample.id, Sample.name, Sample.sha256, Sample.pixels_sha256, Sample.perceptual_hash, Sample.label,
-        Sample.group, Sample.split, Sample.path, Sample.clinician_mask, Sample.clinician_mask_means,
-        Sample.address, Sample.source_task, Sample.excluded, Sample.channels, Sample.shown_as_is,
-    ).where(Sample.dataset_id == dataset.id)  # fmt: skip
-    known = {sample.name: sample for sample in session.execute(there)}
+    known = _known(session, dataset.id)
     new, again, set_aside = _sorted_out(known, looked_at)
     set_aside = [*found.set_aside, *set_aside]
-
-    same = same_pictures(_pictures(known, again, new))
-    several = [copies for copies in same if len(copies) > 1]
-    earlier = {sample.name: sample.split for sample in known.values()}
-    splits = _split(session, dataset.id, new, seed, several, earlier)
-    leaking = [*splits.leaking, *_leaking_since(session, dataset.id, new, splits, keep_leaking)]
-    split = earlier | splits.split
-    groups = groups_of(several, split, {row.name for row, info in new if not (row.group or info.group)})
-    for row, info in new:
-        leaks = row.name in splits.leaking and not keep_leaking
-        group = groups.get(row.name) or _group(row, info)
-        session.add(_sample(dataset, row, info, split[row.name], group, leaks, mask_means))
-    session.flush()
-    _exclude(session, dataset.id, excluded_copies(several, split))
+    judged = _judge(session, dataset.id, known, again, new, seed)
+    leaking = [*judged.leaking, *_leaking_since(session, dataset.id, new, judged.split, keep_leaking)]
+    _add(session, dataset, new, judged, mask_means, keep_leaking)
+    _exclude(session, dataset.id, excluded_copies(judged.copies, judged.split))
     excluded = _note_excluded(session, dataset.id, known)
     _follow_source(session, known, again, mask_means)
     _note(session, dataset.id, [row for row, _ in new + again], set_aside)
@@ -84,10 +69,71 @@ def keep(
         known=len(again),
         set_aside=tuple(set_aside),
         leaking=tuple(sorted(leaking)),
-        same=same,
-        split=split,
+        same=judged.same,
+        split=judged.split,
         excluded=excluded,
     )
+
+
+def _known(session: Session, dataset_id: int) -> dict[str, Any]:
+    """What is kept of each sample of the dataset, by name."""
+    there = select(
+        Sample.id, Sample.name, Sample.sha256, Sample.pixels_sha256, Sample.perceptual_hash, Sample.label,
+        Sample.group, Sample.split, Sample.path, Sample.clinician_mask, Sample.clinician_mask_means,
+        Sample.address, Sample.source_task, Sample.excluded, Sample.channels, Sample.shown_as_is,
+    ).where(Sample.dataset_id == dataset_id)  # fmt: skip
+    return {sample.name: sample for sample in session.execute(there)}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What follows from all images of a dataset together.
+
+    Attributes:
+        same: every image with its copies.
+        copies: of these, the images that have some.
+        split: of every sample, by name.
+        leaking: names of the new samples whose group is in the given test split too.
+        groups: of the new samples that take another one than their own, by name.
+    """
+
+    same: list[list[Picture]]
+    copies: list[list[Picture]]
+    split: dict[str, str]
+    leaking: Collection[str]
+    groups: Mapping[str, str]
+
+
+def _judge(
+    session: Session,
+    dataset_id: int,
+    known: Mapping[str, Any],
+    again: list[LookedAt],
+    new: list[LookedAt],
+    seed: int,
+) -> _Judged:
+    same = same_pictures(_pictures(known, again, new))
+    copies = [pictures for pictures in same if len(pictures) > 1]
+    earlier = {sample.name: sample.split for sample in known.values()}
+    splits = _split(session, dataset_id, new, seed, copies, earlier)
+    split = earlier | splits.split
+    groups = groups_of(copies, split, {row.name for row, info in new if not (row.group or info.group)})
+    return _Judged(same, copies, split, splits.leaking, groups)
+
+
+def _add(
+    session: Session,
+    dataset: Dataset,
+    new: list[LookedAt],
+    judged: _Judged,
+    mask_means: str,
+    keep_leaking: bool,
+) -> None:
+    for row, info in new:
+        leaks = row.name in judged.leaking and not keep_leaking
+        group = judged.groups.get(row.name) or _group(row, info)
+        session.add(_sample(dataset, row, info, judged.split[row.name], group, leaks, mask_means))
+    session.flush()
 
 
 def _sorted_out(
@@ -157,10 +203,10 @@ def _split(
 
 
 def _leaking_since(
-    session: Session, dataset_id: int, new: list[LookedAt], splits: Splits, keep: bool
+    session: Session, dataset_id: int, new: list[LookedAt], split: Mapping[str, str], keep: bool
 ) -> list[str]:
     """Names of the samples that are there already and whose group has come into the test split now."""
-    in_test = sorted({_group(row, info) for row, info in new if splits.split[row.name] == "test"})
+    in_test = sorted({_group(row, info) for row, info in new if split[row.name] == "test"})
     names = []
     for start in range(0, len(in_test), 500):  # a statement takes a limited number of values
         crossing = select(Sample).where(

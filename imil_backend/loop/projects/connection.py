@@ -61,17 +61,17 @@ def connect(backend: Backend, dataset: Dataset, project_number: int | None = Non
     project, created = _project(backend, dataset, project_number)
     if project.disconnected_at is not None:
         raise RoundError(
-            f"Project {project.number} was disconnected. Connect it again: `imil connect --project "
-            f"{project.number}`."
+            f"Project {project.label_studio_id} was disconnected. Connect it again: `imil connect --project "
+            f"{project.label_studio_id}`."
         )
     secret = backend.webhook_secrets[0]
-    webhook = ensure_webhook(backend.label_studio, project.number, backend.settings.own_url, secret)
+    webhook = ensure_webhook(backend.label_studio, project.label_studio_id, backend.settings.own_url, secret)
     if not takes_predictions(project):
         return Connection(project, created, webhook, None)
     auth = basic_auth_of(backend.settings)
     try:
         ml_backend = ensure_ml_backend(
-            backend.label_studio, project.number, backend.settings.own_url, ML_BACKEND_TITLE, auth
+            backend.label_studio, project.label_studio_id, backend.settings.own_url, ML_BACKEND_TITLE, auth
         )
     except LabelStudioError as error:
         # Label Studio asks the backend when it is registered; tasks can be pushed and answered without.
@@ -89,9 +89,10 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         project = project_of(session, dataset.id)
     if project is not None:
         check_instance(backend, project)
-        if number not in {None, project.number}:
+        if number not in {None, project.label_studio_id}:
             raise RoundError(
-                f"Dataset {dataset.name!r} is in project {project.number} already. Leave --project out."
+                f"Dataset {dataset.name!r} is in project {project.label_studio_id} already. Leave --project "
+                "out."
             )
         return project, False
     if number is not None:
@@ -120,7 +121,7 @@ def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> 
             f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Name another "
             "one with --project, or none: then one is made."
         )
-    project = Project(dataset_id=dataset.id, instance=instance, number=number)
+    project = Project(dataset_id=dataset.id, instance=instance, label_studio_id=number)
     session.add(project)
     session.flush()
     return project

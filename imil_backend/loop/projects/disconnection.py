@@ -35,7 +35,8 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
     """
     if project.connected is None:
         raise RoundError(
-            f"Project {project.number} was not connected, but made by `imil push`: delete it in Label Studio."
+            f"Project {project.label_studio_id} was not connected, but made by `imil push`: delete it in "
+            "Label Studio."
         )
     calls = Calls(backend.label_studio, rehearsal=rehearsal)
     taken_back = TakenBack(calls.made)
@@ -45,7 +46,7 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
             lock_row(session, project)
             session.get_one(Project, project.id).disconnected_at = now()
     try:
-        there = backend.label_studio.project(project.number)
+        there = backend.label_studio.project(project.label_studio_id)
     except NotFoundError:
         taken_back.left.append("Label Studio has the project no longer.")
     else:
@@ -58,7 +59,7 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
 def _take_back(
     backend: Backend, calls: Calls, project: Project, there: dict[str, Any], left: list[str]
 ) -> None:
-    record, number, url = project.connected or {}, project.number, backend.settings.own_url
+    record, number, url = project.connected or {}, project.label_studio_id, backend.settings.own_url
     if "ml_backend" in record:
         remove_ml_backend(calls, number, url)
         _give_back_model_version(backend, calls, project, there, left)
@@ -87,7 +88,7 @@ def _give_back_model_version(
         versions = session.scalars(select(Version.name).where(Version.dataset_id == project.dataset_id))
         ours = {ML_BACKEND_TITLE, *versions}
     if there.get("model_version") in ours:
-        calls.request("PATCH", f"/api/projects/{project.number}/", body={"model_version": before})
+        calls.request("PATCH", f"/api/projects/{project.label_studio_id}/", body={"model_version": before})
     elif (there.get("model_version") or "") != before:
         left.append(f"The model version was changed to {there['model_version']!r} since; it stays.")
 

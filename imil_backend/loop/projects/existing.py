@@ -92,58 +92,78 @@ def connect_project(
         meanings = {**(kept.meanings or {}), **meanings}
     if predictions or "class_choices" in meanings:
         meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
-
     earlier = dict((kept and kept.connected) or {})
-
-    def change(record: dict[str, Any], *, rehearsal: bool) -> Changes:
-        calls = Calls(backend.label_studio, rehearsal=rehearsal)
-        changes = _change(backend, calls, there, meanings, record, predictions=predictions, write=write)
-        needed = needed_storages(backend, dataset, number)
-        if write:
-            keys: Credentials = (lambda _: {}) if rehearsal else credentials
-            added, by_hand = add_storages(calls, number, needed, keys)
-            record["storages"] = earlier.get("storages", []) + added
-            changes.by_hand += by_hand
-        else:
-            changes.offers = [offer(each, number, dataset.source_project) for each in needed]
-        return changes
-
-    def note(record: dict[str, Any]) -> None:
-        # Of a config and a model version it is what was there at first that is given back.
-        first = {name: value for name, value in earlier.items() if name != "storages"}
-        _note(backend, dataset, number, meanings, {**earlier, **record, **first})
-
-    planned: dict[str, Any] = {}
-    changes = change(planned, rehearsal=True)
+    plan = _Plan(backend, dataset, there, meanings, earlier, predictions, write)
+    changes, planned = plan.rehearse()
     if rehearsal:
         return changes
-    note(planned)  # before anything is sent: whatever happens then can be taken back
-    done: dict[str, Any] = {}
-    try:
-        changes = change(done, rehearsal=False)
-    except LabelStudioUnreachableError:
-        raise  # what was sent last may have been done
-    except ImilError:
-        note(done)
-        raise
-    note(done)
-    return changes
+    plan.note(planned)  # before anything is sent: whatever happens then can be taken back
+    return plan.carry_out(credentials)
 
 
-def _note(
-    backend: Backend, dataset: Dataset, number: int, meanings: dict[str, Any], connected: dict[str, Any]
-) -> None:
-    """Keep what can be taken back."""
-    with backend.store.begin() as session:
-        project = find_project(session, backend.settings.label_studio_url, number)
-        if project is None:
-            project = Project(
-                dataset_id=dataset.id, instance=backend.settings.label_studio_url, number=number
-            )
-            session.add(project)
-        project.meanings = meanings
-        project.connected = connected
-        project.disconnected_at = None
+@dataclass(frozen=True)
+class _Plan:
+    """A project as it is, and what is to be changed in it."""
+
+    backend: Backend
+    dataset: Dataset
+    there: dict[str, Any]
+    meanings: dict[str, Any]
+    earlier: dict[str, Any]  # what connecting it before has changed
+    predictions: bool
+    write: bool
+
+    @property
+    def number(self) -> int:
+        return int(self.there["id"])
+
+    def rehearse(self) -> tuple[Changes, dict[str, Any]]:
+        """What would be changed, and what could then be taken back; nothing is changed."""
+        record: dict[str, Any] = {}
+        calls = Calls(self.backend.label_studio, rehearsal=True)
+        return self._apply(calls, record, lambda _: {}), record
+
+    def carry_out(self, credentials: Credentials) -> Changes:
+        """Change it, and keep what can be taken back, even if not all could be changed."""
+        done: dict[str, Any] = {}
+        try:
+            changes = self._apply(Calls(self.backend.label_studio, rehearsal=False), done, credentials)
+        except LabelStudioUnreachableError:
+            raise  # what was sent last may have been done
+        except ImilError:
+            self.note(done)
+            raise
+        self.note(done)
+        return changes
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Keep what can be taken back."""
+        # Of a config and a model version it is what was there at first that is given back.
+        first = {name: value for name, value in self.earlier.items() if name != "storages"}
+        instance = self.backend.settings.label_studio_url
+        with self.backend.store.begin() as session:
+            project = find_project(session, instance, self.number)
+            if project is None:
+                project = Project(dataset_id=self.dataset.id, instance=instance, label_studio_id=self.number)
+                session.add(project)
+            project.meanings = self.meanings
+            project.connected = {**self.earlier, **record, **first}
+            project.disconnected_at = None
+
+    def _apply(self, calls: Calls, record: dict[str, Any], credentials: Credentials) -> Changes:
+        """Change config, registrations and storages; `record` says at every moment what can be taken back."""
+        changes = _change(
+            self.backend, calls, self.there, self.meanings, record,
+            predictions=self.predictions, write=self.write,
+        )  # fmt: skip
+        needed = needed_storages(self.backend, self.dataset, self.number)
+        if self.write:
+            added, by_hand = add_storages(calls, self.number, needed, credentials)
+            record["storages"] = self.earlier.get("storages", []) + added
+            changes.by_hand += by_hand
+        else:
+            changes.offers = [offer(each, self.number, self.dataset.source_project) for each in needed]
+        return changes
 
 
 def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +194,7 @@ def _check_free(backend: Backend, session: Session, dataset: Dataset, number: in
         raise RoundError(elsewhere(own, backend.settings.label_studio_url))
     if taken is None and own is not None:
         raise RoundError(
-            f"Dataset {dataset.name!r} is in project {own.number} of {own.instance} already. For a "
+            f"Dataset {dataset.name!r} is in project {own.label_studio_id} of {own.instance} already. For a "
             "second project import it under another --name."
         )
     if taken is not None and taken.connected is None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from imil_backend.errors import LabelStudioError
-from imil_backend.label_studio.api.calls import CREDENTIALS, Calls
+from imil_backend.label_studio.api.calls import Calls
 from imil_backend.label_studio.api.storages import (
     Storage,
     add_storage,
     missing_storages,
 )
+from imil_backend.label_studio.storage_kinds import STORAGE_KINDS
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset
 
@@ -39,7 +40,7 @@ def add_storages(
         try:
             add_storage(calls, number, storage, credentials(storage))
         except LabelStudioError as error:
-            keys = CREDENTIALS.get(storage.kind, ())
+            keys = STORAGE_KINDS[storage.kind].credentials
             by_hand.append(
                 f"Label Studio did not take the storage {storage} ({error}) Let somebody add it in Settings "
                 f"> Cloud Storage of project {number}{', with its ' if keys else ''}{', '.join(keys)}, and "

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from math import inf
+from time import monotonic
+
 from imil_backend.errors import RoundError
 from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Project
+
+CONFIG_SECONDS = 10.0
 
 
 def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
@@ -17,7 +22,21 @@ def mapping_of(backend: Backend, project: Project) -> ProjectMapping:
         LabelStudioError: it cannot be read, or its labeling config cannot be understood.
     """
     check_instance(backend, project)
-    return read_config(project, backend.label_studio.project(project.number)["label_config"])
+    return read_config(project, backend.label_studio.project(project.label_studio_id)["label_config"])
+
+
+def recent_mapping_of(backend: Backend, project: Project) -> ProjectMapping:
+    """As `mapping_of`, by a labeling config that may be CONFIG_SECONDS old.
+
+    For single annotations, which come in bursts. One that is read by a config changed in these seconds is
+    read again by the next reconciliation.
+    """
+    check_instance(backend, project)
+    read_at, xml = backend.label_configs.get(project.label_studio_id, (-inf, ""))
+    if monotonic() - read_at > CONFIG_SECONDS:
+        read_at, xml = monotonic(), backend.label_studio.project(project.label_studio_id)["label_config"]
+        backend.label_configs[project.label_studio_id] = read_at, xml
+    return read_config(project, xml)
 
 
 def read_config(project: Project, xml: str) -> ProjectMapping:

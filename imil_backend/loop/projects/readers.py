@@ -21,7 +21,9 @@ def ask_readers(backend: Backend, project: Project, round_: Round) -> None:
     """
     with backend.store.begin() as session:
         told = audit.latest(session, round_.dataset_id, audit.READERS)
-        tasks = set(session.scalars(select(Task.number).where(Task.round_id == round_.id, ~Task.deleted)))
+        tasks = set(
+            session.scalars(select(Task.label_studio_id).where(Task.round_id == round_.id, ~Task.deleted))
+        )
     if round_.readers == 1 and told is None:
         return
     if told is None or told.details["readers"] != round_.readers:
@@ -29,7 +31,7 @@ def ask_readers(backend: Backend, project: Project, round_: Round) -> None:
             details = {"readers": round_.readers}
             audit.note(session, round_.dataset_id, audit.READERS, round_id=round_.id, **details)
     tell = set_task_readers if is_a_teams(project) else set_project_readers
-    tell(backend.label_studio, project.number, round_.readers, tasks)
+    tell(backend.label_studio, project.label_studio_id, round_.readers, tasks)
 
 
 def is_a_teams(project: Project) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.store.tables import Dataset, Project, Sample, Task
 
@@ -58,8 +59,8 @@ def warn_of_other_addresses(backend: Backend) -> None:
 def elsewhere(project: Project, current: str) -> str:
     """What is to be said of a project in another Label Studio than the settings name."""
     return (
-        f"Dataset {project.dataset.name!r} is in project {project.number} of {project.instance}, but "
-        f"LABEL_STUDIO_URL is {current}. Set it back; or, if that Label Studio has moved there: "
+        f"Dataset {project.dataset.name!r} is in project {project.label_studio_id} of {project.instance}, "
+        f"but LABEL_STUDIO_URL is {current}. Set it back; or, if that Label Studio has moved there: "
         f"imil moved {project.instance}"
     )
 
@@ -74,20 +75,20 @@ def _check_same(backend: Backend, project: Project) -> None:
     """See that a project at the address of the settings has tasks that were pushed to it."""
     current = backend.settings.label_studio_url
     with backend.store.begin() as session:
-        taken = find_project(session, current, project.number)
-        pushed = select(Task.number, Sample.key).join(Task.sample).order_by(Task.id.desc())
+        taken = find_project(session, current, project.label_studio_id)
+        pushed = select(Task.label_studio_id, Sample.key).join(Task.sample).order_by(Task.id.desc())
         mine = pushed.where(Task.project_id == project.id, ~Task.deleted).limit(COMPARED)
-        keys = {row.number: row.key for row in session.execute(mine)}
+        keys = {row.label_studio_id: row.key for row in session.execute(mine)}
     if taken is not None:
         raise RoundError(
-            f"Dataset {taken.dataset.name!r} is in project {project.number} of {current} already: that is "
-            f"another Label Studio than the one at {project.instance}."
+            f"Dataset {taken.dataset.name!r} is in project {project.label_studio_id} of {current} already: "
+            f"that is another Label Studio than the one at {project.instance}."
         )
     try:
-        backend.label_studio.project(project.number)
+        backend.label_studio.project(project.label_studio_id)
         there = {
-            int(task["id"]): str(task["data"].get("imil_sample", ""))
-            for task in backend.label_studio.named_tasks(project.number, sorted(keys))
+            int(task["id"]): sample_key_of(task)
+            for task in backend.label_studio.named_tasks(project.label_studio_id, sorted(keys))
         }
     except NotFoundError:
         there = {}
@@ -95,6 +96,6 @@ def _check_same(backend: Backend, project: Project) -> None:
             raise
     if keys and not any(there.get(number) == key for number, key in keys.items()):
         raise RoundError(
-            f"Project {project.number} of {current} has none of the tasks that were pushed to it at "
+            f"Project {project.label_studio_id} of {current} has none of the tasks that were pushed to it at "
             f"{project.instance}: it is another Label Studio. Nothing was changed; see LABEL_STUDIO_URL."
         )

@@ -17,6 +17,7 @@ from imil_backend.images.scaling import Window
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, ROUND_KEY, SHOWN_KEYS
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked
@@ -28,8 +29,6 @@ from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
 from imil_backend.loop.versions.mispredictions import Misprediction, next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
-
-SHOWN_FIELDS = frozenset({"label", "predicted", "confidence", "round", "note"})
 
 
 def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
@@ -66,7 +65,7 @@ def _push(
     backend: Backend, round_: Round, project: Project, progress: Callable[[int, int], None] | None
 ) -> int:
     mapping = mapping_of(backend, project)
-    already = pushed_tasks(backend.label_studio, project.number, round_.number)
+    already = pushed_tasks(backend.label_studio, project.label_studio_id, round_.number)
     with backend.store.begin() as session:
         asked = _chosen(session, round_, already)
     if not asked:
@@ -78,8 +77,8 @@ def _push(
     count = 0
     for task in push_tasks(
         backend.label_studio,
-        project.number,
-        _push_items(backend, asked, round_, already, mapping, project.number),
+        project.label_studio_id,
+        _push_items(backend, asked, round_, already, mapping, project.label_studio_id),
         already=already,
         image_key=mapping.image_key,
         inline=not mapping.takes_uploads,
@@ -117,18 +116,14 @@ def _push_items(
     number: int,
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
-    instance = backend.settings.label_studio_url
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, round_.dataset_id)
-    is_there = dataset.source_instance == instance
     window = window_of(dataset)
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
-    best = address_in(backend.label_studio, number) if is_there else str
+    address_of = _addresses(backend, dataset, number)
     for item in asked:
-        sample = item.sample
-        # An image that came from this Label Studio is shown from where it lies there.
-        address = best(sample.address) if is_there and sample.address and sample.shown_as_is else None
+        sample, address = item.sample, address_of(item.sample)
         try:
             content = b"" if address or sample.key in already else _shown(backend, sample, window)
         except ImageError as error:
@@ -139,15 +134,27 @@ def _push_items(
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data=more_fields(sample)
-            | {
-                "label": sample.label,
-                "predicted": item.predicted,
-                "confidence": f"{item.probability:.0%}",
-                "round": round_.number,
-                "note": "The label may be wrong." if item.likely_label_error else "",
-            },
+            data=more_fields(sample) | _shown_fields(item, round_),
         )
+
+
+def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:
+    """Where an image that came from this Label Studio lies there already, to be shown in project `number`."""
+    if dataset.source_instance != backend.settings.label_studio_url:
+        return lambda _: None
+    best = address_in(backend.label_studio, number)
+    return lambda sample: best(sample.address) if sample.address and sample.shown_as_is else None
+
+
+def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
+    """What our own labeling config shows beside the image."""
+    return {
+        "label": item.sample.label,
+        "predicted": item.predicted,
+        CONFIDENCE_KEY: f"{item.probability:.0%}",
+        ROUND_KEY: round_.number,
+        "note": "The label may be wrong." if item.likely_label_error else "",
+    }
 
 
 def _more_fields(
@@ -157,7 +164,7 @@ def _more_fields(
 
     Label Studio takes no task without the fields of its config.
     """
-    wanted = mapping.fields - {mapping.image_key, *SHOWN_FIELDS}
+    wanted = mapping.fields - {mapping.image_key, *SHOWN_KEYS}
     there: dict[int, dict[str, Any]] = {}
     if wanted and dataset.source_project and dataset.source_instance == backend.settings.label_studio_url:
         numbers = [item.sample.source_task for item in asked if item.sample.source_task]
@@ -196,7 +203,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                     project_id=project.id,
                     round_id=round_.id,
                     sample_id=item.sample.id,
-                    number=number,
+                    label_studio_id=number,
                     rank=item.rank,
                 )
             )
@@ -210,4 +217,4 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                 task=number,
             )
         else:
-            task.number, task.deleted = number, False
+            task.label_studio_id, task.deleted = number, False

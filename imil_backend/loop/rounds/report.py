@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
+from imil_backend.learning.scoring.endpoints import QUANTITIES
+from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
@@ -29,7 +31,6 @@ BOUNDS = (
     "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
     "line says *not worse*, and rejected if one says *worse*."
 )
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "loss": "loss"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
         f"- recipe: {_listed(version.recipe)}",
-        f"- chosen at run time: {_listed(version.choices)}",
+        f"- chosen at run time: {_listed(version.runtime_info)}",
         f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
         f"{version.created_at:%Y-%m-%d %H:%M} UTC",
         "",
@@ -109,8 +110,8 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
     columns = [each for each in (champion, version) if each is not None and split in each.metrics]
     names = [each.name + (" (champion then)" if each is champion else "") for each in columns]
     rows = [
-        f"| {title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
-        for key, title in METRICS.items()
+        f"| {metric.title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
+        for key, metric in METRICS.items()
     ]
     return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
 
@@ -128,7 +129,8 @@ def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _title_of(finding: dict[str, Any]) -> str:
-    return f"recall of {finding['label']}" if finding["metric"] == "recall" else METRICS[finding["metric"]]
+    quantity = QUANTITIES.get(finding["metric"])
+    return quantity.of(finding["label"]) if quantity else str(finding["metric"])
 
 
 def _changed(finding: dict[str, Any]) -> str:
@@ -182,7 +184,9 @@ def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
     """A sample on which the readers do not agree, with what each painted if anybody has."""
     answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
     dice = _number(readings.sample.agreement)
-    lines = [f"- `{readings.sample.name}`, task {readings.answers[0].task.number}: {answers}; Dice {dice}"]
+    lines = [
+        f"- `{readings.sample.name}`, task {readings.answers[0].task.label_studio_id}: {answers}; Dice {dice}"
+    ]
     if not any(each.mask_sha256 for each in readings.answers):
         return lines
     try:

@@ -46,7 +46,7 @@ def answer_open_tasks(
         return 0
     mapping = mapping_of(backend, project)
     for done, task in enumerate(tasks, start=1):
-        paint(backend.label_studio, mapping, task.number, irrelevant_region(task.sample))
+        paint(backend.label_studio, mapping, task.label_studio_id, irrelevant_region(task.sample))
         if progress:
             progress(done, len(tasks))
     return len(tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError, StoreError
-from imil_backend.learning.contract.job import PREDICTIONS_FILE, Recipe, read_job, read_json, read_progress
+from imil_backend.learning.contract.job import (
+    PREDICTIONS_FILE,
+    Progress,
+    Recipe,
+    read_job,
+    read_json,
+    read_progress,
+)
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
@@ -83,7 +91,9 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
         )
 
 
-def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
+def run_job(
+    backend: Backend, round_id: int, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
     """Run a round's training child to its end; a training that was interrupted goes on."""
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
@@ -96,6 +106,7 @@ def run_job(backend: Backend, round_id: int) -> dict[str, Any]:
         return run_training(
             directory_of(backend, name),
             processes=backend.settings.training_processes,
+            on_progress=on_progress,
             should_stop=_Cancelled(backend, round_id),
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from imil_backend.config import Settings
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.queues.engine import FINISHED, SYNC_QUEUE, Jobs
@@ -39,9 +38,9 @@ class Receipt:
 class Events:
     """Records the events of Label Studio's webhooks and of its 'Start training' button."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._backend = Backend(settings)
-        self._jobs = Jobs(self._backend)
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._jobs = Jobs(backend)
         # A project that was ours stays known: one that is so no longer costs a workflow that finds nothing.
         self._known: set[int] = set()
 

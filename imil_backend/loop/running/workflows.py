@@ -245,5 +245,5 @@ def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = Non
 def _project_numbers() -> list[int]:
     backend = _backend()
     with backend.store.begin() as session:
-        ours = select(Project.number).where(Project.instance == backend.settings.label_studio_url)
+        ours = select(Project.label_studio_id).where(Project.instance == backend.settings.label_studio_url)
         return list(session.scalars(ours))

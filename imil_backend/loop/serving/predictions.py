@@ -13,11 +13,12 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.config import Settings
 from imil_backend.errors import ImageError, ImilError, LabelStudioError, MaskError, NotFoundError
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import LabelMapping, annotation_mask
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.serving.loading import Networks
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.store.tables import Project, Sample, Version
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "imil-untrained"
-CONFIDENCE_FIELD = "confidence"  # of a pushed task; see `push.py`
 
 
 class PredictionService:
@@ -39,13 +39,13 @@ class PredictionService:
     answers until the promoted one is loaded.
 
     Args:
-        settings: those of this process.
+        backend: of this process.
         patient: let a prediction wait until the network is loaded.
     """
 
-    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
-        self._backend = Backend(settings)
-        self._networks = Networks(self._backend, patient=patient)
+    def __init__(self, backend: Backend, *, patient: bool = False) -> None:
+        self._backend = backend
+        self._networks = Networks(backend, patient=patient)
 
     def load_ahead(self) -> threading.Thread:
         """Load, in the background, the champions of the projects in which an answer shows something."""
@@ -63,7 +63,7 @@ class PredictionService:
                 served = [(each, champion_of(session, each.dataset_id)) for each in projects]
             for project, version in served:
                 if version is not None and takes_predictions(project):
-                    there = self._backend.label_studio.project(project.number)
+                    there = self._backend.label_studio.project(project.label_studio_id)
                     self._prepare(project, version, there["label_config"])
         except ImilError as error:
             logger.warning("The network is loaded when it is asked for first: %s", error)
@@ -88,7 +88,7 @@ class PredictionService:
         try:
             mapping = read_config(project, label_config)
         except LabelStudioError as error:
-            logger.warning("Project %d cannot be answered in: %s", project.number, error)
+            logger.warning("Project %d cannot be answered in: %s", project.label_studio_id, error)
             return
         if shows_something(mapping):
             self._networks.prepare(version)
@@ -126,14 +126,15 @@ class PredictionService:
             version = champion_of(session, project.dataset_id) if project else None
         if project is None or version is None:
             return _nothing(tasks, UNTRAINED)
-        xml = label_config or self._backend.label_studio.project(project.number)["label_config"]
+        xml = label_config or self._backend.label_studio.project(project.label_studio_id)["label_config"]
         mapping = read_config(project, xml)
         if context is None and not shows_something(mapping):
             return _nothing(tasks, version.name)
         predictor = self._networks.answering(version)
         if predictor is None:
             return [] if context is None else _nothing(tasks, version.name)
-        images = [self._image(task, mapping, predictor, context) for task in tasks]
+        fill = policy_of(project.dataset).fill
+        images = [self._image(task, mapping, predictor, context, fill) for task in tasks]
         probabilities = iter(predictor.predict([image for image in images if image is not None]))
         return [
             _answer(
@@ -160,6 +161,7 @@ class PredictionService:
         mapping: ProjectMapping,
         predictor: Predictor,
         context: Mapping[str, Any] | None,
+        fill: str,
     ) -> npt.NDArray[np.uint8] | None:
         """The image of a task as the network sees it, so that memory holds one at its natural size.
 
@@ -179,20 +181,20 @@ class PredictionService:
         except (ImageError, LabelStudioError, NotFoundError) as error:
             logger.warning("No prediction for task %s: %s", task.get("id"), error)
             return None
-        return predictor.squash(without_what_is_painted(image, context, mapping.labels))
+        return predictor.squash(without_what_is_painted(image, context, mapping.labels, fill))
 
     def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
-        data = task.get("data") or {}
         with self._backend.store.begin() as session:
-            path = session.scalar(select(Sample.path).where(Sample.key == str(data.get("imil_sample", ""))))
+            path = session.scalar(select(Sample.path).where(Sample.key == sample_key_of(task)))
         if path is not None and Path(path).exists():
             return Path(path)
+        data = task.get("data") or {}
         return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
 
 
 def shows_something(mapping: ProjectMapping) -> bool:
     """Whether a prediction that nobody has asked for by drawing shows anything: a class, or a score alone."""
-    return mapping.class_choices_name is not None or CONFIDENCE_FIELD not in mapping.fields
+    return mapping.class_choices_name is not None or CONFIDENCE_KEY not in mapping.fields
 
 
 def _nothing(tasks: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:
@@ -227,7 +229,7 @@ def _answer(
 
 
 def without_what_is_painted(
-    image: npt.NDArray[np.uint8], context: Mapping[str, Any] | None, labels: LabelMapping
+    image: npt.NDArray[np.uint8], context: Mapping[str, Any] | None, labels: LabelMapping, fill: str
 ) -> npt.NDArray[np.uint8]:
     """The image as training would see it, were the regions of an interactive request submitted.
 
@@ -235,6 +237,7 @@ def without_what_is_painted(
         image: uint8, (height, width) or (height, width, 3), at its natural size.
         context: `params.context` of Label Studio's request; its `result` holds the regions drawn so far.
         labels: what the painted labels mean.
+        fill: of the dataset's policy, see `black_out`.
 
     Returns:
         The image itself where nothing is painted that means anything, or that can be used.
@@ -248,4 +251,4 @@ def without_what_is_painted(
     except MaskError as error:
         logger.warning("What was painted so far is not used: %s", error)
         return image
-    return black_out(image, mask) if mask.any() else image
+    return black_out(image, mask, fill) if mask.any() else image

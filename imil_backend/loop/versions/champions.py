@@ -20,6 +20,18 @@ def champion_of(session: Session, dataset_id: int) -> Version | None:
     return promotion.version if promotion else None
 
 
+def required_champion(session: Session, dataset: Dataset) -> Version:
+    """The champion.
+
+    Raises:
+        RoundError: there is none yet.
+    """
+    champion = champion_of(session, dataset.id)
+    if champion is None:
+        raise RoundError(f"Dataset {dataset.name!r} has no trained version yet. Train one: `imil train`.")
+    return champion
+
+
 def promote(session: Session, version: Version, by: str, reason: str = "", who: str | None = None) -> bool:
     """Make a version its dataset's champion; False if it is already.
 

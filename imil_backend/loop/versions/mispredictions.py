@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import RoundError
 from imil_backend.learning.contract.job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
-from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.champions import required_champion
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
 
 
@@ -37,7 +37,7 @@ def all_mispredictions(session: Session, dataset: Dataset) -> list[Misprediction
     Raises:
         RoundError: there is no champion yet.
     """
-    version = _champion(session, dataset)
+    version = required_champion(session, dataset)
     ranked = _ranked(version, policy_of(dataset))
     return _described(session, dataset, {rank: record for rank, record in ranked.items() if record["wrong"]})
 
@@ -65,7 +65,7 @@ def next_mispredictions(
         RoundError: there is no champion yet.
     """
     policy = policy or policy_of(dataset)
-    ranked = _ranked(version or _champion(session, dataset), policy)
+    ranked = _ranked(version or required_champion(session, dataset), policy)
     asked = _asked(session, dataset, policy)
     mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen}
     others = {
@@ -80,18 +80,21 @@ def next_mispredictions(
     return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
 
 
-def _champion(session: Session, dataset: Dataset) -> Version:
-    champion = champion_of(session, dataset.id)
-    if champion is None:
-        raise RoundError(f"Dataset {dataset.name!r} has no trained version yet. Train one: `imil train`.")
-    return champion
-
-
 def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
     """The record of every sample that was mined by its rank, the wrong ones first."""
-    mined = read_json(Path(version.directory) / MINING_FILE)
+    path = Path(version.directory) / MINING_FILE
+    return _rank(path, path.stat().st_mtime_ns, policy)
+
+
+@lru_cache(maxsize=1)  # a push asks several times, and what was mined never changes
+def _rank(path: Path, _written: int, policy: Policy) -> dict[int, Mapping[str, Any]]:
+    mined = read_json(path)
     ranked = rank_mispredictions(
-        mined, budget=len(mined), per_class=policy.class_quota, fill_with_uncertain=True
+        mined,
+        budget=len(mined),
+        ranking=policy.ranking,
+        per_class=policy.class_quota,
+        fill_with_uncertain=True,
     )
     return dict(enumerate(ranked, start=1))
 

@@ -205,7 +205,7 @@ def record_version(
         directory=str(directory),
         recipe=asdict(recipe),
         metrics=result["metrics"],
-        choices=result["choices"],
+        runtime_info=result["choices"],
         fingerprint=fingerprint(samples, recipe),
         blacked_out=sum(sample.mask_sha256 is not None for sample in samples),
         code_version=code_version(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sqlalchemy import select
@@ -54,6 +55,18 @@ def required_weights(backend: Backend) -> Path:
     return path
 
 
+def fetch_default_weights(backend: Backend, progress: Callable[[str], None] | None = None) -> None:
+    """Fetch torchvision's weights, once, if none were selected.
+
+    Raises:
+        WeightsError: they cannot be fetched, or those that were selected are gone.
+    """
+    from imil_backend.learning.networks.weights import fetch_weights
+
+    if selected_weights(backend) is None:
+        select_weights(backend, fetch_weights("torchvision", weights_directory(backend), progress))
+
+
 def verify_versions(session: Session, dataset: Dataset) -> None:
     """See that the weights of a dataset's versions are those that were trained.
 
@@ -61,7 +74,15 @@ def verify_versions(session: Session, dataset: Dataset) -> None:
         StoreError: some are missing or were changed; the message names their versions.
     """
     kept = select(Version).where(Version.dataset_id == dataset.id, Version.model_sha256.is_not(None))
-    versions = session.scalars(kept.order_by(Version.id))
+    check_weights(session.scalars(kept.order_by(Version.id)))
+
+
+def check_weights(versions: Iterable[Version]) -> None:
+    """See that the weights of these versions are those that were trained, as far as that was kept.
+
+    Raises:
+        StoreError: some are missing or were changed; the message names their versions.
+    """
     changed = [version.name for version in versions if not _is_sound(version)]
     if changed:
         raise StoreError(
@@ -72,4 +93,4 @@ def verify_versions(session: Session, dataset: Dataset) -> None:
 
 def _is_sound(version: Version) -> bool:
     path = Path(version.directory) / MODEL_FILE
-    return path.is_file() and sha256_of(path) == version.model_sha256
+    return path.is_file() and version.model_sha256 in {None, sha256_of(path)}

@@ -17,6 +17,7 @@ from imil_backend.images.reading import read_image
 from imil_backend.loop.answers.sample_states import SampleState, load_mask, mask_path, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import PAINTED
 from imil_backend.store.tables import Dataset, Sample
 
 MANIFEST = "manifest.csv"
@@ -120,7 +121,7 @@ def _write(
         "label": sample.label,
         "split": sample.split,
         "group": sample.group,
-        "state": state.excluded_as or ("blackout" if state.mask_sha256 else "original"),
+        "state": state.excluded_as or (PAINTED if state.mask_sha256 else "original"),
         "image": f"images/{sample.key}.png",
         "mask": "",
         "blacked_out_share": 0.0,

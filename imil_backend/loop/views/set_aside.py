@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImilError
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Dataset, Project, SetAside
 
@@ -21,26 +22,26 @@ def set_aside(session: Session, dataset: Dataset, standing: Iterable[Annotation]
     items: list[Item] = [
         {"kind": row.kind, "reference": row.reference, "reason": row.reason} for row in noted
     ]
-    return items + [_described(session, each) for each in standing if each.answer == "set_aside"]
+    return items + [_described(session, each) for each in standing if each.answer == Answer.SET_ASIDE.value]
 
 
 def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
     """Annotations that count, but for a part of them that no mask can be made of."""
-    partly = (each for each in standing if each.reason and each.answer != "set_aside")
+    partly = (each for each in standing if each.reason and each.answer != Answer.SET_ASIDE.value)
     return [_described(session, each) for each in partly]
 
 
 def _described(session: Session, annotation: Annotation) -> Item:
     project = session.get_one(Project, annotation.project_id)
-    task = annotation.task.number
+    task = annotation.task.label_studio_id
     return {
         "kind": "annotation",
-        "reference": f"annotation {annotation.number} of task {task}",
+        "reference": f"annotation {annotation.label_studio_id} of task {task}",
         "reason": annotation.reason or "",
         "source": annotation.sample.name,
         "sample": annotation.sample.key,
         "task": task,
-        "link": f"{project.instance}/projects/{project.number}/data?task={task}",
+        "link": f"{project.instance}/projects/{project.label_studio_id}/data?task={task}",
         "annotator": annotation.annotator,
         "annotator_name": None,
     }

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.loop.answers.agreement import agreement_of, several_readings
+from imil_backend.loop.answers.agreement import agreement_of, readings_of
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
 from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
@@ -56,7 +56,7 @@ def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
             "blacked_out": version.blacked_out,
             "fingerprint": version.fingerprint,
             "recipe": version.recipe,
-            "choices": version.choices,
+            "choices": version.runtime_info,
             "code_version": version.code_version,
             "model_sha256": version.model_sha256,
             "seed": version.recipe.get("seed"),
@@ -83,7 +83,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "left_out": left_out_counts(session, dataset.id),
         "excluded": _excluded(session, dataset),
         "validation": as_values(validation_power(session, dataset)),
-        "project": project.number if project else None,
+        "project": project.label_studio_id if project else None,
         "project_gone_at": project.gone_at.isoformat() if project and project.gone_at else None,
         "webhook_repaired_at": repair.at.isoformat() if repair else None,
         "champion": champion.name if champion else None,
@@ -91,7 +91,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "last_closed": _round(backend, session, closed) if closed else None,
         "answers": dict(Counter(annotation.answer for annotation in standing)),
         "agreement": _agreement(session, dataset),
-        "readers": _readers(session, dataset),
+        "readers": _readers(standing),
         "left_training": _left_training(standing),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
@@ -138,9 +138,9 @@ def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     return {"samples": samples, "dice": float(mean)} if samples else None
 
 
-def _readers(session: Session, dataset: Dataset) -> dict[str, Any] | None:
+def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
     """How far people agree who answered the same samples, and where they do not, the worst first."""
-    readings = several_readings(session, dataset.id)
+    readings = readings_of(standing)
     figures = agreement_of(readings)
     if figures is None:
         return None
@@ -153,7 +153,7 @@ def _readers(session: Session, dataset: Dataset) -> dict[str, Any] | None:
             {
                 "sample": each.sample.key,
                 "source": each.sample.name,
-                "task": each.answers[0].task.number,
+                "task": each.answers[0].task.label_studio_id,
                 "answers": [
                     {"annotator": answer.annotator, "answer": answer.answer} for answer in each.answers
                 ],

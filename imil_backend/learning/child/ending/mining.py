@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,62 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
 from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.state.beginning import fresh_learner
 from imil_backend.learning.child.state.kept import kept_logits
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.epoch import train_epoch
+from imil_backend.learning.contract.job import MINING, Recipe, Split
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.scoring.metrics import margins, softmax
 from imil_backend.learning.scoring.ranking import likely_label_errors
+
+Logits = NDArray[np.float32]  # (samples, classes)
+Margins = Sequence[NDArray[np.float32]]  # (samples,) of each epoch
+# Gives the logits of the training split, in every process, and the margins of later epochs, by which labels
+# are doubted. It is called at the end of a training, with the best epoch's network.
+Miner = Callable[[Context, Learner, TrainingState], tuple[Logits, Margins]]
+
+
+def mine(context: Context, learner: Learner, state: TrainingState) -> list[dict[str, Any]]:
+    """The records of the training split, by the recipe's way of mining."""
+    miner: Miner = resolve_name(MINING[context.recipe.mining])
+    return mining_records(context.split("train"), *miner(context, learner, state))
+
+
+def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]:
+    """Logits (samples, classes) of a split, in every process."""
+    return predict_split(
+        learner.network,
+        context.split(split),
+        learner.config,
+        context.runtime,
+        context.reporter.advance,
+        batch_size=4 * context.micro_batch_size,
+    )
+
+
+def mining_epoch(recipe: Recipe, state: TrainingState) -> int:
+    """The end of a training's own first `mining_epoch` epochs, wherever it went on from."""
+    return min(state.first_epoch + recipe.mining_epoch, recipe.epochs)
+
+
+def ask_intermediate(context: Context, _learner: Learner, state: TrainingState) -> tuple[Logits, Margins]:
+    """The network as it was at the mining epoch, where it was asked."""
+    assert state.mined is not None  # noqa: S101  # kept at the mining epoch
+    return state.mined, state.margins[mining_epoch(context.recipe, state) - state.first_epoch :]
+
+
+def ask_out_of_fold(context: Context, _learner: Learner, state: TrainingState) -> tuple[Logits, Margins]:
+    """Networks that were not trained on the sample."""
+    return out_of_fold_logits(context, lambda: fresh_learner(context)), state.margins
+
+
+def ask_final(context: Context, learner: Learner, state: TrainingState) -> tuple[Logits, Margins]:
+    """The network of the best epoch."""
+    context.reporter.begin("mining", len(context.split("train")))
+    return kept_logits(context, "final", lambda: ask(context, learner, "train")), state.margins
 
 
 def mining_records(

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.ending.mining import mining_records, out_of_fold_logits
-from imil_backend.learning.child.state.beginning import fresh_learner
+from imil_backend.learning.child.ending.mining import ask, mine
 from imil_backend.learning.child.state.kept import forget_kept, kept_logits
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
@@ -22,32 +21,13 @@ from imil_backend.learning.contract.job import (
     MODEL_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
-    Recipe,
     Split,
     write_json,
 )
-from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.networks.network import load_tensors, read_tensors, save_model
 from imil_backend.learning.scoring.metrics import Metrics, compute_metrics, softmax
 
 Logits = NDArray[np.float32]
-
-
-def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]:
-    """Logits (samples, classes) of a split, in every process."""
-    return predict_split(
-        learner.network,
-        context.split(split),
-        learner.config,
-        context.runtime,
-        context.reporter.advance,
-        batch_size=4 * context.micro_batch_size,
-    )
-
-
-def mining_epoch(recipe: Recipe, state: TrainingState) -> int:
-    """The end of a training's own first `mining_epoch` epochs, wherever it went on from."""
-    return min(state.first_epoch + recipe.mining_epoch, recipe.epochs)
 
 
 def finish(context: Context, learner: Learner, state: TrainingState) -> None:
@@ -61,7 +41,7 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     assert best is not None  # noqa: S101  # check_recipe leaves epochs after the mining epoch
     _load_best(context, learner, best)
     probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
-    records = _mine(context, learner, state)
+    records = mine(context, learner, state)
     state.seconds += time.monotonic() - began
     if context.runtime.is_rank_zero:
         write_json(context.directory / MINING_FILE, records)
@@ -87,22 +67,7 @@ def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[
 def _load_best(context: Context, learner: Learner, epoch: int) -> None:
     path = context.best_file(epoch)
     tensors = context.runtime.broadcast(read_tensors(path) if context.runtime.is_rank_zero else {})
-    load_tensors(learner.network, tensors, path)
-
-
-def _mine(context: Context, learner: Learner, state: TrainingState) -> list[dict[str, Any]]:
-    """The records of the training split, by the recipe's way of mining."""
-    samples, margins = context.split("train"), state.margins
-    if context.recipe.mining == "out-of-fold":
-        logits = out_of_fold_logits(context, lambda: fresh_learner(context))
-    elif context.recipe.mining == "final":
-        context.reporter.begin("mining", len(samples))
-        logits = kept_logits(context, "final", lambda: ask(context, learner, "train"))
-    else:
-        assert state.mined is not None  # noqa: S101  # kept at the mining epoch
-        logits = state.mined
-        margins = margins[mining_epoch(context.recipe, state) - state.first_epoch :]
-    return mining_records(samples, logits, margins)
+    load_tensors(learner.network, tensors, path, learner.config.backbone)
 
 
 def _predictions(context: Context, probabilities: dict[Split, NDArray[np.float64]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from imil_backend.learning.child.state.state import (
     restore_learner,
     state_from_dict,
 )
+from imil_backend.learning.contract.backbones import BACKBONES
 from imil_backend.learning.contract.job import CHECKPOINT_FILE, INTERMEDIATE_FILE
 from imil_backend.learning.inputs.batches import count_micro_batches
 from imil_backend.learning.networks.network import (
@@ -80,8 +81,15 @@ def fresh_learner(context: Context) -> Learner:
     """
     if context.job.weights is None:
         return _new_learner(context, "v1.5")
-    path = Path(context.job.weights)
-    learner = _new_learner(context, read_config(path).variant)
+    path, wanted = Path(context.job.weights), context.recipe.backbone
+    config = read_config(path)
+    if config.backbone != wanted:
+        raise WeightsError(
+            f"{path} holds weights of {BACKBONES[config.backbone].title}, and the recipe asks for "
+            f"{BACKBONES[wanted].title}. Fetch its own (`imil weights --backbone {wanted}`), or train "
+            "without (`imil train --from-scratch`)."
+        )
+    learner = _new_learner(context, config.variant)
     load_backbone(learner.whole, path)
     return learner
 
@@ -128,9 +136,10 @@ def _new_learner(context: Context, variant: Variant) -> Learner:
         name=job.name,
         parent=job.parent,
         round=job.round_number,
+        backbone=recipe.backbone,
     )
     torch.manual_seed(recipe.seed)
-    network = build_network(len(job.classes), variant)
+    network = build_network(len(job.classes), variant, recipe.backbone)
     pieces = count_micro_batches(recipe, context.micro_batch_size, context.runtime.world_size)
     # Only what is trained may be wrapped for several processes.
     runtime = context.runtime if recipe.trainable == "all" else replace(context.runtime, world_size=1)

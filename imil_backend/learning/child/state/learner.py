@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torchvision.models import ResNet
 
 from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.networks.network import ModelConfig, Tail
@@ -17,8 +16,8 @@ from imil_backend.learning.networks.runtime import Runtime
 class Learner:
     """What is trained, on its device under SGD with momentum."""
 
-    network: nn.Module  # the whole ResNet, or its last layers, which are fed with features
-    whole: ResNet
+    network: nn.Module  # the whole network, or its last layers, which are fed with features
+    whole: nn.Module
     # The trained network, compiled, or its wrapper that takes the mean of gradients over processes.
     replica: nn.Module
     optimizer: torch.optim.Optimizer
@@ -28,7 +27,7 @@ class Learner:
 
 
 def new_learner(
-    network: ResNet, config: ModelConfig, recipe: Recipe, runtime: Runtime, micro_batches: int
+    network: nn.Module, config: ModelConfig, recipe: Recipe, runtime: Runtime, micro_batches: int
 ) -> Learner:
     """Put a network on the device and give it an optimizer."""
     replica = runtime.replicate(network)
@@ -37,7 +36,7 @@ def new_learner(
 
 def last_layers(learner: Learner, recipe: Recipe, runtime: Runtime) -> Learner:
     """The learner of the layers that the recipe trains, with the momentum that they have."""
-    tail = Tail(learner.whole, recipe.trainable)
+    tail = Tail(learner.whole, learner.config.backbone, recipe.trainable)
     optimizer = _optimizer(tail, recipe, runtime)
     for parameter in tail.parameters():
         optimizer.state[parameter] = learner.optimizer.state[parameter]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imil_backend.errors import WeightsError
 from imil_backend.learning.child.state.checkpoint import random_state, restore_random_state
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
 from imil_backend.learning.networks.network import load_tensors
 
 
@@ -78,14 +79,15 @@ def restore_learner(learner: Learner, raw: dict[str, Any], path: Path) -> None:
     Raises:
         WeightsError: it is of another network, image size or other classes.
     """
-    ours, theirs = asdict(learner.config), raw["config"]
-    for name in ("classes", "image_size", "channels", "variant"):
+    ours = asdict(learner.config)
+    theirs = {"backbone": DEFAULT_BACKBONE, **raw["config"]}  # older ones do not say it
+    for name in ("classes", "image_size", "channels", "variant", "backbone"):
         if ours[name] != theirs[name]:
             raise WeightsError(
                 f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train anew, `imil "
                 "train --fresh`."
             )
-    load_tensors(learner.network, raw["network"], path)
+    load_tensors(learner.network, raw["network"], path, learner.config.backbone)
     learner.optimizer.load_state_dict(raw["optimizer"])
     restore_random_state(raw["random"])
 

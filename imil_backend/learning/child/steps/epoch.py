@@ -23,7 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics, measure_statistics
-from imil_backend.learning.contract.job import SMALLEST_IMAGE_SIZE, Recipe
+from imil_backend.learning.contract.backbones import BACKBONES
+from imil_backend.learning.contract.job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import (
     EpochPlan,
@@ -58,13 +59,14 @@ def image_size(recipe: Recipe, epoch: int) -> int:
     """Pixels a side that an epoch is trained on: all of them, if the recipe is not progressive.
 
     Else about half of them in the first third of the epochs and three quarters in the second, multiples of
-    32, by which ResNet-50 divides (as in Howard's and FFCV's recipes). Evaluation is at the full size always.
+    what the network divides by (as in Howard's and FFCV's recipes). Evaluation is at the full size always.
     """
     left = (recipe.epochs - epoch) / recipe.epochs
     if not recipe.progressive or left < 1 / 3:
         return recipe.image_size
     share = 3 / 4 if left < 2 / 3 else 1 / 2
-    return min(recipe.image_size, max(SMALLEST_IMAGE_SIZE, round(recipe.image_size * share / 32) * 32))
+    unit = BACKBONES[recipe.backbone].smallest_image
+    return min(recipe.image_size, max(unit, round(recipe.image_size * share / unit) * unit))
 
 
 def train_epoch(

@@ -45,7 +45,7 @@ def with_features(context: Context, learner: Learner) -> Context:
     Raises:
         CacheError: they cannot be written.
     """
-    trunk = Trunk(learner.whole, context.recipe.trainable).eval()
+    trunk = Trunk(learner.whole, learner.config.backbone, context.recipe.trainable).eval()
     store = _store(context, trunk)
     made = _make(store, trunk, context, learner) if context.runtime.is_rank_zero else {}
     shared = context.runtime.broadcast(made)

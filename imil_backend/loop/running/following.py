@@ -1,0 +1,102 @@
+"""Waiting for a round's training: in the worker that runs, or in this process where none does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from imil_backend.errors import ImilError, RoundError, TrainingFailedError
+from imil_backend.learning.contract.job import Progress, read_progress
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.queues.engine import FINISHED, Jobs, worker_is_running
+from imil_backend.loop.rounds import training
+from imil_backend.loop.rounds.lifecycle import check_not_cancelled, ensure_job
+from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.versions.training_jobs import directory_of
+from imil_backend.store.tables import Round, Version
+
+POLL_SECONDS = 0.5
+
+OnProgress = Callable[[Progress], None]
+
+
+def train_and_wait(
+    backend: Backend, round_id: int, on_progress: OnProgress | None = None
+) -> tuple[Version, dict[str, Any]]:
+    """Have a round trained and wait for its verdict.
+
+    Without a worker it is trained here, step by step and without the engine: an interrupt ends the training,
+    and the same call goes on from its last epoch. The next round is then opened by nobody.
+
+    Raises:
+        TrainingFailedError: a worker's training failed; the message says why.
+        ImilError: the training failed here.
+        RoundError: it was cancelled, or the worker has ended.
+    """
+    if worker_is_running(backend):
+        _wait_for_worker(backend, round_id, on_progress)
+    else:
+        _train_here(backend, round_id, on_progress)
+    with backend.store.begin() as session:
+        return verdict_of(session.get_one(Round, round_id))
+
+
+def verdict_of(round_: Round) -> tuple[Version, dict[str, Any]]:
+    """The version that a round has brought, and what came of its comparison.
+
+    Raises:
+        TrainingFailedError: the training failed; the message says why.
+        RoundError: it was cancelled, or is not trained yet.
+    """
+    if round_.error:
+        raise TrainingFailedError(f"{round_.error} Give the command again to go on from the last epoch.")
+    check_not_cancelled(round_)
+    if round_.verdict is None or round_.version is None:
+        raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")
+    return round_.version, round_.verdict
+
+
+def follow(backend: Backend, jobs: Jobs, round_id: int, job: str, on_progress: OnProgress) -> None:
+    """Wait for a round's version, or for the end of its job.
+
+    Raises:
+        RoundError: no worker runs any more.
+    """
+    while jobs.status(job) not in FINISHED:
+        with backend.store.begin() as session:
+            current = session.get_one(Round, round_id)
+        if current.state != TRAINING and current.version_id is not None:
+            return  # the worker does by itself what comes after the verdict
+        if not worker_is_running(backend):
+            raise RoundError(
+                "The worker has ended. Start it again (`imil worker`), or give this command again."
+            )
+        if current.version_name and (progress := read_progress(directory_of(backend, current.version_name))):
+            on_progress(progress)
+        time.sleep(POLL_SECONDS)
+
+
+def _wait_for_worker(backend: Backend, round_id: int, on_progress: OnProgress | None) -> None:
+    jobs = Jobs(backend)
+    try:
+        with backend.store.begin() as session:
+            round_ = session.get_one(Round, round_id)
+        job = ensure_job(backend, jobs, round_)
+        if job is not None:
+            follow(backend, jobs, round_id, job, on_progress or (lambda _progress: None))
+    finally:
+        jobs.close()
+
+
+def _train_here(backend: Backend, round_id: int, on_progress: OnProgress | None) -> None:
+    """What the workflow does, in its order; a worker that starts meanwhile finds each step done."""
+    training.bring_in_line(backend, round_id)
+    try:
+        training.lay_down_job(backend, round_id)
+        training.conclude(backend, round_id, training.run_job(backend, round_id, on_progress))
+    except ImilError as error:
+        training.fail(backend, round_id, str(error))
+        raise
+    write_report(backend, round_id)
