@@ -30,6 +30,7 @@ MINING_FILE = "mining.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 INTERMEDIATE_FILE = "intermediate.pt"
 LOG_FILE = "training.log"
+MASKS_FILE = "masks.npy"  # at the size that is trained on, while a training runs
 ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
 LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
 LOCK_FILE = "training.lock"
@@ -149,7 +150,7 @@ class TrainingJob:
 class Progress:
     """Where a training is; written about once a second."""
 
-    phase: Literal["starting", "caching", "features", "training", "mining", "evaluating", "done"]
+    phase: Literal["starting", "caching", "proposing", "features", "training", "mining", "evaluating", "done"]
     epoch: int = 0  # 1-based; 0 before training
     epochs: int = 0
     done: int = 0  # images of this phase or epoch
