@@ -55,6 +55,7 @@ def test_every_split_holds_both_classes_in_balance(rows):
         assert abs(labels.count(CLASSES[0]) - labels.count(CLASSES[1])) <= 1
 
 
+@pytest.mark.slow
 def test_no_patient_is_in_two_splits(rows):
     splits = defaultdict(set)
     for row in rows:
@@ -73,6 +74,7 @@ def test_letter_goes_with_the_class_in_training_only(directory, rows):
     assert np.mean(agrees["test"]) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_letter_lies_outside_the_lungs(directory, rows):
     for row in rows:
         film, lungs = pixels(directory, row["image"]), pixels(directory, row["mask"])
