@@ -120,6 +120,7 @@ def test_a_round_that_is_not_open_is_not_trained(notebook: dict[str, Any]) -> No
         notebook["imil"].train(epochs=5)
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_error_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     for number in range(12):

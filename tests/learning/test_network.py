@@ -21,6 +21,8 @@ from imil_backend.learning.networks.network import (
 )
 from imil_backend.learning.networks.runtime import Runtime
 
+pytestmark = pytest.mark.slow  # networks, built and saved
+
 CONFIG = ModelConfig(("normal", "lesion"), 32, 1, "v1", name="round-1", parent="baseline", round=1)
 
 
@@ -32,14 +34,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_variants_differ_in_where_the_stride_sits():
     for variant, strides in (("v1", ((2, 2), (1, 1))), ("v1.5", ((1, 1), (2, 2)))):
         block = build_network(2, variant).layer3[0]
         assert (block.conv1.stride, block.conv2.stride) == strides
 
 
-@pytest.mark.slow
 def test_a_model_comes_back_with_its_configuration(saved: Path):
     network, config = load_model(saved)
     assert config == CONFIG
@@ -49,7 +49,6 @@ def test_a_model_comes_back_with_its_configuration(saved: Path):
     assert torch.equal(network.layer4[2].conv3.weight, build_network(2, "v1").layer4[2].conv3.weight)
 
 
-@pytest.mark.slow
 def test_a_backbone_keeps_the_networks_own_classifier(saved: Path):
     network = build_network(5, "v1")
     head = network.fc.weight.clone()
@@ -58,7 +57,6 @@ def test_a_backbone_keeps_the_networks_own_classifier(saved: Path):
     assert torch.equal(network.conv1.weight, load_model(saved)[0].conv1.weight)
 
 
-@pytest.mark.slow
 def test_damaged_or_missing_files_are_named(saved: Path, tmp_path: Path):
     with pytest.raises(WeightsError, match=r"model\.json is missing"):
         load_model(tmp_path / "model.safetensors")
