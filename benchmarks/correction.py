@@ -326,7 +326,7 @@ def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: in
         row: dict[str, Any] = {"arm": arm, "seeds": seeds}
         for metric in METRICS:
             row[metric] = comparison.mean(arm, metric)
-            if arm != against:
+            if arm != against and row[metric] is not None:
                 row[f"{metric}, difference"] = comparison.difference(arm, against, metric)
         if "no shortcut" in answers and arm != REFERENCE:
             row["regained"] = comparison.regained(arm, REFERENCE, "no shortcut")
@@ -347,13 +347,17 @@ def table(summary: dict[str, Any]) -> str:
         cells = [row["arm"], str(row["seeds"])]
         for name in shown:
             cells += [f"{row[name]:.3f}", _difference(row.get(f"{name}, difference"))]
-        cells += [f"{row['conflict']:.3f}", f"{row['agree']:.3f}"]
+        cells += [_number(row["conflict"]), _number(row["agree"])]
         if regained:
             cells.append(_share(row.get("regained")))
         cells.append(f"{row['recall of class 0']:.3f}, {row['recall of class 1']:.3f}")
         cells += [f"{row['asked']:.0f} ({row['asked contradicting']:.0f})", f"{row['seconds']:.0f}"]
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _difference(value: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ of the Bayesian one (Rubin 1981). Of few seeds any interval says little: least a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,9 +98,10 @@ class Comparison:
         each = [answers.measured(weights) for answers in found]
         return {metric: np.stack([values[metric] for values in each], axis=1) for metric in METRICS}
 
-    def mean(self, arm: str, metric: str) -> float:
-        """Over the seeds."""
-        return float(self._seen[arm][metric].mean())
+    def mean(self, arm: str, metric: str) -> float | None:
+        """Over the seeds; None where it is not defined, as `conflict` without markers."""
+        value = float(self._seen[arm][metric].mean())
+        return None if math.isnan(value) else value
 
     def difference(self, arm: str, reference: str, metric: str) -> dict[str, Any]:
         """Of an arm and its reference: mean, 95 % interval, and least and most over seeds."""
