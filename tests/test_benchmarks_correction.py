@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_benchmarks import run
 
 from benchmarks import planting
-from benchmarks.correction import ARMS, REFERENCE, Results, Setting
+from benchmarks.correction import ARMS, REFERENCE, Results, Setting, complete
 from benchmarks.paired import Answers, Comparison
 from benchmarks.planting import Films, agreements, draw_phantoms, plant, plant_in_xrays
 from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.images.phantoms import AGREEMENT
+from imil_backend.learning.child.state.checkpoint import load_state, save_state
+from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
 from imil_backend.learning.contract.checks import check_recipe
+from imil_backend.learning.networks.network import ModelConfig, Tail, build_network, save_model
 from imil_backend.learning.scoring.metrics import compute_metrics
 
 SIDE = 224
@@ -124,6 +128,7 @@ def test_markers_of_each_kind_differ_between_classes_and_are_found_whole(kinds: 
     assert (markers[0] ^ markers[1]).sum() > 0.5 * markers[1].sum()
 
 
+@pytest.mark.slow
 def test_the_letters_of_phantoms_are_found(tmp_path: Path):
     films = draw_phantoms(tmp_path, count=100, size=128, surroundings=False, image_size=64, seed=1)
     train = [each for each in films.samples if each.split == "train"]
@@ -174,6 +179,7 @@ def test_a_patient_that_weighs_twice_counts_as_two():
         assert answers(scores, labels).measured(weights)[name] == pytest.approx(value), name
 
 
+@pytest.mark.slow
 def test_differences_have_an_interval_over_patients_and_seeds():
     random = np.random.default_rng(2)
     labels = random.integers(0, 2, 400)
@@ -217,6 +223,32 @@ def test_recipes_of_arms_can_be_followed(name: str, trainable: str):
     setting = Setting("xrays", "square", 0.95, 0.04, "marker", trainable, quick=False)
     recipe = setting.recipe
     check_recipe(type(recipe)(**{**vars(recipe), **ARMS[name].recipe}))
+
+
+@pytest.mark.slow
+def test_the_last_stage_goes_on_in_the_whole_network_with_its_momentum(tmp_path: Path):
+    network = build_network(2, "v1")
+    save_model(tmp_path / "model.safetensors", network, ModelConfig(("a", "b"), 32, 1, "v1"))
+    tail = Tail(network, DEFAULT_BACKBONE, "layer4")
+    optimizer = torch.optim.SGD(tail.parameters(), 0.1, 0.9)
+    tail(torch.randn(4, 1024, 2, 2)).square().sum().backward()
+    optimizer.step()
+    saved = {"network": tail.state_dict(), "optimizer": optimizer.state_dict()}
+    save_state(tmp_path / "intermediate.pt", saved)
+
+    complete(tmp_path / "intermediate.pt", tmp_path / "model.safetensors")
+
+    state, other = load_state(tmp_path / "intermediate.pt"), build_network(2, "v1")
+    other.load_state_dict(state["network"])
+    resumed = torch.optim.SGD(other.parameters(), 0.1, 0.9)
+    resumed.load_state_dict(state["optimizer"])
+    trained = dict(tail.named_parameters())
+    for name, parameter in other.named_parameters():
+        assert torch.equal(parameter, dict(network.named_parameters())[name]), name
+        assert (parameter in resumed.state) == (name in trained)
+        if name in trained:
+            expected = optimizer.state[trained[name]]["momentum_buffer"]
+            assert torch.equal(resumed.state[parameter]["momentum_buffer"], expected), name
 
 
 def test_a_line_that_a_kill_cut_off_is_forgotten(tmp_path: Path):
