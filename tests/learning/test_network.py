@@ -73,6 +73,7 @@ def test_damaged_or_missing_files_are_named(saved: Path, tmp_path: Path):
 # --- other backbones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_parts_of_every_backbone_are_where_they_are_said_to_be(name: str):
     """In all shapes, without weights."""
@@ -85,6 +86,7 @@ def test_the_parts_of_every_backbone_are_where_they_are_said_to_be(name: str):
     assert BACKBONES[name].weights in get_model_weights(name).__members__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["layer4", "classifier"])
 def test_the_parts_together_are_the_network(trainable: str):
     network = build_network(2, "v1.5", "resnet18").eval()
@@ -95,6 +97,7 @@ def test_the_parts_together_are_the_network(trainable: str):
     assert names < set(network.state_dict())  # so that a checkpoint of it says what it holds
 
 
+@pytest.mark.slow
 def test_a_model_file_from_before_there_were_backbones_is_a_resnet50(saved: Path, tmp_path: Path):
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(saved.read_bytes())
@@ -107,6 +110,7 @@ def test_a_model_file_from_before_there_were_backbones_is_a_resnet50(saved: Path
         load_model(copy)
 
 
+@pytest.mark.slow
 def test_one_entry_adds_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Built, saved, loaded, and its last layers trained by a step."""
     with pytest.raises(SettingsError, match="backbone is 'resnext50_32x4d'"):
