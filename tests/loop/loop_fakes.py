@@ -36,6 +36,7 @@ from imil_backend.learning.contract.job import (
     write_job,
     write_json,
 )
+from imil_backend.learning.scoring.robustness import robustness_of
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.versions.champions import promote
@@ -425,6 +426,23 @@ def write_results(directory: Path, samples: Sequence[TrainingSample], wrong: Seq
             "probabilities": [[0.9, 0.1] if sample.label == 0 else [0.1, 0.9] for sample in own],
         }
     write_json(directory / PREDICTIONS_FILE, predictions)
+
+
+def shortcut_results(parent: str, champion: Sequence[float], candidate: Sequence[float]) -> dict[str, Any]:
+    """A shortcut test of the validation samples: the shares of draws of any class answered rightly."""
+    keys = [f"key-validation-{number}" for number in range(len(champion))]
+    results: dict[str, Any] = {
+        "untested": None, "draws": 10, "seed": 0, "left_out": 1, "seconds": 2.0,
+        "keys": keys, "groups": keys, "labels": [number % 2 for number in range(len(keys))],
+        "parent_untested": None,
+    }  # fmt: skip
+    for role, name, shares in (("parent", parent, champion), ("candidate", "candidate", candidate)):
+        same, other = np.ones(len(keys)), np.array(shares, np.float64)
+        results[role] = {
+            "name": name, "same_class": same.tolist(), "any_class": other.tolist(),
+            "summary": asdict(robustness_of(same, other, keys)),
+        }  # fmt: skip
+    return results
 
 
 def _record(sample: TrainingSample, wrong: Sequence[str]) -> dict[str, Any]:

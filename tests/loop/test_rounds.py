@@ -15,12 +15,19 @@ from loop_fakes import (
     mask_of,
     on_both_databases,
     region,
+    shortcut_results,
     write_results,
 )
 from sqlalchemy import select
 
 from imil_backend.errors import RoundError
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.job import (
+    MODEL_FILE,
+    SHORTCUT_FILE,
+    read_job,
+    read_samples,
+    write_json,
+)
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED, FAILED, OPEN, PUSHING, TRAINING
@@ -251,7 +258,7 @@ def test_a_failed_training_waits_for_a_person_and_a_closed_round_stays_closed(
 # --- the steps of a training
 
 
-def train(backend: Backend, round_id: int) -> dict[str, Any]:
+def train(backend: Backend, round_id: int, shortcut: dict[str, Any] | None = None) -> dict[str, Any]:
     """All steps, each twice, as after a crash that lost its record."""
     for _ in range(2):
         training.bring_in_line(backend, round_id)
@@ -260,6 +267,8 @@ def train(backend: Backend, round_id: int) -> dict[str, Any]:
     with backend.store.begin() as session:
         directory = backend.directory / "versions" / str(session.get_one(Round, round_id).version_name)
     write_results(directory, read_samples(directory))
+    if shortcut is not None:
+        write_json(directory / SHORTCUT_FILE, shortcut)
     verdict = training.conclude(backend, round_id, RESULT)
     assert training.conclude(backend, round_id, RESULT) == verdict
     return verdict
@@ -278,6 +287,32 @@ def test_each_step_may_run_twice_and_a_version_comes_out_once(open_round: OpenRo
             "baseline",
             open_round.round.version_name,
         ]
+
+
+def test_what_is_shown_on_exchanged_images_counts_as_the_dataset_says(open_round: OpenRound) -> None:
+    set_policy(open_round, **LENIENT)
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    set_state(open_round, TRAINING)
+    verdict = train(open_round.backend, open_round.id, shortcut_results("baseline", [0.9] * 4, [0.9] * 4))
+    assert (verdict["verdict"], verdict["judge"]) == ("undecided", "both")
+    assert "is not shown to be better: +0.0 points on images as they come" in verdict["reason"]
+    assert verdict["shortcut"]["champion"]["robust_accuracy"]["value"] == pytest.approx(0.9)
+    assert verdict["shortcut"]["candidate"]["drop"]["value"] == pytest.approx(0.1)
+    with open_round.backend.store.begin() as session:
+        version = session.scalars(select(Version).order_by(Version.id.desc())).first()
+        assert version is not None
+        job = read_job(Path(version.directory))
+        assert job.parent_model == str(Path(open_round.version.directory) / MODEL_FILE)
+        assert not (Path(version.directory) / SHORTCUT_FILE).stat().st_mode & 0o222
+
+
+@pytest.mark.parametrize("judge", ["both", "plain", "robust"])
+def test_a_test_of_another_champion_says_nothing_of_this_one(open_round: OpenRound, judge: str) -> None:
+    set_policy(open_round, **LENIENT, judge=judge)
+    open_round.label_studio.annotate(open_round.tasks[0], region(mask_of(1)))
+    set_state(open_round, TRAINING)
+    verdict = train(open_round.backend, open_round.id, shortcut_results("another", [0.9] * 4, [0.2] * 4))
+    assert verdict["verdict"] == ("undecided" if judge == "robust" else "promote")
 
 
 def test_with_too_few_validation_groups_the_word_is_left_to_a_person(open_round: OpenRound) -> None:

@@ -6,13 +6,25 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from loop_fakes import METRICS, FakeLabelStudio, OpenRound, chosen, make_dataset, mask_of, region, write_mask
+from loop_fakes import (
+    METRICS,
+    FakeLabelStudio,
+    OpenRound,
+    chosen,
+    make_dataset,
+    mask_of,
+    region,
+    shortcut_results,
+    write_mask,
+)
 from PIL import Image
 from sqlalchemy import select
 
+from imil_backend.cli.helpers.console import console
 from imil_backend.cli.helpers.showing import show_status
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
 from imil_backend.learning.scoring.comparison import compare
@@ -25,6 +37,7 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
+from imil_backend.loop.versions.shortcuts import about
 from imil_backend.loop.views.export import export
 from imil_backend.loop.views.status import status, versions
 from imil_backend.store.tables import Dataset, Round, Sample, Version
@@ -133,6 +146,40 @@ def test_a_report_lists_what_the_verdict_rests_on(answered: OpenRound) -> None:
     assert "| recall of lesion | 1.0000 | 1.0000 |" in text
     assert "| 0, 0 | not worse |" in text
     assert "| AUC | 1.0000 | 0.5000 |" in text
+
+
+def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant(
+    answered: OpenRound, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close(answered)
+    test = shortcut_results("baseline", [0.5, 0.6, 0.7, 0.6], [0.9, 0.8, 0.9, 1.0])
+
+    def told(**changes: Any) -> str:
+        with answered.backend.store.begin() as session:
+            round_ = session.get_one(Round, answered.id)
+            round_.verdict = {**(round_.verdict or {}), "shortcut": about({**test, **changes})}
+        return write_report(answered.backend, answered.id).text.read_text()
+
+    text = told()
+    assert "| with bounds of 95 % each | champion | candidate |" in text
+    assert "| robust accuracy: with the irrelevant part of any class | 0.6000 (0." in text
+    assert "4 samples in 4 groups, 10 draws each; 1 samples whose irrelevant part is not known" in text
+    assert "A drop is no proof of a shortcut" in text
+    found = status(answered.backend)
+    shown = found["datasets"][0]["last_closed"]["verdict"]["shortcut"]
+    assert shown["candidate"]["drop"]["value"] == pytest.approx(0.1)
+    monkeypatch.setattr(console, "width", 200)
+    show_status(found)
+    said = capsys.readouterr().out
+    assert "Champion: robust accuracy 0.600 (0." in said
+    assert "Candidate: robust accuracy 0.900 (0." in said
+
+    alone = told(parent=None, parent_untested="It is gone.")
+    assert "| with bounds of 95 % each | candidate |" in alone
+    assert "The champion was not tested: It is gone." in alone
+    assert "Nothing is known." in told(untested="Nothing is known.")
+    show_status(status(answered.backend))
+    assert "Nothing is known." in capsys.readouterr().out
 
 
 def test_a_round_without_a_version_has_no_report(open_round: OpenRound) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from imil_backend.cli.helpers.console import errors, say
-from imil_backend.cli.helpers.showing import phase_in_words, show_versions
+from imil_backend.cli.helpers.showing import phase_in_words, shortcut_test_in_words, show_versions
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.states import OPEN, PUSHING
 from imil_backend.loop.queues.engine import FINISHED, Jobs, worker_is_running
@@ -121,6 +121,8 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
     show_versions([each for each in listed if each["name"] in names], "On the validation split")
     words = {"promote": "Promoted", "reject": "Not promoted", "undecided": "Not promoted: undecided"}
     say(f"{words[verdict['verdict']]}. {escape(verdict['reason'])}")
+    for line in shortcut_test_in_words(verdict):
+        say(escape(line))
     if verdict["verdict"] == "undecided":
         say(f"The word is yours: imil promote {verdict['candidate']}")
     if round_.is_baseline:

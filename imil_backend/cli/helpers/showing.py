@@ -114,6 +114,29 @@ def _show_round(round_: dict[str, Any]) -> None:
     if round_["verdict"]:
         verdict = round_["verdict"]
         console.print(f"  Verdict: {verdict['verdict']}. {escape(verdict['reason'])}", highlight=False)
+        for line in shortcut_test_in_words(verdict):
+            console.print(f"  {escape(line)}", highlight=False)
+
+
+def shortcut_test_in_words(verdict: dict[str, Any]) -> list[str]:
+    """Robust accuracy and drop of champion and candidate, a line each; nothing where no mask was known."""
+    test = verdict.get("shortcut")
+    if not test:
+        return []
+    if test["untested"]:
+        return [test["untested"]]
+    lines = [
+        f"{name.capitalize()}: robust accuracy {_interval(test[name]['robust_accuracy'])}, drop "
+        f"{_interval(test[name]['drop'])}"
+        for name in ("champion", "candidate")
+        if test[name]
+    ]
+    untested = test["champion_untested"]
+    return [*lines, f"The champion was not tested for shortcuts: {untested}"] if untested else lines
+
+
+def _interval(values: dict[str, float]) -> str:
+    return f"{values['value']:.3f} ({values['lower']:.3f} to {values['upper']:.3f})"
 
 
 def phase_in_words(progress: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 PREDICTIONS_FILE = "predictions.json"
 MINING_FILE = "mining.json"
+SHORTCUT_FILE = "shortcut.json"  # where something is known of what is irrelevant in validation samples
 CHECKPOINT_FILE = "checkpoint.pt"
 INTERMEDIATE_FILE = "intermediate.pt"
 LOG_FILE = "training.log"
@@ -150,7 +151,17 @@ class TrainingJob:
 class Progress:
     """Where a training is; written about once a second."""
 
-    phase: Literal["starting", "caching", "proposing", "features", "training", "mining", "evaluating", "done"]
+    phase: Literal[
+        "starting",
+        "caching",
+        "proposing",
+        "features",
+        "training",
+        "mining",
+        "evaluating",
+        "shortcut test",
+        "done",
+    ]
     epoch: int = 0  # 1-based; 0 before training
     epochs: int = 0
     done: int = 0  # images of this phase or epoch

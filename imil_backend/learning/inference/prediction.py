@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from imil_backend.learning.networks.precision import faster_precision
 from imil_backend.learning.networks.runtime import Runtime, choose_device
 from imil_backend.learning.scoring.metrics import softmax
 
+Fetch = Callable[[Sequence[slice]], Iterator[torch.Tensor]]
 _BATCH_SIZE = 32
 
 
@@ -34,12 +35,29 @@ def predict_split(
     batch_size: int = _BATCH_SIZE,
 ) -> NDArray[np.float32]:
     """Logits (samples, classes) without augmentation, in every process; each computes some batches."""
+
+    def fetch(pieces: Sequence[slice]) -> Iterator[torch.Tensor]:
+        return prefetch(samples, pieces, runtime.device)
+
+    return predict_batches(network, len(samples), fetch, config, runtime, advance, batch_size)
+
+
+def predict_batches(
+    network: nn.Module,
+    count: int,
+    fetch: Fetch,
+    config: ModelConfig,
+    runtime: Runtime,
+    advance: Advance,
+    batch_size: int = _BATCH_SIZE,
+) -> NDArray[np.float32]:
+    """Logits (count, classes) of images that `fetch` brings by pieces of `count`; otherwise as above."""
     network = fused_for_inference(network, runtime)
-    logits = torch.zeros(len(samples), len(config.classes), device=runtime.device)
-    starts = range(0, len(samples), batch_size)[runtime.rank :: runtime.world_size]
-    pieces = [slice(start, start + batch_size) for start in starts]
+    logits = torch.zeros(count, len(config.classes), device=runtime.device)
+    starts = range(0, count, batch_size)[runtime.rank :: runtime.world_size]
+    pieces = [slice(start, min(start + batch_size, count)) for start in starts]
     with torch.inference_mode():
-        for piece, images in zip(pieces, prefetch(samples, pieces, runtime.device), strict=True):
+        for piece, images in zip(pieces, fetch(pieces), strict=True):
             logits[piece] = _logits(network, images, config)
             advance(len(images) * runtime.world_size)
         return runtime.all_reduce(logits).cpu().numpy()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imil_backend.learning.scoring.endpoints import Endpoint
+from imil_backend.learning.scoring.endpoints import Endpoint, equal_groups
 
 _DRAWS_AT_ONCE = 100  # of all groups' weights; memory stays at some megabytes
 
@@ -30,6 +30,7 @@ class Bounds:
     lower: float  # the difference is above this with the given confidence
     upper: float  # and below this
     p: float  # of 'it is not below 0'
+    p_gain: float  # of 'it is not above 0'
 
 
 def bounds_of(
@@ -48,6 +49,40 @@ def bounds_of(
         _bounds(endpoint, lost, won, confidence)
         for endpoint, (lost, won) in zip(endpoints, draws, strict=True)
     ]
+
+
+def bounds_of_mean(
+    values: NDArray[np.float64],
+    groups: Sequence[str],
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Lower and upper bound of a mean over samples, each of which holds with the given confidence.
+
+    Args:
+        values: (samples,) between `least` and `most`, which is what the unseen group has; one at least.
+        groups: of the samples.
+        least: That a value can be.
+        most: That a value can be.
+        seed: Of the draws.
+        resamples: Number of draws.
+        confidence: Of each bound.
+    """
+    names, own = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    sums = np.bincount(own, weights=values, minlength=len(names))
+    sizes = np.bincount(own, minlength=len(names)).astype(np.float64)
+    unseen = sizes.sum() / equal_groups(sizes)
+    low, high = np.empty(resamples), np.empty(resamples)
+    for rows, weights in _weights(len(names), seed, resamples):
+        seen, unseen_group = weights[:, :-1] @ sums, weights[:, -1] * unseen
+        drawn = weights[:, :-1] @ sizes + unseen_group
+        low[rows] = (seen + unseen_group * least) / drawn
+        high[rows] = (seen + unseen_group * most) / drawn
+    return float(np.quantile(low, 1 - confidence)), float(np.quantile(high, confidence))
 
 
 def groups_needed(margin: float, confidence: float = 0.95) -> int:
@@ -94,6 +129,7 @@ def _bounds(
         lower=min(lower, endpoint.difference),
         upper=max(upper, endpoint.difference),
         p=float(((won >= 0).sum() + 1) / (len(won) + 1)),
+        p_gain=float(((lost <= 0).sum() + 1) / (len(lost) + 1)),
     )
 
 

@@ -1,9 +1,10 @@
-"""What two versions are compared in, by group; QUANTITIES lists it. Pure numpy."""
+"""What two versions are compared in, by group; QUANTITIES and EXCHANGED list it. Pure numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class Pairs:
 
     labels: NDArray[np.int64]  # (samples,)
     groups: NDArray[np.int64]  # (samples,), the number of each one's group
-    champion: NDArray[np.float64]  # probabilities (samples, classes)
+    # Probabilities (samples, classes); in the shortcut test the shares (samples,) of draws answered rightly.
+    champion: NDArray[np.float64]
     candidate: NDArray[np.float64]
 
 
@@ -66,7 +68,7 @@ class Quantity:
 class Endpoint:
     """One thing that a candidate must not be worse in. Its difference is the sum of its parts' means."""
 
-    metric: str  # a name in QUANTITIES
+    metric: str  # a name in QUANTITIES or EXCHANGED
     label: int | None  # the class whose groups tell of it; None: all groups do
     champion: float
     candidate: float
@@ -108,13 +110,20 @@ def pair(champion: Mapping[str, Sequence[Any]], candidate: Mapping[str, Sequence
     return pairs
 
 
-def endpoints(pairs: Pairs) -> list[Endpoint]:
-    """The endpoints of all quantities.
+def endpoints(pairs: Pairs, quantities: Mapping[str, Quantity] | None = None) -> list[Endpoint]:
+    """The endpoints of some quantities.
 
     Args:
         pairs: of at least one sample.
+        quantities: QUANTITIES if absent.
     """
-    return [endpoint for quantity in QUANTITIES.values() for endpoint in quantity.endpoints(pairs)]
+    asked = QUANTITIES if quantities is None else quantities
+    return [endpoint for quantity in asked.values() for endpoint in quantity.endpoints(pairs)]
+
+
+def quantity_of(metric: str) -> Quantity:
+    """The quantity of this name."""
+    return QUANTITIES[metric] if metric in QUANTITIES else EXCHANGED[metric]
 
 
 def equal_groups(sizes: NDArray[np.float64]) -> float:
@@ -154,19 +163,21 @@ def mean_endpoint(
 
 
 def _right(pairs: Pairs) -> list[NDArray[np.float64]]:
-    """(samples,) of champion and candidate: 1 where it is right, 0 where it is wrong."""
+    """(samples,) of champion and candidate: 1 where it is right, 0 where it is wrong; shares as they are."""
     both = (pairs.champion, pairs.candidate)
-    return [(each.argmax(axis=1) == pairs.labels).astype(np.float64) for each in both]
+    return [
+        each if each.ndim == 1 else (each.argmax(axis=1) == pairs.labels).astype(np.float64) for each in both
+    ]
 
 
-def _accuracy(pairs: Pairs) -> list[Endpoint]:
-    return [mean_endpoint(pairs, _right(pairs), np.ones(len(pairs.labels), bool), "accuracy")]
+def _accuracy(pairs: Pairs, metric: str = "accuracy") -> list[Endpoint]:
+    return [mean_endpoint(pairs, _right(pairs), np.ones(len(pairs.labels), bool), metric)]
 
 
-def _recalls(pairs: Pairs) -> list[Endpoint]:
+def _recalls(pairs: Pairs, metric: str = "recall") -> list[Endpoint]:
     right = _right(pairs)
     return [
-        mean_endpoint(pairs, right, pairs.labels == label, "recall", int(label))
+        mean_endpoint(pairs, right, pairs.labels == label, metric, int(label))
         for label in np.unique(pairs.labels)
     ]
 
@@ -227,5 +238,19 @@ QUANTITIES: dict[str, Quantity] = {
         margin=0.05,
         of_rarest=True,
         share=lambda classes: 1.0 if classes == 2 else 1 / classes,
+    ),
+}
+
+# The same on images whose irrelevant part is another image's; see `robustness.py`.
+EXCHANGED: dict[str, Quantity] = {
+    "robust_accuracy": Quantity(
+        "robust accuracy", partial(_accuracy, metric="robust_accuracy"), QUANTITIES["accuracy"].margin
+    ),
+    "robust_recall": Quantity(
+        "robust recall",
+        partial(_recalls, metric="robust_recall"),
+        QUANTITIES["recall"].margin,
+        by_class=True,
+        of_rarest=True,
     ),
 }

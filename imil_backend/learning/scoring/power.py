@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imil_backend.learning.scoring.bounds import groups_needed
-from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, equal_groups
+from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, equal_groups, quantity_of
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Margins:
 
     def of(self, metric: str) -> float:
         """The margin of a quantity."""
-        return self.chosen.get(metric, QUANTITIES[metric].margin)
+        return self.chosen.get(metric, quantity_of(metric).margin)
 
 
 @dataclass(frozen=True)
 class Power:
     """Whether a loss by the margin can be excluded, if no group gets worse."""
 
-    metric: str  # a name in QUANTITIES
+    metric: str  # a name in QUANTITIES or EXCHANGED
     label: str | None  # the class whose groups tell of it; None: all groups do
     margin: float
     groups: int
@@ -45,7 +45,7 @@ class Power:
             groups += f" with {self.label}"
         if self.counts_as < self.groups:
             groups += f" of unlike sizes, which count as {self.counts_as},"
-        quantity = QUANTITIES[self.metric]
+        quantity = quantity_of(self.metric)
         loss = f"a loss of {self.margin:.3f} in {'its ' if quantity.by_class else ''}{quantity.title}"
         return (
             f"{groups} can exclude {loss}"

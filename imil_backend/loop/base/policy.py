@@ -13,6 +13,7 @@ from imil_backend.learning.contract.job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
 from imil_backend.learning.scoring.ranking import RANKINGS
+from imil_backend.learning.scoring.verdicts import Judge
 from imil_backend.options import check_options, declared, option
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 QUESTIONS = "Which samples are asked"  # changes nothing once a round's tasks are there
 ANSWERS = "Who answers, and what painted pixels become"
 CLOSING = "When a round closes"
-PROMOTION = "What a candidate may lose"
+PROMOTION = "What a candidate is promoted for"
 TRAINING = "Training of rounds, from now on"
 
 _NOT_EVERY_LOSS = "no validation split is large enough to exclude every loss"
@@ -89,6 +90,11 @@ class Policy:
         group=TRAINING,
         at_least=1,
     )
+    judge: Judge = option(
+        "both",
+        "By what: images as they come (plain), images whose irrelevant part is exchanged (robust), or both.",
+        group=PROMOTION,
+    )
     promotion_margin: float = option(
         QUANTITIES["accuracy"].margin,
         "Accuracy that a candidate may lose.",
@@ -122,7 +128,13 @@ class Policy:
     def margins(self) -> Margins:
         """What a candidate may lose at most."""
         return Margins(
-            {"accuracy": self.promotion_margin, "recall": self.recall_margin, "auc": self.auc_margin}
+            {
+                "accuracy": self.promotion_margin,
+                "recall": self.recall_margin,
+                "auc": self.auc_margin,
+                "robust_accuracy": self.promotion_margin,
+                "robust_recall": self.recall_margin,
+            }
         )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
-from imil_backend.learning.scoring.endpoints import QUANTITIES
+from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.answers.sample_states import sample_states
@@ -23,6 +23,7 @@ from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import before_and_after, readers_apart
+from imil_backend.loop.versions.shortcuts import MEANING
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
 
 PICTURES = 4
@@ -31,6 +32,16 @@ BOUNDS = (
     "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
     "line says *not worse*, and rejected if one says *worse*."
 )
+BOTH = (
+    "Of a difference, each end holds with 95 % confidence. Judged by both images as they come and robust "
+    "accuracy, a candidate is promoted if every line says *not worse* and accuracy or robust accuracy has "
+    "risen, and rejected if one says *worse* and the other side has not."
+)
+ROBUSTNESS = {
+    "robust_accuracy": "robust accuracy: with the irrelevant part of any class",
+    "same_class": "accuracy with that of the same class",
+    "drop": "drop",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         f"The same validation split serves every round: the more it has judged (this version is its no. "
         f"{_judged(session, version)}), the more it flatters.",
         "",
+        *_shortcut_test(verdict.get("shortcut")),
         *_metrics_table(champion, version, "test"),
         "The test split is for this report alone; nothing is chosen by it.",
         "",
@@ -116,6 +128,37 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
     return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
 
 
+def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
+    """How far champion and candidate lean on what is irrelevant; nothing where no mask was known."""
+    if test is None:
+        return []
+    head = ["## Shortcut test", ""]
+    if test["untested"]:
+        return [*head, test["untested"], ""]
+    columns = {name: test[name] for name in ("champion", "candidate") if test[name]}
+    rows = [
+        f"| {title} | " + " | ".join(_interval(each[key]) for each in columns.values()) + " |"
+        for key, title in ROBUSTNESS.items()
+    ]
+    untested = test["champion_untested"]
+    return [
+        *head,
+        f"| with bounds of 95 % each | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+        *rows,
+        "",
+        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws each; "
+        f"{test['left_out']} samples whose irrelevant part is not known are left out. "
+        f"{test['seconds']:.0f} s.",
+        *([f"The champion was not tested: {untested}"] if untested else []),
+        "",
+    ]
+
+
+def _interval(values: dict[str, float]) -> str:
+    return f"{values['value']:.4f} ({values['lower']:.4f} to {values['upper']:.4f})"
+
+
 def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
     """What the verdict rests on; verdicts of earlier releases rested on accuracy alone, without a table."""
     rows = [
@@ -125,11 +168,12 @@ def _findings_table(findings: Sequence[dict[str, Any]]) -> list[str]:
         for each in findings
     ]
     head = "| compared | champion | candidate | difference | margin | groups | worse, better | finding |"
-    return [head, "|---" * 8 + "|", *rows, "", BOUNDS, ""] if rows else []
+    rule = BOTH if any(each.get("p_gain") is not None for each in findings) else BOUNDS
+    return [head, "|---" * 8 + "|", *rows, "", rule, ""] if rows else []
 
 
 def _title_of(finding: dict[str, Any]) -> str:
-    quantity = QUANTITIES.get(finding["metric"])
+    quantity = (QUANTITIES | EXCHANGED).get(finding["metric"])
     return quantity.of(finding["label"]) if quantity else str(finding["metric"])
 
 

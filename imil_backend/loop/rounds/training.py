@@ -35,6 +35,7 @@ from imil_backend.loop.rounds.lifecycle import (
     latest_round,
 )
 from imil_backend.loop.versions.champions import LOOP, champion_of, promote
+from imil_backend.loop.versions.shortcuts import about, compares, read_shortcut_test
 from imil_backend.loop.versions.training_jobs import directory_of, prepare_job, record_version
 from imil_backend.store.tables import Dataset, Round, Version
 
@@ -147,14 +148,27 @@ def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[st
 
 
 def _verdict(session: Session, round_: Round, champion: Version | None, version: Version) -> dict[str, Any]:
+    tested = read_shortcut_test(version)
     if champion is None:
-        return {"verdict": "promote", "reason": "It is the first version."}
+        return {"verdict": "promote", "reason": "It is the first version.", "shortcut": about(tested)}
     dataset = session.get_one(Dataset, round_.dataset_id)
     predictions = [
         read_json(Path(each.directory) / PREDICTIONS_FILE)["validation"] for each in (champion, version)
     ]
-    comparison = compare(*predictions, margins=policy_of(dataset).margins, classes=dataset.classes)
-    return {"champion": champion.name, "candidate": version.name, **asdict(comparison)}
+    policy = policy_of(dataset)
+    comparison = compare(
+        *predictions,
+        shortcut=tested if compares(tested, champion) else None,
+        judge=policy.judge,
+        margins=policy.margins,
+        classes=dataset.classes,
+    )
+    return {
+        "champion": champion.name,
+        "candidate": version.name,
+        **asdict(comparison),
+        "shortcut": about(tested),
+    }
 
 
 def fail(backend: Backend, round_id: int, reason: str) -> None:

@@ -24,6 +24,7 @@ from imil_backend.learning.contract.job import (
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
+    SHORTCUT_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -85,7 +86,7 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
         channels=read_job(Path(baseline.directory)).channels if baseline else _channels(session, dataset.id),
         recipe=recipe,
         cache_dir=str(backend.cache),
-        weights=str(required_weights(backend)) if recipe.pretrained else None,
+        weights=str(required_weights(backend, recipe.backbone)) if recipe.pretrained else None,
         resume_from=str(Path(baseline.directory) / INTERMEDIATE_FILE) if baseline else None,
         device=backend.settings.device,
         round_number=round_.number,
@@ -215,8 +216,9 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
-    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE):
-        (directory / name).chmod(0o444)  # a version is never changed
+    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, SHORTCUT_FILE):
+        if name != SHORTCUT_FILE or (directory / name).exists():
+            (directory / name).chmod(0o444)  # a version is never changed
     _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)
     names = {row.key: row.name for row in session.execute(keys)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.ending.mining import ask, mine
+from imil_backend.learning.child.ending.shortcut import shortcut_test
 from imil_backend.learning.child.state.kept import forget_kept, kept_logits
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
@@ -22,11 +23,12 @@ from imil_backend.learning.contract.job import (
     MODEL_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
+    SHORTCUT_FILE,
     Split,
     write_json,
 )
 from imil_backend.learning.networks.network import load_tensors, read_tensors, save_model
-from imil_backend.learning.scoring.metrics import Metrics, compute_metrics, softmax
+from imil_backend.learning.scoring.metrics import compute_metrics, softmax
 
 Logits = NDArray[np.float32]
 
@@ -43,15 +45,20 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     _load_best(context, learner, best)
     probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
     records = mine(context, learner, state)
+    tested = shortcut_test(context, learner)
     state.seconds += time.monotonic() - began
     if context.runtime.is_rank_zero:
         write_json(context.directory / MINING_FILE, records)
         write_json(context.directory / PREDICTIONS_FILE, _predictions(context, probabilities))
+        if tested is not None:
+            write_json(context.directory / SHORTCUT_FILE, tested)
         save_model(context.directory / MODEL_FILE, learner.whole, learner.config)
-        metrics = {
+        metrics: dict[str, Any] = {
             split: compute_metrics(values, context.split(split).labels)
             for split, values in probabilities.items()
         }
+        if tested is not None and tested["untested"] is None:
+            metrics["shortcut"] = tested["candidate"]["summary"]
         write_json(context.directory / RESULT_FILE, _result(context, learner, state, best, metrics))
         context.reporter.begin("done")
         _clear(context)
@@ -84,7 +91,7 @@ def _predictions(context: Context, probabilities: dict[Split, NDArray[np.float64
 
 
 def _result(
-    context: Context, learner: Learner, state: TrainingState, best: int, metrics: dict[Split, Metrics]
+    context: Context, learner: Learner, state: TrainingState, best: int, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "best_epoch": best,

@@ -1,0 +1,45 @@
+"""What a version's shortcut test says of it and of the champion that it was compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from imil_backend.learning.contract.job import SHORTCUT_FILE, read_json
+from imil_backend.store.tables import Version
+
+MEANING = (
+    "What clinicians call irrelevant was exchanged between validation images. Robust accuracy is that with "
+    "the irrelevant part of an image of any class; the drop is how much less that is than with one of the "
+    "same class. A drop is no proof of a shortcut: where a finding sits may say honestly what it is."
+)
+
+
+def read_shortcut_test(version: Version) -> dict[str, Any] | None:
+    """What the end of a version's training has written; None where nothing was known to be irrelevant."""
+    path = Path(version.directory) / SHORTCUT_FILE
+    return dict(read_json(path)) if path.exists() else None
+
+
+def compares(test: dict[str, Any] | None, champion: Version) -> bool:
+    """Whether the test was made of this champion too; another may have been promoted meanwhile."""
+    parent = None if test is None else test.get("parent")
+    return parent is not None and parent["name"] == champion.name
+
+
+def about(test: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The summary that goes into a verdict: samples, groups, and each version's figures with bounds."""
+    if test is None:
+        return None
+    summary = {name: test[name] for name in ("untested", "draws", "left_out")}
+    if test["untested"]:
+        return summary
+    return {
+        **summary,
+        "samples": len(test["keys"]),
+        "groups": len(set(test["groups"])),
+        "seconds": test["seconds"],
+        "candidate": test["candidate"]["summary"],
+        "champion": test["parent"]["summary"] if test["parent"] else None,
+        "champion_untested": test["parent_untested"],
+    }
