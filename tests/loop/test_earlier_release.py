@@ -91,7 +91,7 @@ def test_its_round_is_finished_by_a_worker_that_finds_every_answer(
         assert worker.poll() is None
         time.sleep(0.1)
     with backend.store.begin() as session:
-        answers = session.scalars(select(Annotation).order_by(Annotation.number)).all()
+        answers = session.scalars(select(Annotation).order_by(Annotation.label_studio_id)).all()
         assert [row.answer for row in answers] == ["blackout", "nothing", "blackout", "unreadable"]
         baseline, trained = session.scalars(select(Version).order_by(Version.id)).all()
         assert (found.version_id, trained.baseline_id, trained.blacked_out) == (trained.id, baseline.id, 2)
