@@ -3,24 +3,32 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
+    python -m benchmarks accuracy|correction|masks|webhook ...
+
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. `benchmarks.masks`, `benchmarks.accuracy` and `benchmarks.webhook` have commands of their
-own.
+safetensors alone. The last four have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import runpy
+import sys
 
 from benchmarks import report
 
 BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
 NAMES = (*BARE, "latency")
+COMMANDS = ("accuracy", "correction", "masks", "webhook")  # with options of their own
 
 
 def main() -> None:
     """The command line."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        name = sys.argv.pop(1)
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -109,9 +109,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(benchmarks: Sequence[Callable[[Options], Report]], arguments: argparse.Namespace) -> None:
     """Run benchmarks, print a table of each and write the JSON file."""
-    place = arguments.xrays or os.environ.get("IMIL_TEST_XRAYS")
     runs = arguments.runs or (1 if arguments.quick else 3)
-    archive = _archive(Path(place)) if place else None
+    archive = archive_of(arguments.xrays)
     options = Options(arguments.device, arguments.quick, runs, archive, tuple(arguments.px))
     written: dict[str, Any] = {"quick": arguments.quick, "benchmarks": []}
     for measure in benchmarks:
@@ -125,8 +124,11 @@ def run(benchmarks: Sequence[Callable[[Options], Report]], arguments: argparse.N
             arguments.json.write_text(json.dumps(written, indent=1), encoding="utf-8")
 
 
-def _archive(place: Path) -> Path | None:
-    return next(iter(sorted(place.glob("*.zip"))), None) if place.is_dir() else place
+def archive_of(given: Path | None) -> Path | None:
+    """The zip of X-rays that is given, or that IMIL_TEST_XRAYS names; None: there is none."""
+    named = given or os.environ.get("IMIL_TEST_XRAYS")
+    place = Path(named) if named else None
+    return next(iter(sorted(place.glob("*.zip"))), None) if place and place.is_dir() else place
 
 
 def _one_line(values: Mapping[str, Any]) -> str:

@@ -1,31 +1,12 @@
-"""The command line: `imil`."""
+"""The command line: `imil`. Each file in `commands` adds its command."""
 
-from imil_backend.cli.commands import (  # noqa: F401 - they add their commands
-    audit,
-    backup,
-    cancel,
-    connect,
-    disconnect,
-    doctor,
-    export,
-    import_,
-    mispredictions,
-    models,
-    moved,
-    phantoms,
-    promote,
-    push,
-    reconcile,
-    report,
-    restore,
-    rollback,
-    serve,
-    simulate,
-    status,
-    train,
-    weights,
-    worker,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
+from imil_backend.cli import commands
 from imil_backend.cli.helpers.console import app
+
+for _module in iter_modules(commands.__path__, f"{commands.__name__}."):
+    import_module(_module.name)
 
 __all__ = ["app"]

@@ -79,12 +79,12 @@ def test_the_walk_blacks_out_what_was_painted(notebook: dict[str, Any]) -> None:
 
 @pytest.mark.training
 def test_the_walk_predicts_on_files_and_pixels_alike(notebook: dict[str, Any]) -> None:
-    probabilities = notebook["probabilities"]
-    assert probabilities.shape == (2, 2)
-    assert np.allclose(probabilities.sum(axis=1), 1)
-    assert not np.allclose(probabilities[0], probabilities[1], atol=1e-4)
-    again = notebook["version"].predict(["phantoms/images/phantom-00001.png"])
-    assert np.allclose(again[0], probabilities[0], atol=1e-3)
+    assert notebook["probabilities"].shape == (2, 2)
+    files = sorted(Path("phantoms/images").iterdir())[:10]
+    by_file = notebook["version"].predict(files)
+    assert np.allclose(by_file.sum(axis=1), 1)
+    assert len(np.unique(by_file)) > 2
+    assert np.array_equal(by_file, notebook["version"].predict(map(notebook["imil"].read_image, files)))
 
 
 @pytest.mark.training
@@ -120,6 +120,7 @@ def test_a_round_that_is_not_open_is_not_trained(notebook: dict[str, Any]) -> No
         notebook["imil"].train(epochs=5)
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_error_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     for number in range(12):

@@ -90,6 +90,7 @@ def test_the_most_alike_come_first() -> None:
     assert near_duplicates([np.packbits(each).tobytes().hex() for each in hashes]) == [(1, 3), (0, 2)]
 
 
+@pytest.mark.slow
 def test_many_alike_end_the_search(films: list[Image.Image]) -> None:
     assert len(near_duplicates([hash_of(films[0])] * 2000)) == MOST_PAIRS
 

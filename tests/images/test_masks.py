@@ -307,6 +307,7 @@ def centres():
     return columns, rows
 
 
+@pytest.mark.slow
 @given(*[st.floats(-20, 120)] * 2, *[st.floats(0, 150)] * 2, st.floats(-360, 720))
 def test_a_rectangle_turns_about_its_top_left_corner(x, y, width, height, rotation):
     mask = mask_of(region(x=x, y=y, width=width, height=height, rotation=rotation))
@@ -319,6 +320,7 @@ def test_a_rectangle_turns_about_its_top_left_corner(x, y, width, height, rotati
     assert not mask[inside < -1e-6].any()
 
 
+@pytest.mark.slow
 @given(*[st.floats(-20, 120)] * 2, *[st.floats(0.5, 80)] * 2, st.floats(-360, 720))
 def test_an_ellipse_turns_about_its_centre(x, y, radius_x, radius_y, rotation):
     value = {"x": x, "y": y, "radiusX": radius_x, "radiusY": radius_y, "rotation": rotation}
@@ -336,6 +338,7 @@ def test_an_ellipse_turns_about_its_centre(x, y, radius_x, radius_y, rotation):
 SIDES = st.floats(-90, 90)
 
 
+@pytest.mark.slow
 @given(*[st.floats(-20, 120)] * 2, SIDES, SIDES, st.sampled_from([0, 30, 90, -45, 200]))
 def test_a_side_below_zero_reaches_the_other_way_from_the_same_corner(x, y, width, height, rotation):
     """As the editor shows it: the turned frame stays, the rectangle lies on the other side of its axes."""
@@ -371,6 +374,7 @@ def test_a_polygon_that_crosses_itself_is_filled_throughout():
     assert not mask[5, 5]
 
 
+@pytest.mark.slow
 def test_large_polygons_are_filled_band_by_band():
     angle = np.linspace(0, 2 * np.pi, 5001)[:-1]
     points = np.stack([50 + 40 * np.cos(angle), 50 + 40 * np.sin(angle)], axis=1).tolist()

@@ -9,6 +9,8 @@ from PIL import Image
 from imil_backend.errors import SettingsError
 from imil_backend.images.phantoms import CLASSES, SPLITS, write_phantoms
 
+pytestmark = pytest.mark.slow  # some hundred pictures, drawn
+
 COUNT = 80
 SIDE = 128
 
@@ -37,7 +39,6 @@ def letter(film: np.ndarray) -> str:
     return "R" if left > right else "L"
 
 
-@pytest.mark.slow
 def test_index_lists_what_was_drawn(directory, rows):
     assert len(rows) == COUNT
     assert list(rows[0]) == ["image", "label", "split", "group", "mask"]
@@ -48,7 +49,6 @@ def test_index_lists_what_was_drawn(directory, rows):
         assert 0.15 < mask.mean() < 0.45
 
 
-@pytest.mark.slow
 def test_every_split_holds_both_classes_in_balance(rows):
     for split in SPLITS:
         labels = [row["label"] for row in rows if row["split"] == split]
@@ -82,7 +82,6 @@ def test_letter_lies_outside_the_lungs(directory, rows):
         assert (corners >= 240).any()
 
 
-@pytest.mark.slow
 def test_lesion_brightens_the_lungs_and_nothing_else(directory, tmp_path, rows, monkeypatch):
     monkeypatch.setattr("imil_backend.images.phantoms._lesion", lambda x, *_: np.zeros_like(x))
     write_phantoms(tmp_path, COUNT, size=SIDE)
@@ -94,20 +93,17 @@ def test_lesion_brightens_the_lungs_and_nothing_else(directory, tmp_path, rows, 
         assert np.array_equal(with_lesion, without) == (row["label"] == "normal")
 
 
-@pytest.mark.slow
 def test_same_seed_same_files(tmp_path, directory):
     write_phantoms(tmp_path, COUNT, size=SIDE)
     for path in sorted(directory.rglob("*.*")):
         assert (tmp_path / path.relative_to(directory)).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.slow
 def test_another_seed_draws_others(tmp_path, directory, rows):
     write_phantoms(tmp_path, COUNT, size=SIDE, seed=1)
     assert not np.array_equal(pixels(tmp_path, rows[0]["image"]), pixels(directory, rows[0]["image"]))
 
 
-@pytest.mark.slow
 def test_progress_and_limits(tmp_path):
     calls = []
     write_phantoms(tmp_path, 40, size=64, progress=lambda done, total: calls.append((done, total)))

@@ -21,6 +21,8 @@ from imil_backend.learning.networks.network import (
 )
 from imil_backend.learning.networks.runtime import Runtime
 
+pytestmark = pytest.mark.slow  # networks, built and saved
+
 CONFIG = ModelConfig(("normal", "lesion"), 32, 1, "v1", name="round-1", parent="baseline", round=1)
 
 
@@ -32,14 +34,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_variants_differ_in_where_the_stride_sits():
     for variant, strides in (("v1", ((2, 2), (1, 1))), ("v1.5", ((1, 1), (2, 2)))):
         block = build_network(2, variant).layer3[0]
         assert (block.conv1.stride, block.conv2.stride) == strides
 
 
-@pytest.mark.slow
 def test_a_model_comes_back_with_its_configuration(saved: Path):
     network, config = load_model(saved)
     assert config == CONFIG
@@ -49,7 +49,6 @@ def test_a_model_comes_back_with_its_configuration(saved: Path):
     assert torch.equal(network.layer4[2].conv3.weight, build_network(2, "v1").layer4[2].conv3.weight)
 
 
-@pytest.mark.slow
 def test_a_backbone_keeps_the_networks_own_classifier(saved: Path):
     network = build_network(5, "v1")
     head = network.fc.weight.clone()
@@ -58,7 +57,6 @@ def test_a_backbone_keeps_the_networks_own_classifier(saved: Path):
     assert torch.equal(network.conv1.weight, load_model(saved)[0].conv1.weight)
 
 
-@pytest.mark.slow
 def test_damaged_or_missing_files_are_named(saved: Path, tmp_path: Path):
     with pytest.raises(WeightsError, match=r"model\.json is missing"):
         load_model(tmp_path / "model.safetensors")
@@ -75,6 +73,7 @@ def test_damaged_or_missing_files_are_named(saved: Path, tmp_path: Path):
 # --- other backbones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_parts_of_every_backbone_are_where_they_are_said_to_be(name: str):
     """In all shapes, without weights."""
@@ -87,6 +86,7 @@ def test_the_parts_of_every_backbone_are_where_they_are_said_to_be(name: str):
     assert BACKBONES[name].weights in get_model_weights(name).__members__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["layer4", "classifier"])
 def test_the_parts_together_are_the_network(trainable: str):
     network = build_network(2, "v1.5", "resnet18").eval()
@@ -97,6 +97,7 @@ def test_the_parts_together_are_the_network(trainable: str):
     assert names < set(network.state_dict())  # so that a checkpoint of it says what it holds
 
 
+@pytest.mark.slow
 def test_a_model_file_from_before_there_were_backbones_is_a_resnet50(saved: Path, tmp_path: Path):
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(saved.read_bytes())
@@ -109,6 +110,7 @@ def test_a_model_file_from_before_there_were_backbones_is_a_resnet50(saved: Path
         load_model(copy)
 
 
+@pytest.mark.slow
 def test_one_entry_adds_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Built, saved, loaded, and its last layers trained by a step."""
     with pytest.raises(SettingsError, match="backbone is 'resnext50_32x4d'"):

@@ -1,4 +1,7 @@
-"""What the end of a training asks the network: nothing twice. In this process, to count forward passes."""
+"""What the end of a training asks the network: nothing twice. In this process, to count forward passes.
+
+With ResNet-18, to be quick.
+"""
 
 from pathlib import Path
 
@@ -7,14 +10,18 @@ import pytest
 import torch
 from tiny_jobs import JobMaker
 
+from imil_backend.errors import WeightsError
 from imil_backend.learning.child import training
 from imil_backend.learning.child.ending import mining, results
 from imil_backend.learning.contract.job import MINING, MINING_FILE, RESULT_FILE, read_json
-from imil_backend.learning.inference.prediction import predict_split
+from imil_backend.learning.inference.prediction import Predictor, predict_split
+from imil_backend.learning.networks.network import build_network
+from imil_backend.learning.networks.weights import fetch_weights
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 
 TRAIN, VALIDATION, TEST = 40, 12, 8
+SMALL = {"backbone": "resnet18"}
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_every_epoch_validates_once_and_the_end_asks_for_the_test_split_alone(
     make_job: JobMaker, asked: list[int]
 ):
-    training.run_job(make_job())
+    training.run_job(make_job(recipe=SMALL))
     assert asked == [VALIDATION, TRAIN, VALIDATION, VALIDATION, TEST]
 
 
@@ -42,7 +49,7 @@ def test_mining_again_makes_no_forward_pass(
     make_job: JobMaker, asked: list[int], monkeypatch: pytest.MonkeyPatch, mode: str, predictions: list[int]
 ):
     """An end that was interrupted when all but the result was written goes on without the network."""
-    job: Path = make_job(recipe={"mining": mode, "epochs": 2, "folds": 2})
+    job: Path = make_job(recipe={**SMALL, "mining": mode, "epochs": 2, "folds": 2})
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(results, "save_model", lambda *_: (_ for _ in ()).throw(InterruptedError))
         training.run_job(job)
@@ -59,7 +66,7 @@ def test_mining_again_makes_no_forward_pass(
 
 
 def test_a_training_that_starts_over_forgets_what_was_kept(make_job: JobMaker, asked: list[int]):
-    job: Path = make_job(recipe={"epochs": 2})
+    job: Path = make_job(recipe={**SMALL, "epochs": 2})
     (job / "kept-test.npy").write_bytes(b"of another network")
     training.run_job(job)
     assert asked[-1] == TEST
@@ -73,7 +80,25 @@ def ask_for_the_opposite(context, learner, state):
 
 def test_one_entry_adds_a_way_of_mining(make_job: JobMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(MINING, "opposite", f"{__name__}:{ask_for_the_opposite.__name__}")
-    job: Path = make_job(recipe={"epochs": 2, "mining": "opposite"})
+    job: Path = make_job(recipe={**SMALL, "epochs": 2, "mining": "opposite"})
     training.run_job(job)
     records = read_json(job / MINING_FILE)
     assert len(records) == TRAIN and all(record["wrong"] for record in records)
+
+
+@pytest.mark.parametrize("trainable", ["all", "layer4", "classifier"])
+def test_another_backbone_is_trained_kept_and_asked(
+    make_job: JobMaker, tmp_path: Path, remembered: Path, trainable: str
+):
+    torch.save(build_network(7, "v1.5", "resnet18").state_dict(), tmp_path / "mine.pth")
+    weights = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "weights", backbone="resnet18")
+    with pytest.raises(WeightsError, match="holds weights of ResNet-18, and the recipe asks for ResNet-50"):
+        training.run_job(make_job("wrong", weights=str(weights)))
+    recipe = {**SMALL, "trainable": trainable, "epochs": 2}
+    if trainable != "all":
+        recipe["augmentation"] = "none"
+    job = make_job(recipe=recipe, weights=str(weights))
+    training.run_job(job)
+    predictor = Predictor(job, "cpu", remembered)
+    assert predictor.config.backbone == "resnet18"
+    assert predictor.predict([np.zeros((32, 32, 1), np.uint8)]).shape == (1, 2)

@@ -12,6 +12,7 @@ from imil_backend.learning.child.steps import spread
 from imil_backend.learning.child.steps.spread import count_images, deal_folds, dice_coefficients, spread_masks
 from imil_backend.learning.contract.proposed import Proposed, Quality, read_proposed, write_proposed
 from imil_backend.learning.inputs.exchange import soften
+from imil_backend.learning.networks import mask_network
 
 CPU = torch.device("cpu")
 SIZE = 48
@@ -48,7 +49,14 @@ def propose(
 
 
 @pytest.fixture
-def briefly(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    """Networks that work at half the size, four times as fast."""
+    for module in (spread, mask_network):
+        monkeypatch.setattr(module, "WORKING_SIZE", SIZE)
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
     """Networks that are hardly trained at all."""
     monkeypatch.setattr(spread, "_STEPS", 1)
 
@@ -61,7 +69,7 @@ def contented(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.training
 def test_what_was_painted_is_found_where_nobody_has_painted(
-    monkeypatch: pytest.MonkeyPatch, one_thread: None
+    monkeypatch: pytest.MonkeyPatch, small: None
 ) -> None:
     monkeypatch.setattr(spread, "_STEPS", 20)
     images, masks = with_squares(24)
@@ -97,7 +105,7 @@ def test_all_images_are_told_of_and_read_some_at_a_time(
     rows = np.arange(11)[::-1].copy()
     from_file = propose_rows(cached, rows, masks[:8], told.append)
     assert sum(told) == count_images(11, 8)
-    assert from_file.packed.shape == (11, 96 * 96 // 8)
+    assert from_file.packed.shape == (11, SIZE * SIZE // 8)
     on_device = propose_rows(torch.from_numpy(np.array(cached)), rows, masks[:8], told.append)
     assert np.array_equal(from_file.packed, on_device.packed)
 

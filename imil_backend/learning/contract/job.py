@@ -31,6 +31,7 @@ SHORTCUT_FILE = "shortcut.json"  # where something is known of what is irrelevan
 CHECKPOINT_FILE = "checkpoint.pt"
 INTERMEDIATE_FILE = "intermediate.pt"
 LOG_FILE = "training.log"
+MASKS_FILE = "masks.npy"  # at the size that is trained on, while a training runs
 ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
 LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
 LOCK_FILE = "training.lock"
@@ -151,7 +152,15 @@ class Progress:
     """Where a training is; written about once a second."""
 
     phase: Literal[
-        "starting", "caching", "features", "training", "mining", "evaluating", "shortcut test", "done"
+        "starting",
+        "caching",
+        "proposing",
+        "features",
+        "training",
+        "mining",
+        "evaluating",
+        "shortcut test",
+        "done",
     ]
     epoch: int = 0  # 1-based; 0 before training
     epochs: int = 0

@@ -56,8 +56,9 @@ def begin_training(
 
 
 def _begin_baseline(backend: Backend, dataset: Dataset, progress: Callable[[str], None] | None) -> Round:
-    if recipe_of(dataset).pretrained:
-        fetch_default_weights(backend, progress)
+    recipe = recipe_of(dataset)
+    if recipe.pretrained:
+        fetch_default_weights(backend, progress, recipe.backbone)
     with backend.store.begin() as session:
         return lifecycle.begin_baseline(session, dataset)
 

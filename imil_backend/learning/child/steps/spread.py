@@ -155,7 +155,7 @@ class _Learner:
         """A network that has learned from some of the painted images."""
         random = np.random.default_rng((self._seed, number))
         with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
-            torch.manual_seed(int(random.integers(2**31)))
+            torch.default_generator.manual_seed(int(random.integers(2**31)))
             network = MaskNetwork(self._images.shape[1])
         network.to(self._device).to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
@@ -198,11 +198,9 @@ class _Learner:
             share = where * torch.from_numpy(pasting).to(self._device)[:, None, None, None]
             images = torch.lerp(images, standardize(markers), share)
             masks = torch.maximum(masks, share)
-        contrast, brightness = (
-            _uniform(random, len(chosen), 0.75, 1.25),
-            _uniform(random, len(chosen), -0.3, 0.3),
-        )
-        images = images * contrast.to(self._device) + brightness.to(self._device)
+        contrast = _uniform(random, len(chosen), 0.75, 1.25).to(self._device)
+        brightness = _uniform(random, len(chosen), -0.3, 0.3).to(self._device)
+        images = images * contrast + brightness
         return images, masks[:, 0]
 
 

@@ -1,0 +1,90 @@
+"""Masks that a training proposes from the painted ones: planted tags in tiny images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_jobs import JobMaker
+
+from imil_backend.errors import TrainingStoppedError
+from imil_backend.learning.contract.job import CHECKPOINT_FILE, MASKS_FILE, MODEL_FILE, TrainingSample
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+
+pytestmark = pytest.mark.training
+
+RECIPE = {"deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
+TAG = 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture
+def tagged(samples: list[TrainingSample], tmp_path: Path) -> list[TrainingSample]:
+    """Each with a planted bright tag in one of two corners; every other training image is painted."""
+    found = []
+    for number, sample in enumerate(samples):
+        pixels = np.array(Image.open(sample.image))
+        mask = np.zeros(pixels.shape, bool)
+        left = 0 if number % 3 else pixels.shape[1] - TAG
+        mask[:TAG, left : left + TAG] = True
+        pixels[mask] = 255
+        image, painted = tmp_path / f"tagged-{number}.png", tmp_path / f"mask-{number}.png"
+        Image.fromarray(pixels).save(image)
+        Image.fromarray(mask).save(painted)
+        tagged = replace(sample, image=str(image), sha256=digest(image))
+        if sample.split == "train" and number % 2:
+            tagged = replace(tagged, mask=str(painted), mask_sha256=digest(painted), confirmed=True)
+        found.append(tagged)
+    return found
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_masks_are_proposed_for_training_and_validation_and_trained_on(
+    make_job: JobMaker, tagged: list[TrainingSample]
+) -> None:
+    whole, stopped, without = (
+        make_job(name, given=tagged, recipe=recipe)
+        for name, recipe in (("whole", RECIPE), ("stopped", RECIPE), ("without", {**RECIPE, "spread": False}))
+    )
+    run_training(whole)
+    keys, proposed = read_proposed(whole / PROPOSED_FILE)
+    assert (proposed.usable, proposed.reason.startswith("On 20 painted masks")) == (True, True)
+    assert keys == tuple(sample.key for sample in tagged if sample.split != "test")
+    masks = proposed.coverage(np.arange(len(keys)), 40) > 127
+    lies_left = masks[:, :TAG, :20].sum(axis=(1, 2)) > masks[:, :TAG, 20:].sum(axis=(1, 2))
+    assert (lies_left == (np.arange(len(keys)) % 3 > 0)).mean() > 0.9
+    assert not (whole / MASKS_FILE).exists()
+
+    with pytest.raises(TrainingStoppedError):
+        run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
+    run_training(stopped)
+    run_training(without)
+    assert (stopped / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
+    assert (without / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()
+
+
+def test_too_few_painted_masks_are_not_spread(make_job: JobMaker, tagged: list[TrainingSample]) -> None:
+    few = [
+        replace(sample, mask=None, mask_sha256=None) if number > 4 else sample
+        for number, sample in enumerate(tagged)
+    ]
+    job = make_job(given=few, recipe=RECIPE)
+    run_training(job)
+    _, proposed = read_proposed(job / PROPOSED_FILE)
+    assert not proposed.usable
+    assert "Nothing is proposed" in proposed.reason
