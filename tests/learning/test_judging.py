@@ -49,6 +49,7 @@ def judged(
     return compare(champion, candidate, shortcut=test, judge=judge, classes=CLASSES, **settings)
 
 
+@pytest.mark.slow
 def test_without_a_shortcut_test_both_is_plain_and_robust_says_nothing() -> None:
     for lost, won in ((0, 0), (0, 20), (12, 0), (60, 0)):
         both, plain = (judged(lost, won, judge=judge) for judge in ("both", "plain"))
@@ -154,6 +155,7 @@ def test_the_bounds_of_a_mean_are_exact_where_all_are_right() -> None:
     )
 
 
+@pytest.mark.slow
 def test_bounds_hold_by_group_with_the_confidence_that_is_named() -> None:
     random = np.random.default_rng(0)
     missed = 0
@@ -183,6 +185,7 @@ def test_simulated_networks_have_the_accuracies_they_are_named_for() -> None:
     assert (network.skill + network.push * even + seen > 0).mean() == pytest.approx(0.70, abs=0.004)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [
@@ -199,6 +202,7 @@ def test_a_candidate_that_must_not_be_promoted_is_promoted_once_in_twenty_at_mos
     assert promoted / repetitions < 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / repetitions)
 
 
+@pytest.mark.slow
 def test_one_that_should_be_promoted_mostly_is() -> None:
     setting = Setting("cured", 0.01, 0.14, 200)
     assert verdicts(setting, 60, margins=MARGINS, resamples=300)["promote"] > 36
