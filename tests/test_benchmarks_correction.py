@@ -72,6 +72,7 @@ def mask_of(films: Films, key: str) -> np.ndarray:
     return mask_from_png(Path(films.painted[key].path), SIDE, SIDE)
 
 
+@pytest.mark.slow
 def test_films_are_drawn_by_patient_and_markers_agree_as_often_as_was_asked(planted: Any):
     films = planted()
     splits = {name: [each for each in films.samples if each.split == name] for name in planting.FILMS}
@@ -86,6 +87,7 @@ def test_films_are_drawn_by_patient_and_markers_agree_as_often_as_was_asked(plan
             assert contradicting == len(of_class) - round(share * len(of_class))
 
 
+@pytest.mark.slow
 def test_the_side_of_the_square_tells_the_class_and_its_mask_is_a_pixel_wider(planted: Any):
     films = planted()
     for sample in films.samples:
@@ -100,6 +102,7 @@ def test_the_side_of_the_square_tells_the_class_and_its_mask_is_a_pixel_wider(pl
             assert mask.sum() == (22 + 2 * 4) ** 2  # 4 pixels of 224 are one of 56
 
 
+@pytest.mark.slow
 def test_all_but_the_lungs_is_painted_where_that_is_asked(planted: Any):
     films = planted(kinds=["tube"], surroundings=True)
     masks = {key: mask_of(films, key) for key in films.painted}

@@ -49,6 +49,7 @@ def judged(
     return compare(champion, candidate, shortcut=test, judge=judge, classes=CLASSES, **settings)
 
 
+@pytest.mark.slow
 def test_without_a_shortcut_test_both_is_plain_and_robust_says_nothing() -> None:
     for lost, won in ((0, 0), (0, 20), (12, 0), (60, 0)):
         both, plain = (judged(lost, won, judge=judge) for judge in ("both", "plain"))

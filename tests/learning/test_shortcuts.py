@@ -71,6 +71,7 @@ def ask(samples: SampleSet, exchanges: Exchanges, *, by_marker: bool) -> tuple[n
     return shares_right(exchanges, logits, samples.labels)
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_by_the_marker_is_found_out_and_one_that_sees_the_finding_is_not() -> None:
     samples = planted()
     exchanges = draw_exchanges(samples, seed=0, draws=50)

@@ -162,7 +162,7 @@ def test_one_mask_or_few_groups_are_too_few() -> None:
     ("value", "told"),
     [
         (True, "10 painted masks that cover the whole image were set aside."),
-        (False, "10 painted masks that cover nothing were set aside."),
+        (False, "10 painted masks that cover no pixel were set aside."),
     ],
 )
 def test_masks_that_tell_nothing_are_set_aside(value: bool, told: str) -> None:

@@ -13,8 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import Annotation, AuditEntry, Base, Round, Sample
+from imil_backend.store.tables import Annotation, AuditEntry, Base, Dataset, Round, Sample
 
 pytestmark = pytest.mark.slow  # databases
 
@@ -83,12 +84,12 @@ def test_samples_that_leaked_are_left_out_with_the_reason(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_answers_are_kept_without_the_share_of_their_mask(
+def test_answers_are_kept_without_the_share_of_their_mask_and_rounds_go_on_as_before(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue("postgres_url") if database == "postgresql" else None
     store = Store(database_url(tmp_path, url))
-    command.upgrade(store._alembic(), "0008")
+    command.upgrade(store._alembic(), "0007")
     with store.engine.begin() as connection:
         for table, values in _OLD_ANSWER.items():
             columns = ", ".join(f'"{name}"' for name in values)
@@ -98,6 +99,10 @@ def test_answers_are_kept_without_the_share_of_their_mask(
     with store.begin() as session:
         [answer] = session.scalars(select(Annotation))
         assert (answer.answer, answer.mask_sha256, answer.sample.name) == ("blackout", "m", "n")
+        assert not answer.outside
+        # A dataset that was there goes on as it was.
+        policy = policy_of(session.get_one(Dataset, 1))
+        assert (policy.correction, policy.spread, policy.judge) == ("blackout", False, "plain")
     assert "mask_share" not in {column["name"] for column in inspect(store.engine).get_columns("annotations")}
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []

@@ -65,7 +65,7 @@ class Proposed:
             image = Image.fromarray(mask.astype(np.uint8) * 255)
             if size != self.size:
                 smaller = size < self.size
-                filter_ = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
+                filter_ = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
                 image = image.resize((size, size), filter_)
             softened[place] = np.asarray(image.filter(ImageFilter.GaussianBlur(_SEAM)))
         return softened

@@ -346,7 +346,7 @@ def _set_aside(covered: NDArray[np.float32]) -> str:
     told = [
         f"{_counted(count, 'painted mask')} that {'covers' if count == 1 else 'cover'} {what} "
         f"{_was(count)} set aside"
-        for count, what in ((everything, "the whole image"), (nothing, "nothing"))
+        for count, what in ((everything, "the whole image"), (nothing, "no pixel"))
         if count
     ]
     return "".join(f" {sentence}." for sentence in told)

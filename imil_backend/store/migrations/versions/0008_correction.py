@@ -1,4 +1,4 @@
-"""masks that were painted with relevant strokes; datasets that were there keep the paper's blackout"""
+"""masks that were painted with relevant strokes; datasets that were there keep blackout and verdicts"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,5 +15,5 @@ def upgrade() -> None:
     )
     datasets = sa.table("datasets", sa.column("id", sa.Integer), sa.column("policy", sa.JSON))
     for row in op.get_bind().execute(sa.select(datasets)).all():
-        kept = {"correction": "blackout", "spread": False, **(row.policy or {})}
+        kept = {"correction": "blackout", "spread": False, "judge": "plain", **(row.policy or {})}
         op.execute(datasets.update().where(datasets.c.id == row.id).values(policy=kept))
