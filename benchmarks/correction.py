@@ -71,6 +71,7 @@ from imil_backend.learning.contract.job import (
     write_job,
 )
 from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.networks.network import load_model
 from imil_backend.learning.networks.weights import fetch_weights
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
@@ -78,7 +79,6 @@ from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 REFERENCE = "unchanged"
 NO_SHORTCUT = 0.5  # agreement at which a marker tells nothing
 QUICK_PHANTOMS, QUICK_SIZE = 40, 64
-PROPOSED_FILE = "proposed.npz"  # what a training leaves that has spread masks
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,8 @@ class Trial:
         began = time.monotonic()
         result = _train(directory, job, self._answered(arm, set(asked)))
         seconds = time.monotonic() - began
-        if job.recipe.spread and not (directory / PROPOSED_FILE).exists():
-            raise RuntimeError(f"The training of {name} has left no {PROPOSED_FILE}: nothing was spread.")
         answers = self._answers(read_json(directory / PREDICTIONS_FILE)["test"])
+        spread = _spread(directory) if job.recipe.spread else {}
         shutil.rmtree(directory)
         return {
             "setting": asdict(replace(self._setting, painted=painted)),
@@ -213,6 +212,7 @@ class Trial:
             "validation": result["metrics"]["validation"],
             "asked": len(asked),
             "asked contradicting": len(self.films.contradicting.intersection(asked)),
+            **spread,
             "test": answers,
         }
 
@@ -245,6 +245,15 @@ class Trial:
 def _train(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> dict[str, Any]:
     write_job(directory, job, samples)
     return run_training(directory)
+
+
+def _spread(directory: Path) -> dict[str, Any]:
+    """Whether a training's proposed masks were good enough to be spread, and how good."""
+    path = directory / PROPOSED_FILE
+    if not path.exists():  # nobody has painted anything
+        return {"spread": False, "dice": None}
+    _, proposed = read_proposed(path)
+    return {"spread": proposed.usable, "dice": proposed.quality.mean}
 
 
 def _films(setting: Setting, seed: int, directory: Path, archive: Path | None) -> Films:
@@ -332,6 +341,10 @@ def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: in
             row["regained"] = comparison.regained(arm, REFERENCE, "no shortcut")
         for name in ("seconds", "asked", "asked contradicting", "best_epoch"):
             row[name] = statistics.fmean(run[name] for run in runs[arm])
+        if ARMS[arm].recipe.get("spread"):
+            measured = [run["dice"] for run in runs[arm] if run["dice"] is not None]
+            row["spread in"] = sum(run["spread"] for run in runs[arm])
+            row["dice"] = statistics.fmean(measured) if measured else None
         rows.append(row)
     return {"setting": asdict(setting), "against": against, "simulated": True, "rows": rows}
 
@@ -341,7 +354,8 @@ def table(summary: dict[str, Any]) -> str:
     shown = ["accuracy", "balanced accuracy", "AUC"]
     regained = any("regained" in row for row in summary["rows"])
     head = ["arm", "seeds", *(each for name in shown for each in (name, "difference")), "conflict", "agree"]
-    head += [*(["regained"] if regained else []), "recalls", "asked (contradicting)", "s"]
+    head += [*(["regained"] if regained else []), "recalls", "asked (contradicting)"]
+    head += ["proposed masks: Dice (spread in so many seeds)", "s"]
     lines = [head, ["---"] * len(head)]
     for row in summary["rows"]:
         cells = [row["arm"], str(row["seeds"])]
@@ -351,7 +365,9 @@ def table(summary: dict[str, Any]) -> str:
         if regained:
             cells.append(_share(row.get("regained")))
         cells.append(f"{row['recall of class 0']:.3f}, {row['recall of class 1']:.3f}")
-        cells += [f"{row['asked']:.0f} ({row['asked contradicting']:.0f})", f"{row['seconds']:.0f}"]
+        cells.append(f"{row['asked']:.0f} ({row['asked contradicting']:.0f})")
+        cells.append(f"{_number(row['dice'])} ({row['spread in']})" if "dice" in row else "")
+        cells.append(f"{row['seconds']:.0f}")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
