@@ -7,10 +7,11 @@
 
 A seed draws films by patient, plants a marker that tells the class in most training and validation films
 (95 %, as a data set from one place has it) and in half of the test films, and trains a baseline. Its
-mispredictions are asked as a round asks them (4 % of the training films, the most instructive first), and a
-**simulated** clinician paints the marker, a pixel wider, or everything but the lungs. Then every arm goes on
-from the same intermediate state in as many steps. The best epoch on the validation split is the version, as
-always; what is reported is the test split (of X-rays the official one), which decides nothing.
+mispredictions are asked as a round asks them (4 % of the training films, the most instructive first; where
+fewer are wrong, the least certain as well, `--fill-budget`), and a **simulated** clinician paints the marker,
+a pixel wider, or everything but the lungs. Then every arm goes on from the same intermediate state in as many
+steps. The best epoch on the validation split is the version, as always; what is reported is the test split
+(of X-rays the official one), which decides nothing.
 
 | arm | what is made of the asked films |
 |---|---|
@@ -192,7 +193,11 @@ class Trial:
         arm = ARMS[name]
         asked = [
             record["key"]
-            for record in rank_mispredictions(self._records, budget=budget_of(len(self._records), painted))
+            for record in rank_mispredictions(
+                self._records,
+                budget=budget_of(len(self._records), painted),
+                fill_with_uncertain=True,
+            )
         ]
         job = self._job(name, replace(self._setting.recipe, **arm.recipe))
         job = replace(job, resume_from=str(self._intermediate), round_number=1)
