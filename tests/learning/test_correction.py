@@ -78,10 +78,28 @@ def test_where_relevant_parts_were_painted_anything_is_a_donor_and_its_own_regio
     assert (image[0, 0], image[2, 2]) == (150, 3)
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_masks_of_nothing_and_of_everything_are_not_exchanged(value: int) -> None:
-    masks = Masks(np.full((40, 4, 4), value, np.uint8), np.arange(COUNT) % 40, np.zeros(COUNT, bool))
+def test_masks_of_everything_are_not_exchanged() -> None:
+    masks = Masks(np.full((40, 4, 4), 255, np.uint8), np.arange(COUNT) % 40, np.zeros(COUNT, bool))
     assert (draw_views(samples(masks=masks), np.arange(COUNT), RECIPE, 1) == NOBODY).all()
+
+
+def test_masks_of_nothing_change_nothing() -> None:
+    masks = Masks(np.zeros((40, 4, 4), np.uint8), np.arange(COUNT) % 40, np.zeros(COUNT, bool))
+    empty, everyone = samples(masks=masks), np.arange(COUNT)
+    images = empty.images(Draw(everyone, draw_views(empty, everyone, RECIPE, 1)), CPU)
+    assert torch.equal(images, empty.images(everyone, CPU))
+
+
+def test_a_marker_that_only_one_class_has_comes_to_the_other_and_goes() -> None:
+    coverage = np.zeros((2, 4, 4), np.uint8)
+    coverage[1, 0, 0] = 255
+    masks = Masks(coverage, np.arange(COUNT) % 2, np.zeros(COUNT, bool))
+    pixels = np.zeros((COUNT, 4, 4, 1), np.uint8)
+    pixels[1::2, 0, 0] = 200  # in class 1 alone
+    some, order = samples(masks=masks, cached=pixels), np.tile(np.arange(COUNT), 20)
+    seen = some.images(Draw(order, draw_views(some, order, RECIPE, 1)), CPU)[:, 0, 0, 0].numpy() > 0
+    assert 0.2 < seen[order % 2 == 0].mean() < 0.3
+    assert 0.2 < 1 - seen[order % 2 == 1].mean() < 0.3
 
 
 def test_one_painted_mask_changes_nothing() -> None:

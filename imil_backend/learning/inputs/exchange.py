@@ -35,9 +35,13 @@ class Masks:
 
     @cached_property
     def known(self) -> NDArray[np.int64]:
-        """Indices of the samples whose irrelevant part is known, and neither nothing nor everything."""
+        """Indices of the samples whose irrelevant part is known, and is not everything.
+
+        It may be nothing: a marker that only some images have is pasted into those without, and goes from
+        those that have it.
+        """
         shares = np.array([coverage.mean() / 255 for coverage in self.coverage])
-        usable = (shares > 0) & (shares < _WHOLE)
+        usable = shares < _WHOLE
         return np.flatnonzero((self.rows >= 0) & np.append(usable, False)[self.rows])
 
     def select(self, indices: NDArray[np.int64]) -> Masks:
