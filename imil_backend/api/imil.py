@@ -56,7 +56,7 @@ class Imil:
     """A data directory, as `imil --data-dir` opens it. To be closed, or used with `with`.
 
     Args:
-        data_dir: where everything is kept; made if need be. As the settings say (`IMIL_DATA_DIR`) if absent.
+        data_dir: where everything is kept; created if missing. By default that of `IMIL_DATA_DIR`.
         settings: other settings by their names, such as `device="cpu"`; they win over the environment and
             `.env`.
 
@@ -224,7 +224,7 @@ class Imil:
         """Write blacked-out images, their masks and a manifest.csv, as `imil export` does.
 
         Args:
-            directory: where to; made if need be.
+            directory: where to; created if missing.
             dataset: its name; the only one if absent.
             everything: the samples that are not blacked out as well.
 

@@ -81,7 +81,7 @@ class Version:
         """Write the version for other programs, as `imil export --format` does.
 
         Args:
-            directory: where to; made if need be.
+            directory: where to; created if missing.
             form: "onnx", checked against torch; or "torchvision", a state dict as safetensors with its
                 configuration beside it.
 

@@ -12,7 +12,7 @@ from imil_backend.errors import LabelStudioError, SettingsError
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.api.webhooks import (
     ACTIONS,
-    BasicAuth,
+    BasicCredentials,
     Change,
     check_backend_url,
     ensure_ml_backend,
@@ -27,7 +27,7 @@ NOTHING = {
     "type": "choices",
     "value": {"choices": ["nothing_to_black_out"]},
 }
-LOGIN = BasicAuth("label-studio", "password")
+LOGIN = BasicCredentials("label-studio", "password")
 
 needs_label_studio = pytest.mark.label_studio
 
@@ -138,7 +138,7 @@ def test_label_studio_logs_in_with_characters_beyond_ascii(
 ) -> None:
     user, password, secret = "\u00e4rzte", "p\u00e4ssw\u00f6rt \u00a7:1", "schl\u00fcssel"
     ensure_webhook(client, project, backend.url, secret)
-    ensure_ml_backend(client, project, backend.url, "imil", BasicAuth(user, password))
+    ensure_ml_backend(client, project, backend.url, "imil", BasicCredentials(user, password))
     asked = list(backend.requests.queue)
     guard = server_auth.BasicAuth(user, password)
     assert asked

@@ -40,7 +40,7 @@ def disconnect(context: typer.Context, dataset: DatasetOption = None, dry_run: D
         say(f"[yellow]Left as it is:[/] {escape(entry)}")
     _show_calls(taken_back.calls, dry_run=dry_run)
     if not dry_run:
-        say(f"Project {found.label_studio_id} is connected no longer.")
+        say(f"Project {found.label_studio_id} is no longer connected.")
 
 
 def _show_calls(calls: Iterable[Call], *, dry_run: bool) -> None:

@@ -33,7 +33,7 @@ class ExportFormat(str, Enum):
 @command("export")
 def export(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="Where to; made if need be.")],
+    directory: Annotated[Path, typer.Argument(help="Where to; created if missing.")],
     dataset: DatasetOption = None,
     form: Annotated[
         ExportFormat,

@@ -16,7 +16,7 @@ from imil_backend.cli.helpers.console import (
 
 @command("phantoms")
 def phantoms(
-    directory: Annotated[Path, typer.Argument(help="Where to; made if need be.")],
+    directory: Annotated[Path, typer.Argument(help="Where to; created if missing.")],
     count: Annotated[int, typer.Option(min=40, help="How many.")] = 400,
     size: Annotated[int, typer.Option(min=64, help="Side of the square films in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed draws the same phantoms.")] = 0,

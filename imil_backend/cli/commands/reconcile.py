@@ -50,4 +50,4 @@ def reconcile(
     if found.webhook:
         console.print(f"The webhook was not in order: it was {found.webhook}.")
     if found.problem:
-        say(f"[yellow]The webhook could not be looked after:[/] {escape(found.problem)}")
+        say(f"[yellow]The webhook could not be checked:[/] {escape(found.problem)}")

@@ -45,7 +45,7 @@ def run_and_follow(backend: Backend, round_id: int) -> None:
             if here:
                 _follow_the_push(backend, jobs, round_)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Give the command again to go on from the last epoch.")
+        errors.print("Interrupted. Run the command again to go on from the last epoch.")
         # A training in this process ends with it; one in the worker goes on.
         os._exit(130)
 
@@ -124,6 +124,6 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
     for line in shortcut_test_in_words(verdict):
         say(escape(line))
     if verdict["verdict"] == "undecided":
-        say(f"The word is yours: imil promote {verdict['candidate']}")
+        say(f"You decide: imil promote {verdict['candidate']}")
     if round_.is_baseline:
         say("Ask the clinicians about what it gets wrong: `imil push`.")

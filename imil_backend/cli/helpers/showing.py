@@ -50,7 +50,7 @@ def _show_samples(dataset: dict[str, Any]) -> None:
 def _show_project(dataset: dict[str, Any]) -> None:
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     if gone := dataset["project_gone_at"]:
-        say(f"  [yellow]Gone since {gone[:19]}: its answers stand no longer. Masks and audit trail stay.[/]")
+        say(f"  [yellow]Gone since {gone[:19]}: its answers no longer count. Masks and audit trail stay.[/]")
     if repaired := dataset["webhook_repaired_at"]:
         console.print(f"  Its webhook was not in order and was repaired, last at {repaired[:19]}.")
 

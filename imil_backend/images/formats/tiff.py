@@ -1,4 +1,4 @@
-"""TIFF: what Pillow reads, with what it reads wrongly or not at all put right.
+"""TIFF: what Pillow reads, with what it reads wrongly or not at all repaired.
 
 Greys whose zero is white are turned at every depth; samples of more than 8 bits come as they are stored, in
 their byte order, also in planes; colour maps may hold 8-bit values.

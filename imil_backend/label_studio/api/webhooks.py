@@ -38,18 +38,18 @@ class Change(str, Enum):
 
 
 @dataclass(frozen=True)
-class BasicAuth:
+class BasicCredentials:
     """What Label Studio logs in to the backend with."""
 
     user: str
     password: str
 
 
-def basic_auth_of(settings: Settings) -> BasicAuth | None:
+def basic_auth_of(settings: Settings) -> BasicCredentials | None:
     """What the settings say Label Studio logs in with."""
     if settings.basic_auth_user is None or settings.basic_auth_password is None:
         return None
-    return BasicAuth(settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
+    return BasicCredentials(settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
 
 
 def webhook_url(backend_url: str) -> str:
@@ -62,7 +62,7 @@ def ensure_webhook(
 ) -> Change:
     """Make sure that the project has our webhook exactly once, active, with the secret and our actions.
 
-    Ours is one with our address or one of our secrets: that which points elsewhere is put right.
+    Ours is one with our address or one of our secrets: one that points elsewhere is repaired.
 
     Args:
         client: of a user who may change the project.
@@ -118,7 +118,7 @@ def remove_ml_backend(client: Requests, project_id: int, backend_url: str) -> in
 
 
 def ensure_ml_backend(
-    client: Requests, project_id: int, backend_url: str, title: str, basic_auth: BasicAuth | None
+    client: Requests, project_id: int, backend_url: str, title: str, basic_auth: BasicCredentials | None
 ) -> Change:
     """Make sure that the project has our ML backend exactly once, for interactive requests too.
 

@@ -35,7 +35,7 @@ class Reading:
     Attributes:
         answer: what becomes of the sample.
         mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
-            BLACKOUT, or LABEL_WRONG, in case the label is put right later.
+            BLACKOUT, or LABEL_WRONG, in case the label is corrected later.
         outside: whether relevant parts were painted, so that all else is irrelevant.
         reason: why it is set aside, or what of it was passed over; "" otherwise.
         choice: the review choice as it stands in the result, or None.

@@ -113,7 +113,7 @@ class SampleSet:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class Unread:
     """A sample that could not be read and takes no part."""
 
     key: str
@@ -121,11 +121,11 @@ class SetAside:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Splits:
     """All splits of a job, and what was set aside."""
 
     splits: dict[Split, SampleSet]
-    set_aside: tuple[SetAside, ...]
+    set_aside: tuple[Unread, ...]
     # The same samples' pixels without blackouts, in the same order, with the masks that were painted.
     originals: dict[Split, SampleSet] = field(default_factory=dict)
 
@@ -138,7 +138,7 @@ class CachedRows:
     blackouts: NDArray[np.int64]  # (samples,), -1 where nothing was painted
     coverage: NDArray[np.uint8]  # (masks, size, size), as of `soften`
     masks: NDArray[np.int64]  # (samples,) into coverage, -1 where nothing was painted
-    set_aside: tuple[SetAside, ...]
+    set_aside: tuple[Unread, ...]
 
 
 def fill_cache(
@@ -182,11 +182,11 @@ def fill_cache(
         blackouts,
         np.array(coverage, np.uint8).reshape(-1, size, size),
         masks,
-        tuple(SetAside(samples[index].key, reasons[index]) for index in sorted(reasons)),
+        tuple(Unread(samples[index].key, reasons[index]) for index in sorted(reasons)),
     )
 
 
-def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> Dataset:
+def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> Splits:
     """The samples by split, mapped to their cached rows; those that were set aside are left out."""
     pixels = _cache(job).pixels
     splits: dict[Split, SampleSet] = {}
@@ -212,7 +212,7 @@ def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: Cach
             masks=masks if (masks.rows >= 0).any() else None,
         )
         splits[split] = _corrected(originals[split], made.blackouts[chosen], job.recipe)
-    return Dataset(splits, made.set_aside, originals)
+    return Splits(splits, made.set_aside, originals)
 
 
 def _corrected(originals: SampleSet, blackouts: NDArray[np.int64], recipe: Recipe) -> SampleSet:

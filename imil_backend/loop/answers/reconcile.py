@@ -40,7 +40,7 @@ class Differences:
     tasks_deleted: int = 0
     set_aside: int = 0  # annotations that could not be read; the rest went on
     webhook: str | None = None  # "created" or "repaired", if it was not as it should be
-    problem: str | None = None  # why the webhook could not be looked after
+    problem: str | None = None  # why the webhook could not be checked
     gone: bool = False  # Label Studio has the project no longer
 
 
@@ -50,7 +50,7 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
     Deletions leave no other trace than an id that is gone, so the ids are compared as a set. Changes are
     told by Label Studio's own clock: a task's `updated_at` moves with each of its annotations.
 
-    A project that Label Studio no longer has is noted once: its answers stand no longer, while their rows,
+    A project that Label Studio no longer has is noted once: its answers no longer count, while their rows,
     masks and audit trail stay. Should it come back, from a backup for instance, they stand again.
 
     Args:
@@ -142,7 +142,7 @@ def _repair_webhook(backend: Backend, project: Project, differences: Differences
             backend.label_studio, project.label_studio_id, own_url, current, former=former
         )
     except (LabelStudioError, NotFoundError, SettingsError) as error:
-        logger.warning("The webhook of project %d cannot be looked after: %s", project.label_studio_id, error)
+        logger.warning("The webhook of project %d cannot be checked: %s", project.label_studio_id, error)
         differences.problem = str(error)
         return
     if change is Change.KEPT:
@@ -170,7 +170,7 @@ def _note_gone(backend: Backend, project: Project) -> Differences:
             return differences
         row.gone_at = now()
         logger.warning(
-            "Label Studio's project %d is gone; its answers stand no longer.", project.label_studio_id
+            "Label Studio's project %d is gone; its answers no longer count.", project.label_studio_id
         )
         audit.note(session, project.dataset_id, audit.PROJECT_GONE, project=project.label_studio_id)
         answers = session.scalars(select(Annotation).where(*standing(project))).all()

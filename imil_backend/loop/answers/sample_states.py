@@ -52,7 +52,7 @@ def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
     data = mask_to_png(mask)
     sha256 = hashlib.sha256(data).hexdigest()
     path = mask_path(backend, sha256)
-    if not path.exists() or path.read_bytes() != data:  # a damaged one is made good
+    if not path.exists() or path.read_bytes() != data:  # a damaged one is repaired
         write_atomically(path, data)
     return sha256
 

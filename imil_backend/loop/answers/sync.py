@@ -137,7 +137,7 @@ def _not_ours(session: Session, project: Project, number: int, task: Mapping[str
         reason = f"Its task {task['id']} names the sample {key}, which was not pushed to this project."
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
         return Answer.SET_ASIDE.value
-    logger.info("Annotation %d is of a task that is none of ours.", number)
+    logger.info("Annotation %d is of a task that is not managed by this backend.", number)
     return "not ours"
 
 
@@ -175,7 +175,7 @@ def _store(
 
 
 def _row(session: Session, project: Project, number: int, created_at: datetime) -> Annotation:
-    """The row of an annotation, made if need be; another one that had its id before stands no longer."""
+    """The row of an annotation, created if missing; another one that had its id before stands no longer."""
     for older in session.scalars(select(Annotation).where(*standing(project, number))).all():
         if older.label_studio_created_at != created_at:
             withdraw(session, older)
@@ -206,7 +206,7 @@ def _forget(session: Session, project: Project, number: int) -> None:
 
 
 def withdraw(session: Session, annotation: Annotation) -> None:
-    """Let an annotation stand no longer; its row and its mask stay."""
+    """Withdraw an annotation; its row and its mask stay."""
     annotation.deleted = True
     audit.note_answer(session, audit.WITHDRAWN, annotation)
 

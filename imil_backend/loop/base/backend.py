@@ -115,7 +115,7 @@ def find_dataset(session: Session, name: str | None = None) -> Dataset:
 
 
 def find_project(session: Session, instance: str, number: int) -> Project | None:
-    """The row of a Label Studio project, or None if it is none of ours."""
+    """The row of a Label Studio project, or None if it is not managed by this backend."""
     return session.scalar(
         select(Project).where(Project.instance == instance, Project.label_studio_id == number)
     )

@@ -204,7 +204,7 @@ def limited(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
 
 
 def _dataset(session: Session, name: str, labels: list[str], why: str) -> Dataset:
-    """The dataset, made if need be, with the classes of these labels; `why` there are no others."""
+    """The dataset, created if missing, with the classes of these labels; `why` there are no others."""
     dataset = session.scalar(select(Dataset).where(Dataset.name == name))
     if dataset is None:
         if len(labels) < 2:

@@ -48,7 +48,7 @@ def follow_label_studio(backend: Backend, former: str) -> list[Project]:
 
 
 def warn_of_other_addresses(backend: Backend) -> None:
-    """Say in the log which projects are not looked after, since they are in another Label Studio."""
+    """Say in the log which projects are not synchronized, since they are in another Label Studio."""
     current = backend.settings.label_studio_url
     with backend.store.begin() as session:
         found = select(Project).where(Project.instance != current, Project.disconnected_at.is_(None))

@@ -79,6 +79,6 @@ class Watchdog:
         running = set(self._engine._active_workflows_set.activeList())
         lying = {each.workflow_id: each for each in taken_for_running if each.workflow_id not in running}
         for workflow_id in lying.keys() & self._seen:
-            logger.warning("Workflow %s was left lying; it goes on.", workflow_id)
+            logger.warning("Workflow %s stalled; it is resumed.", workflow_id)
             DBOS.resume_workflow(workflow_id, queue_name=lying[workflow_id].queue_name)
         self._seen = set(lying)

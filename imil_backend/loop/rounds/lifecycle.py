@@ -253,7 +253,7 @@ def job_of(round_: Round) -> str:
 
 
 def ensure_job(backend: Backend, jobs: Jobs, round_: Round) -> str | None:
-    """Enqueue what a round's state calls for. Saying it twice is saying it once.
+    """Enqueue what a round's state calls for. Idempotent.
 
     A workflow that has ended without moving its round on (say, the database could not be written) is followed
     by another.

@@ -93,7 +93,7 @@ class Events:
             The training's job id.
 
         Raises:
-            NotFoundError: the project is none of ours.
+            NotFoundError: the project is not managed by this backend.
             RoundError: there is nothing to train on.
         """
         with self._backend.store.begin() as session:

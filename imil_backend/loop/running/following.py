@@ -51,7 +51,7 @@ def verdict_of(round_: Round) -> tuple[Version, dict[str, Any]]:
         RoundError: it was cancelled, or is not trained yet.
     """
     if round_.error:
-        raise TrainingFailedError(f"{round_.error} Give the command again to go on from the last epoch.")
+        raise TrainingFailedError(f"{round_.error} Run the command again to go on from the last epoch.")
     check_not_cancelled(round_)
     if round_.verdict is None or round_.version is None:
         raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")

@@ -144,7 +144,7 @@ def _sync(project_number: int, annotation_number: int) -> str:
 def _reconcile(project_number: int, full: bool) -> dict[str, int]:
     project = _project(project_number)
     if project is None:
-        raise NotFoundError(f"Project {project_number} of Label Studio is none of ours.")
+        raise NotFoundError(f"Project {project_number} of Label Studio is not managed by this backend.")
     found = reconcile(_backend(), project, full=full)
     lifecycle.close_due_rounds(_backend(), _jobs(), project.dataset_id)
     return vars(found)
@@ -237,7 +237,7 @@ def _close_due_rounds(dataset_id: int) -> None:
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Bring every project in line; run at the worker's start and by the schedule."""
     for number in _project_numbers():
-        # No workflow of its own: the watchdog would take what no queue has started for left lying.
+        # No workflow of its own: the watchdog would take what no queue has started for stalled.
         _reconciled(number, full=False)
 
 

@@ -34,7 +34,7 @@ def version_or_champion(session: Session, dataset: str | None = None, name: str 
 
 
 def export_version(version: Version, directory: Path, form: VersionFormat) -> Path:
-    """Write a version under its name into a directory, which is made if need be.
+    """Write a version under its name into a directory, which is created if missing.
 
     Args:
         version: which.

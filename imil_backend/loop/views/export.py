@@ -59,7 +59,7 @@ def export(
     Args:
         backend: where the originals and masks are.
         dataset: which.
-        directory: where to; made if need be.
+        directory: where to; created if missing.
         everything: write the samples that are not blacked out as well.
         progress: called with the number of samples done, and of all.
 
