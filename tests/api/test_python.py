@@ -141,12 +141,18 @@ def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.training
 @pytest.mark.label_studio
+@pytest.mark.timeout(900)
 def test_the_recipes_pass_results_to_and_from_an_sdk_client(
-    notebook: dict[str, Any], label_studio: RunningLabelStudio, alone: pytest.MonkeyPatch
+    notebook: dict[str, Any],
+    label_studio: RunningLabelStudio,
+    alone: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     alone.setenv("LABEL_STUDIO_URL", label_studio.url)
     alone.setenv("LABEL_STUDIO_API_KEY", label_studio.api_key)
     exec(RECIPES[0], notebook)
+    connection = notebook["client"]._client_wrapper.httpx_client.httpx_client  # the SDK closes it nowhere
+    request.addfinalizer(connection.close)
     there = list(label_studio.client.tasks(notebook["project"].id))
     assert len(there) == len(notebook["asked"])
     first = there[0]
