@@ -40,7 +40,7 @@ def as_sentences(powers: Sequence[Power]) -> str:
     if all(each.enough for each in powers):
         return told
     return (
-        f"{told} So no candidate is promoted by itself; the word will be yours. A larger validation split "
+        f"{told} So no candidate is promoted by itself, and you decide. A larger validation split "
         "can show more; `imil push --promotion-margin`, `--recall-margin` and `--auc-margin` ask for less."
     )
 
