@@ -31,7 +31,7 @@ def database(backend: Backend) -> Verdict:
     """That the database is brought up to date, can be written, and lets readers read meanwhile."""
     prepare(backend)
     with backend.store.begin() as session:
-        session.execute(update(Project).where(Project.id < 0).values(number=0))
+        session.execute(update(Project).where(Project.id < 0).values(label_studio_id=0))
         if session.get_bind().dialect.name != "sqlite":
             return State.OK, "PostgreSQL, up to date, can be written."
         mode = session.execute(text("PRAGMA journal_mode")).scalar()
