@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,10 +71,14 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
     assert (lies_left == (np.arange(len(keys)) % 3 > 0)).mean() > 0.9
     assert not (whole / MASKS_FILE).exists()
 
+    for job in (stopped, without):  # what has been proposed is not proposed again
+        shutil.copy(whole / PROPOSED_FILE, job)
+    written = (stopped / PROPOSED_FILE).stat().st_mtime_ns
     with pytest.raises(TrainingStoppedError):
         run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
     run_training(stopped)
     run_training(without)
+    assert (stopped / PROPOSED_FILE).stat().st_mtime_ns == written
     assert (stopped / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
     assert (without / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()
 
