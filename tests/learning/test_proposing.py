@@ -81,15 +81,3 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
     assert (stopped / PROPOSED_FILE).stat().st_mtime_ns == written
     assert (stopped / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
     assert (without / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()
-
-
-def test_too_few_painted_masks_are_not_spread(make_job: JobMaker, tagged: list[TrainingSample]) -> None:
-    few = [
-        replace(sample, mask=None, mask_sha256=None) if number > 4 else sample
-        for number, sample in enumerate(tagged)
-    ]
-    job = make_job(given=few, recipe=RECIPE)
-    run_training(job)
-    _, proposed = read_proposed(job / PROPOSED_FILE)
-    assert not proposed.usable
-    assert "Nothing is proposed" in proposed.reason
