@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from imil_backend.cli.helpers.asking import ask_for_credentials, settle
+from imil_backend.cli.helpers.calls import DryRunOption, show_calls
 from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
 
 if TYPE_CHECKING:
-    from imil_backend.label_studio.api.calls import Call
     from imil_backend.label_studio.labeling.config import ProjectMapping
-
-
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show every call, and change nothing.")]
 
 
 @command("connect")
@@ -86,7 +81,7 @@ def connect(
         say(escape(entry))
     for entry in changes.by_hand:
         say(f"[yellow]To be done by hand:[/] {escape(entry)}")
-    _show_calls(changes.calls, dry_run=dry_run)
+    show_calls(changes.calls, dry_run=dry_run)
     if not dry_run:
         say(f"Dataset {escape(found.name)} is connected with project {project}.")
 
@@ -102,10 +97,3 @@ def _show_mapping(mapping: ProjectMapping) -> None:
     }
     for name, value in facts.items():
         say(f"{name + ':':14}{escape(value or '-')}")
-
-
-def _show_calls(calls: Iterable[Call], *, dry_run: bool) -> None:
-    for call in calls:
-        shown = call.shown()
-        body = "" if shown["body"] is None else " " + json.dumps(shown["body"], ensure_ascii=False)
-        say(f"{'would call' if dry_run else 'called'} {call.method} {call.path}{escape(body)}")
