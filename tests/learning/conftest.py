@@ -23,6 +23,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def children_of_one_thread() -> Iterator[None]:
+    """Training processes with one thread, so that their bits are comparable."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingSample]:
     """40 training, 12 validation and 8 test images, in groups of two; a bright square is class 1."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +17,10 @@ from imil_backend.learning.contract.job import CHECKPOINT_FILE, MASKS_FILE, MODE
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 RECIPE = {"deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
 TAG = 8
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.inference.prediction import Predictor
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 DETERMINISTIC = {"deterministic": True}
 PARENT = """
@@ -46,13 +46,6 @@ run_training(pathlib.Path(sys.argv[1]))
 # One process and two compute the same micro-batches and add them up in another order: 1e-6 was seen. With
 # another number of threads the micro-batches are rounded differently too (1e-4 was seen after nine steps).
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 @pytest.fixture(scope="module")
