@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from imil_backend.errors import MaskError, MaskSizeError, RegionTypeError
 from imil_backend.images.masks.region_types import REGION_TYPES, decode_png, painted
@@ -49,6 +49,7 @@ _VOTES: dict[str, Callable[[int], int]] = {
     "majority": lambda annotators: annotators // 2 + 1,
 }
 POLICIES = ("latest", *_VOTES)
+_SEAM = 1.0  # pixels, the standard deviation of the Gaussian that softens a mask's edge
 
 
 def annotation_mask(result: Sequence[Region], mapping: LabelMapping, width: int, height: int) -> Mask:
@@ -122,6 +123,11 @@ def mask_coverage(mask: Mask, width: int, height: int) -> NDArray[np.float32]:
     """
     share = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     return np.asarray(share, np.float32).clip(0, 1)
+
+
+def soft_edged(coverage: Image.Image) -> NDArray[np.uint8]:
+    """The coverage of a mask, an image of 0..255, with a seam of about a pixel along its edge."""
+    return np.asarray(coverage.filter(ImageFilter.GaussianBlur(_SEAM)))
 
 
 def mask_to_png(mask: Mask) -> bytes:

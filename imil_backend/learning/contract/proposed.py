@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from imil_backend.errors import LearningError
 from imil_backend.files import replacing
+from imil_backend.images.masks.masks import soft_edged
 
 PROPOSED_FILE = "proposed.npz"
-_SEAM = 1.0  # pixels, the standard deviation of the Gaussian that softens a mask's edge
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Proposed:
                 smaller = size < self.size
                 filter_ = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
                 image = image.resize((size, size), filter_)
-            softened[place] = np.asarray(image.filter(ImageFilter.GaussianBlur(_SEAM)))
+            softened[place] = soft_edged(image)
         return softened
 
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from imil_backend.images.masks.masks import mask_coverage
+from imil_backend.images.masks.masks import mask_coverage, soft_edged
 
 NOBODY = -1  # as donor: the image stays as it is
-_SEAM = 1.0  # pixels, the standard deviation of the Gaussian that softens a mask's edge
 _WHOLE = 0.98  # of the image: where so much is irrelevant, an exchange leaves nothing that bears the label
 
 
@@ -68,7 +67,7 @@ def soften(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     """
     coverage = mask_coverage(mask, size, size)
     wider = Image.fromarray(np.rint(coverage * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
-    return np.asarray(wider.filter(ImageFilter.GaussianBlur(_SEAM)))
+    return soft_edged(wider)
 
 
 def exchange(images: Tensor, donors: Tensor, own: Tensor, given: Tensor, outside: Tensor) -> Tensor:

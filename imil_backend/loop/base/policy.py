@@ -79,13 +79,17 @@ class Policy:
         group=TRAINING,
     )
     correction_share: float = option(
-        0.5, "Share of draws that show the blackout or a counterexample.", group=TRAINING, above=0, at_most=1
+        Recipe.correction_share,
+        "Share of draws that show the blackout or a counterexample.",
+        group=TRAINING,
+        above=0,
+        at_most=1,
     )
     spread: bool = option(
         True, "Propose masks for the images that nobody painted, where that can be relied on.", group=TRAINING
     )
     confirmed_weight: int = option(
-        1,
+        Recipe.confirmed_weight,
         "How often images whose label clinicians confirmed are drawn, beside others.",
         group=TRAINING,
         at_least=1,

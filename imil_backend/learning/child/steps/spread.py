@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imil_backend.images.masks.masks import dice
 from imil_backend.learning.contract.proposed import Proposed, Quality
 from imil_backend.learning.inputs.data import Advance
 from imil_backend.learning.networks.mask_network import (
@@ -106,10 +107,8 @@ def deal_folds(groups: NDArray[np.str_], folds: int, seed: int) -> NDArray[np.in
 
 
 def dice_coefficients(proposed: NDArray[np.bool_], painted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Twice what masks (n, height, width) share, over what they cover together (n,); 1 if both are empty."""
-    shared = (proposed & painted).sum(axis=(1, 2))
-    covered = proposed.sum(axis=(1, 2)) + painted.sum(axis=(1, 2))
-    return np.where(covered > 0, 2 * shared / np.maximum(covered, 1), 1.0)
+    """`dice` of each pair of masks, both (n, height, width); (n,)."""
+    return np.array([dice(one, other) for one, other in zip(proposed, painted, strict=True)])
 
 
 def _cross_validate(
