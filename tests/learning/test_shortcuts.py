@@ -14,10 +14,12 @@ from torch import nn
 from imil_backend.learning.child import training
 from imil_backend.learning.child.ending import results
 from imil_backend.learning.contract.job import MODEL_FILE, RESULT_FILE, SHORTCUT_FILE, read_json
+from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import (
     Exchanges,
+    count_draws,
     draw_exchanges,
-    predict_exchanged,
+    draw_once,
     shares_right,
 )
 from imil_backend.learning.inputs.data import SampleSet
@@ -66,8 +68,8 @@ class Reader(nn.Module):
 def ask(samples: SampleSet, exchanges: Exchanges, *, by_marker: bool) -> tuple[np.ndarray, np.ndarray]:
     done: list[int] = []
     network = Reader(by_marker=by_marker)
-    logits = predict_exchanged(network, samples, exchanges, CONFIG, RUNTIME, done.append, batch_size=64)
-    assert sum(done) == len(exchanges.takers)
+    logits = predict_split(network, samples, CONFIG, RUNTIME, done.append, 64, exchanges.images)
+    assert sum(done) == len(exchanges.images.indices)
     return shares_right(exchanges, logits, samples.labels)
 
 
@@ -76,7 +78,7 @@ def test_a_network_that_goes_by_the_marker_is_found_out_and_one_that_sees_the_fi
     samples = planted()
     exchanges = draw_exchanges(samples, seed=0, draws=50)
     same, other = ask(samples, exchanges, by_marker=True)
-    donors = samples.labels[exchanges.donors[exchanges.any_class]]
+    donors = samples.labels[exchanges.images.views[exchanges.any_class]]
     assert (same == 1).all()
     assert other.tolist() == (donors == samples.labels).mean(axis=0).tolist()  # as the donor's marker says
     leaning = robustness_of(same, other, samples.groups)
@@ -91,15 +93,18 @@ def test_a_network_that_goes_by_the_marker_is_found_out_and_one_that_sees_the_fi
 
 def test_each_image_is_asked_once_and_the_same_draws_come_again() -> None:
     samples = planted()
-    exchanges, again = (draw_exchanges(samples, seed=3) for _ in range(2))
-    pairs = list(zip(exchanges.takers.tolist(), exchanges.donors.tolist(), strict=True))
+    exchanges, again = (draw_exchanges(samples, seed=3, draws=10) for _ in range(2))
+    takers, donors = exchanges.images.indices, exchanges.images.views
+    pairs = list(zip(takers.tolist(), donors.tolist(), strict=True))
     assert len(set(pairs)) == len(pairs) < 20 * len(samples)
     assert exchanges.any_class.shape == exchanges.same_class.shape == (10, len(samples))
-    for name in ("takers", "donors", "same_class", "any_class"):
+    for name in ("same_class", "any_class"):
         assert (getattr(exchanges, name) == getattr(again, name)).all()
-    assert (exchanges.takers[exchanges.any_class] == np.arange(len(samples))).all()
-    assert (exchanges.takers != exchanges.donors).all()
-    assert (samples.labels[exchanges.donors[exchanges.same_class]] == samples.labels).all()
+    assert (takers == again.images.indices).all()
+    assert (donors == again.images.views).all()
+    assert (takers[exchanges.any_class] == np.arange(len(samples))).all()
+    assert (takers != donors).all()
+    assert (samples.labels[donors[exchanges.same_class]] == samples.labels).all()
 
 
 def test_what_is_not_known_is_left_out_and_one_class_alone_is_not_tested() -> None:
@@ -108,13 +113,30 @@ def test_what_is_not_known_is_left_out_and_one_class_alone_is_not_tested() -> No
     rows = samples.masks.rows.copy()
     rows[3:PER_CLASS] = -1
     some = replace(samples, masks=replace(samples.masks, rows=rows))
-    exchanges = draw_exchanges(some, seed=0)
+    exchanges = draw_exchanges(some, seed=0, draws=10)
     assert exchanges.tested.tolist() == [0, 1, 2, *range(PER_CLASS, 2 * PER_CLASS)]
-    assert np.isin(exchanges.donors, exchanges.tested).all()
+    assert np.isin(exchanges.images.views, exchanges.tested).all()
     rows = np.where(np.isin(np.arange(len(rows)), (1, 2)), -1, rows)  # of the first class one alone is known
     few = replace(samples, masks=replace(samples.masks, rows=rows))
-    assert len(draw_exchanges(few, seed=0).takers) == 0
-    assert len(draw_exchanges(replace(samples, masks=None), seed=0).tested) == 0
+    assert len(draw_once(few, seed=0).indices) == 0
+    assert len(draw_exchanges(replace(samples, masks=None), seed=0, draws=1).tested) == 0
+
+
+def test_large_splits_are_drawn_less_often() -> None:
+    assert [count_draws(samples) for samples in (0, 20, 100, 150, 333, 100_000)] == [10, 10, 10, 6, 3, 3]
+
+
+def test_a_single_draw_shows_each_sample_once_with_a_donor_of_either_class() -> None:
+    samples = planted()
+    drawn = draw_once(samples, seed=1)
+    assert drawn.indices.tolist() == list(range(len(samples)))
+    shares = samples.labels[drawn.views] == samples.labels
+    assert 0.3 < shares.mean() < 0.7
+    # Where features are cached, the drawn view is a row of its own.
+    cached = replace(samples, masks=None, views=np.where(np.arange(len(samples)) < 5, -1, drawn.views)[None])
+    again = draw_once(cached, seed=1)
+    assert again.indices.tolist() == list(range(5, len(samples)))
+    assert not again.views.any()
 
 
 # --- at the end of a training

@@ -46,12 +46,13 @@ from imil_backend.learning.contract.job import (
     write_json,
 )
 from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
+from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.inputs.data import fill_cache, load_dataset
 from imil_backend.learning.inputs.prefetching import keep_on_device
 from imil_backend.learning.networks.network import save_weights
 from imil_backend.learning.networks.runtime import start_runtime
-from imil_backend.learning.scoring.metrics import compute_metrics, softmax
+from imil_backend.learning.scoring.metrics import Metrics, compute_metrics, softmax
 
 OUT_OF_MEMORY_EXIT = 75
 _OUT_OF_MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "ALLOC_FAILED")
@@ -103,6 +104,7 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
             "epoch": state.epoch,
             "train_loss": record.loss,
             "validation": metrics,
+            "exchanged": _exchanged_metrics(context, learner),
             "images_per_second": record.images / record.seconds,
         }
     )
@@ -110,6 +112,16 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
         state.validated = logits
     if context.runtime.is_rank_zero:
         logger.info("epoch %d: loss %.4f, validation %s", state.epoch, record.loss, metrics)
+
+
+def _exchanged_metrics(context: Context, learner: Learner) -> Metrics | None:
+    """Of the validation split with the irrelevant part of other images; None where none is known."""
+    validation = context.split("validation")
+    drawn = draw_once(validation, context.recipe.seed)
+    if not len(drawn.indices):
+        return None
+    logits = ask(context, learner, "validation", drawn)
+    return compute_metrics(softmax(logits), validation.labels[drawn.indices])
 
 
 def _keep(context: Context, learner: Learner, state: TrainingState) -> None:

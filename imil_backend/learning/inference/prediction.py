@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from imil_backend.batching import BatchedCalls
 from imil_backend.images.resizing import network_input
 from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.data import Advance, SampleSet
+from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.fusion import dtype_of, fused_for_inference
 from imil_backend.learning.networks.network import ModelConfig, load_model
@@ -22,7 +22,6 @@ from imil_backend.learning.networks.precision import faster_precision
 from imil_backend.learning.networks.runtime import Runtime, choose_device
 from imil_backend.learning.scoring.metrics import softmax
 
-Fetch = Callable[[Sequence[slice]], Iterator[torch.Tensor]]
 _BATCH_SIZE = 32
 
 
@@ -33,31 +32,20 @@ def predict_split(
     runtime: Runtime,
     advance: Advance,
     batch_size: int = _BATCH_SIZE,
+    drawn: Draw | None = None,
 ) -> NDArray[np.float32]:
-    """Logits (samples, classes) without augmentation, in every process; each computes some batches."""
+    """Logits (images, classes) without augmentation, in every process; each computes some batches.
 
-    def fetch(pieces: Sequence[slice]) -> Iterator[torch.Tensor]:
-        return prefetch(samples, pieces, runtime.device)
-
-    return predict_batches(network, len(samples), fetch, config, runtime, advance, batch_size)
-
-
-def predict_batches(
-    network: nn.Module,
-    count: int,
-    fetch: Fetch,
-    config: ModelConfig,
-    runtime: Runtime,
-    advance: Advance,
-    batch_size: int = _BATCH_SIZE,
-) -> NDArray[np.float32]:
-    """Logits (count, classes) of images that `fetch` brings by pieces of `count`; otherwise as above."""
+    Of all samples as they are; or of what is drawn from them.
+    """
     network = fused_for_inference(network, runtime)
+    count = len(samples) if drawn is None else len(drawn.indices)
     logits = torch.zeros(count, len(config.classes), device=runtime.device)
     starts = range(0, count, batch_size)[runtime.rank :: runtime.world_size]
     pieces = [slice(start, min(start + batch_size, count)) for start in starts]
+    asked = pieces if drawn is None else [Draw(drawn.indices[each], drawn.views[each]) for each in pieces]
     with torch.inference_mode():
-        for piece, images in zip(pieces, fetch(pieces), strict=True):
+        for piece, images in zip(pieces, prefetch(samples, asked, runtime.device), strict=True):
             logits[piece] = _logits(network, images, config)
             advance(len(images) * runtime.world_size)
         return runtime.all_reduce(logits).cpu().numpy()

@@ -6,21 +6,18 @@ in `scoring/robustness.py`. Every network that is asked with the same draws sees
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from imil_backend.learning.inference.prediction import predict_batches
-from imil_backend.learning.inputs.data import Advance, SampleSet
-from imil_backend.learning.inputs.exchange import draw_donors
-from imil_backend.learning.networks.network import ModelConfig
-from imil_backend.learning.networks.runtime import Runtime
+from imil_backend.learning.inputs.data import Draw, SampleSet
+from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 
-DRAWS = 10  # with donors of the same class, and of any class
+# Draws of each sample with donors of the same class, and of any class. About a thousand images of either kind
+# are enough: what more draws add is little beside what the number of samples leaves uncertain.
+MOST_DRAWS, FEWEST_DRAWS = 10, 3
+_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -28,15 +25,35 @@ class Exchanges:
     """Which samples are tested, and with whose irrelevant parts."""
 
     tested: NDArray[np.int64]  # (samples,) indices into the split
-    takers: NDArray[
-        np.int64
-    ]  # (images,) indices into the split: each image is asked once, however often drawn
-    donors: NDArray[np.int64]  # (images,)
+    images: Draw  # each is asked once, however often it was drawn
     same_class: NDArray[np.int64]  # (draws, samples) indices into the images
     any_class: NDArray[np.int64]  # (draws, samples)
 
 
-def draw_exchanges(samples: SampleSet, seed: int, draws: int = DRAWS) -> Exchanges:
+def count_draws(samples: int) -> int:
+    """How often each of so many samples is drawn, with donors of either kind."""
+    return min(MOST_DRAWS, max(FEWEST_DRAWS, _IMAGES // max(samples, 1)))
+
+
+def draw_once(samples: SampleSet, seed: int) -> Draw:
+    """Each sample whose irrelevant part is known, once, with that of another sample of any class.
+
+    Args:
+        samples: with masks; or, where features are cached, with one other view that was drawn so.
+        seed: of the draws.
+
+    Returns:
+        No samples where nothing can be exchanged, see `draw_exchanges`.
+    """
+    if samples.views is not None:
+        indices = np.flatnonzero(samples.views[0] != NOBODY)
+        return Draw(indices, np.zeros(len(indices), np.int64))
+    exchanges = draw_exchanges(samples, seed, draws=1)
+    asked = exchanges.any_class[0]
+    return Draw(exchanges.images.indices[asked], exchanges.images.views[asked])
+
+
+def draw_exchanges(samples: SampleSet, seed: int, draws: int) -> Exchanges:
     """Draw donors from the samples whose irrelevant part is known.
 
     A draw of any class that comes upon the sample's own is one of the same class as well: with two classes
@@ -67,27 +84,7 @@ def draw_exchanges(samples: SampleSet, seed: int, draws: int = DRAWS) -> Exchang
         return_inverse=True,
     )
     same, other = places.reshape(2, draws, len(tested))
-    return Exchanges(tested, pairs // len(samples), pairs % len(samples), same, other)
-
-
-def predict_exchanged(
-    network: nn.Module,
-    samples: SampleSet,
-    exchanges: Exchanges,
-    config: ModelConfig,
-    runtime: Runtime,
-    advance: Advance,
-    batch_size: int,
-) -> NDArray[np.float32]:
-    """Logits (images, classes) of the exchanges' images, in every process; each computes some batches."""
-
-    def fetch(pieces: Sequence[slice]) -> Iterator[torch.Tensor]:
-        for piece in pieces:
-            yield samples.exchanged(exchanges.takers[piece], exchanges.donors[piece], runtime.device)
-
-    return predict_batches(
-        network, len(exchanges.takers), fetch, config, runtime, advance, batch_size=batch_size
-    )
+    return Exchanges(tested, Draw(pairs // len(samples), pairs % len(samples)), same, other)
 
 
 def shares_right(
@@ -100,6 +97,6 @@ def shares_right(
         logits: (images, classes) of them.
         labels: of the whole split.
     """
-    right = logits.argmax(axis=1) == labels[exchanges.takers]
+    right = logits.argmax(axis=1) == labels[exchanges.images.indices]
     same, other = right[exchanges.same_class].mean(axis=0), right[exchanges.any_class].mean(axis=0)
     return np.asarray(same, np.float64), np.asarray(other, np.float64)

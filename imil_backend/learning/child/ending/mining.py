@@ -20,7 +20,7 @@ from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.epoch import train_epoch
 from imil_backend.learning.contract.job import MINING, Recipe, Split
 from imil_backend.learning.inference.prediction import predict_split
-from imil_backend.learning.inputs.data import SampleSet
+from imil_backend.learning.inputs.data import Draw, SampleSet
 from imil_backend.learning.scoring.metrics import margins, softmax
 from imil_backend.learning.scoring.ranking import likely_label_errors
 
@@ -37,8 +37,8 @@ def mine(context: Context, learner: Learner, state: TrainingState) -> list[dict[
     return mining_records(context.split("train"), *miner(context, learner, state))
 
 
-def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]:
-    """Logits (samples, classes) of a split, in every process."""
+def ask(context: Context, learner: Learner, split: Split, drawn: Draw | None = None) -> NDArray[np.float32]:
+    """Logits (samples, classes) of a split, or of what was drawn from it, in every process."""
     return predict_split(
         learner.network,
         context.split(split),
@@ -46,6 +46,7 @@ def ask(context: Context, learner: Learner, split: Split) -> NDArray[np.float32]
         context.runtime,
         context.reporter.advance,
         batch_size=4 * context.micro_batch_size,
+        drawn=drawn,
     )
 
 

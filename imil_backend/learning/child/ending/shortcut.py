@@ -17,11 +17,11 @@ from imil_backend.errors import WeightsError
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.kept import kept_logits
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import (
-    DRAWS,
     Exchanges,
+    count_draws,
     draw_exchanges,
-    predict_exchanged,
     shares_right,
 )
 from imil_backend.learning.inputs.data import SampleSet
@@ -57,23 +57,24 @@ def shortcut_test(context: Context, learner: Learner) -> dict[str, Any] | None:
     if samples.masks is None:
         return None
     began = time.monotonic()
-    exchanges = draw_exchanges(samples, context.recipe.seed)
-    about = {"draws": DRAWS, "seed": context.recipe.seed, "left_out": len(samples) - len(exchanges.tested)}
+    draws = count_draws(len(samples))
+    exchanges = draw_exchanges(samples, context.recipe.seed, draws)
+    about = {"draws": draws, "seed": context.recipe.seed, "left_out": len(samples) - len(exchanges.tested)}
     if not len(exchanges.tested):
         logger.warning(UNTESTED)
         return {"untested": UNTESTED, **about}
     models = 1 if context.job.parent_model is None else 2
-    context.reporter.begin("shortcut test", models * len(exchanges.takers))
+    context.reporter.begin("shortcut test", models * len(exchanges.images.indices))
 
     def ask(network: nn.Module, config: ModelConfig) -> NDArray[np.float32]:
-        return predict_exchanged(
+        return predict_split(
             network,
             samples,
-            exchanges,
             config,
             context.runtime,
             context.reporter.advance,
             batch_size=4 * context.micro_batch_size,
+            drawn=exchanges.images,
         )
 
     candidate = kept_logits(context, "shortcut", lambda: ask(learner.whole, learner.config))

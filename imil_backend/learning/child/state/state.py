@@ -35,12 +35,14 @@ class TrainingState:
     def best_epoch(self, after: int) -> int | None:
         """The epoch of highest balanced accuracy on the validation split, of those after epoch `after`.
 
-        Between equals the one of lower loss, then the earlier one. None while there is none.
+        With counterexamples the mean of that on images as they come and on images whose irrelevant part is
+        exchanged: where the split carries a shortcut, the former alone prefers whoever goes by it. Between
+        equals the one of lower loss, then the earlier one. None while there is none.
         """
         eligible = [entry for entry in self.history if entry["epoch"] > after]
         if not eligible:
             return None
-        best = max(eligible, key=lambda entry: _merit(entry["validation"]))
+        best = max(eligible, key=_merit)
         return int(best["epoch"])
 
     def to_dict(self, learner: Learner) -> dict[str, Any]:
@@ -92,5 +94,7 @@ def restore_learner(learner: Learner, raw: dict[str, Any], path: Path) -> None:
     restore_random_state(raw["random"])
 
 
-def _merit(metrics: dict[str, Any]) -> tuple[float, float]:
-    return metrics["balanced_accuracy"], -metrics["loss"]
+def _merit(entry: dict[str, Any]) -> tuple[float, float]:
+    looks = [look for look in (entry["validation"], entry.get("exchanged")) if look is not None]
+    merit = sum(look["balanced_accuracy"] for look in looks) / len(looks)
+    return merit, -entry["validation"]["loss"]

@@ -23,6 +23,7 @@ from imil_backend.images.rows import RowStore, remove_rows
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.contract.job import Split
+from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import draw_views
 from imil_backend.learning.inputs.data import Draw, SampleSet
@@ -90,12 +91,14 @@ def _make(
 
 
 def _looks(context: Context, name: Split) -> list[Draw]:
-    """All samples as they are; in training, then those that have other views in each of them."""
+    """All samples as they are, then those that have other views in each of them."""
     samples = context.split(name)
     everyone = np.arange(len(samples))
     looks = [Draw(everyone, np.full(len(samples), NOBODY))]
-    if name != "train" or (samples.views is None and samples.masks is None):
+    if samples.views is None and samples.masks is None:
         return looks
+    if name != "train":
+        return [*looks, draw_once(samples, context.recipe.seed)]
     always = replace(context.recipe, correction_share=1.0)
     for number in range(_VIEWS if samples.views is None else len(samples.views)):
         views = draw_views(samples, everyone, always, number)

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 def with_proposals(context: Context) -> Context:
     """The context with masks proposed from the painted ones, where there are any that can be learned from.
 
-    The validation split has them for the shortcut test; training, if the recipe spreads.
+    The validation split has them for the shortcut test, and with counterexamples for the choice of the best
+    epoch; training, if the recipe spreads.
     """
     painted = context.dataset.originals["train"].masks
     if painted is None:
@@ -114,6 +115,8 @@ def _with_masks(context: Context, painted: Masks, proposed: Proposed, *, outside
         "validation": replace(validation, masks=Masks(coverage, theirs, np.full(len(validation), outside))),
     }
     splits = dict(context.dataset.splits)
-    if context.recipe.spread and context.recipe.correction == "counterexample":
-        splits["train"] = replace(splits["train"], masks=masks)
+    if context.recipe.correction == "counterexample":
+        splits["validation"] = replace(splits["validation"], masks=originals["validation"].masks)
+        if context.recipe.spread:
+            splits["train"] = replace(splits["train"], masks=masks)
     return replace(context, dataset=replace(context.dataset, splits=splits, originals=originals))
