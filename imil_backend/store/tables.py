@@ -239,6 +239,7 @@ class Annotation(Base):
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     # Relevant parts were painted, so that all else is irrelevant.
     outside: Mapped[bool] = mapped_column(default=False, server_default=false())
+    lead_time: Mapped[float | None]  # seconds, as Label Studio counted them; None: it has not told
     reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside; what was passed over
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_jobs import JobMaker, lay_down
+from tiny_jobs import TAG, JobMaker, lay_down
 
 from imil_backend.learning.contract.job import MODEL_FILE, TrainingSample
 from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
@@ -49,6 +50,30 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingSample]:
             TrainingSample(f"sample-{number}", str(path), digest, label, split, f"group-{number // 2}")
         )
     return made
+
+
+@pytest.fixture
+def tagged(samples: list[TrainingSample], tmp_path: Path) -> list[TrainingSample]:
+    """Each with a planted bright tag in one of two corners; every other training image is painted."""
+    found = []
+    for number, sample in enumerate(samples):
+        pixels = np.array(Image.open(sample.image))
+        mask = np.zeros(pixels.shape, bool)
+        left = 0 if number % 3 else pixels.shape[1] - TAG
+        mask[:TAG, left : left + TAG] = True
+        pixels[mask] = 255
+        image, painted = tmp_path / f"tagged-{number}.png", tmp_path / f"mask-{number}.png"
+        Image.fromarray(pixels).save(image)
+        Image.fromarray(mask).save(painted)
+        tagged = replace(sample, image=str(image), sha256=_digest(image))
+        if sample.split == "train" and number % 2:
+            tagged = replace(tagged, mask=str(painted), mask_sha256=_digest(painted), confirmed=True)
+        found.append(tagged)
+    return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture

@@ -9,22 +9,27 @@ SAMPLES = SampleSet(
     np.empty((0, 1, 1, 1), np.uint8), np.arange(3), np.array([0, 1, 1]), ("a", "b", "c"), ("g",) * 3
 )
 LOGITS = np.array([[2, 0], [1, 0], [0, 3]], np.float32)
+NOBODY_CHANGES = np.full(3, -1)
 
 
 def test_a_record_says_what_the_network_thought():
-    records = mining_records(
-        SAMPLES, LOGITS, [np.array([1, -1, 2], np.float32), np.array([3, -3, 2], np.float32)]
-    )
+    margins = [np.array([1, -1, 2], np.float32), np.array([3, -3, 2], np.float32)]
+    records = mining_records(SAMPLES, LOGITS, margins, np.array([0, -1, 1]))
     assert [record["wrong"] for record in records] == [False, True, False]
     assert [record["margin"] for record in records] == [2, -1, 3]
     assert [record["mean_margin"] for record in records] == [2, -2, 2]
+    assert [record["margin_deviation"] for record in records] == pytest.approx(
+        [np.std([1, 3, 2]), np.std([-1, -3, -1]), np.std([2, 2, 3])]
+    )
+    assert [record["variety"] for record in records] == [0, None, 1]
     assert records[1]["predicted"] == 0
     assert records[1]["probability"] == pytest.approx(1 / (1 + np.exp(-1)))
 
 
 def test_without_later_epochs_there_is_no_mean_margin_and_no_doubt():
-    records = mining_records(SAMPLES, LOGITS, [])
+    records = mining_records(SAMPLES, LOGITS, [], NOBODY_CHANGES)
     assert [record["mean_margin"] for record in records] == [None] * 3
+    assert [record["margin_deviation"] for record in records] == [0] * 3
     assert not any(record["likely_label_error"] for record in records)
 
 

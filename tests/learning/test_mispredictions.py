@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from imil_backend.errors import LearningError
 from imil_backend.learning.scoring.ranking import budget_of, likely_label_errors, rank_mispredictions
 
 
@@ -50,6 +52,29 @@ def test_the_least_certain_fill_up_only_when_asked():
 def test_classes_take_turns_when_asked():
     assert keys(rank_mispredictions(RECORDS, budget=2, per_class=True)) == "be"
     assert keys(rank_mispredictions(RECORDS, budget=10, per_class=True)) == "bead"
+
+
+VARIED = [
+    {**entry, "variety": variety, "margin_deviation": deviation}
+    for entry, variety, deviation in zip(
+        RECORDS, [None, 0, 2, None, None, 1], [0.1, 0.2, 0.9, 5.0, 0.3, 0.4], strict=True
+    )
+]
+
+
+def test_mixed_asks_in_turns_the_wrong_and_the_right_that_change_with_their_surroundings():
+    assert keys(rank_mispredictions(VARIED, budget=10, ask="mixed")) == "bfaced"  # f is the more varied one
+    assert keys(rank_mispredictions(VARIED, budget=3, ask="mixed")) == "bfa"
+
+
+def test_disagreement_asks_where_the_epochs_disagreed_and_doubted_labels_last():
+    assert keys(rank_mispredictions(VARIED, budget=10, ask="disagreement")) == "cfebad"
+
+
+@pytest.mark.parametrize("ask", ["mixed", "disagreement"])
+def test_records_of_an_earlier_release_are_refused_where_they_do_not_suffice(ask: str):
+    with pytest.raises(LearningError, match=f"--ask {ask} needs figures .*--ask mispredicted"):
+        rank_mispredictions(RECORDS, budget=10, ask=ask)
 
 
 def test_no_records_give_no_mispredictions():

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from tiny_jobs import JobMaker
+from tiny_jobs import TAG, JobMaker
 
 from imil_backend.errors import TrainingStoppedError
 from imil_backend.learning.contract.job import CHECKPOINT_FILE, MASKS_FILE, MODEL_FILE, TrainingSample
@@ -20,31 +16,6 @@ from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 RECIPE = {"deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
-TAG = 8
-
-
-@pytest.fixture
-def tagged(samples: list[TrainingSample], tmp_path: Path) -> list[TrainingSample]:
-    """Each with a planted bright tag in one of two corners; every other training image is painted."""
-    found = []
-    for number, sample in enumerate(samples):
-        pixels = np.array(Image.open(sample.image))
-        mask = np.zeros(pixels.shape, bool)
-        left = 0 if number % 3 else pixels.shape[1] - TAG
-        mask[:TAG, left : left + TAG] = True
-        pixels[mask] = 255
-        image, painted = tmp_path / f"tagged-{number}.png", tmp_path / f"mask-{number}.png"
-        Image.fromarray(pixels).save(image)
-        Image.fromarray(mask).save(painted)
-        tagged = replace(sample, image=str(image), sha256=digest(image))
-        if sample.split == "train" and number % 2:
-            tagged = replace(tagged, mask=str(painted), mask_sha256=digest(painted), confirmed=True)
-        found.append(tagged)
-    return found
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_masks_are_proposed_for_training_and_validation_and_trained_on(

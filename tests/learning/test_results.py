@@ -13,6 +13,7 @@ from tiny_jobs import JobMaker
 from imil_backend.errors import WeightsError
 from imil_backend.learning.child import training
 from imil_backend.learning.child.ending import mining, results
+from imil_backend.learning.child.steps import asking
 from imil_backend.learning.contract.job import MINING, MINING_FILE, RESULT_FILE, read_json
 from imil_backend.learning.inference.prediction import Predictor, predict_split
 from imil_backend.learning.networks.network import build_network
@@ -34,6 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return predict_split(network, samples, *rest, **settings)
 
     monkeypatch.setattr(mining, "predict_split", predict)
+    monkeypatch.setattr(asking, "predict_split", predict)
     return counts
 
 

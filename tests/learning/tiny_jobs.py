@@ -7,6 +7,7 @@ from pathlib import Path
 from imil_backend.learning.contract.job import Recipe, TrainingJob, TrainingSample, write_job
 
 SIZE = 32
+TAG = 8  # pixels a side of planted tags, in images of 40
 RECIPE = Recipe(image_size=SIZE, epochs=3, batch_size=16, micro_batch_size=8, precision="float32")
 JobMaker = Callable[..., Path]
 

@@ -37,6 +37,7 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
+from imil_backend.loop.rounds.worth import outlook
 from imil_backend.loop.versions.shortcuts import about
 from imil_backend.loop.views.export import export
 from imil_backend.loop.views.status import status, versions
@@ -146,6 +147,58 @@ def test_a_report_lists_what_the_verdict_rests_on(answered: OpenRound) -> None:
     assert "| recall of lesion | 1.0000 | 1.0000 |" in text
     assert "| 0, 0 | not worse |" in text
     assert "| AUC | 1.0000 | 0.5000 |" in text
+
+
+def finding(metric: str, difference: float, lower: float, upper: float) -> dict[str, Any]:
+    return {
+        "metric": metric, "label": None, "champion": 0.9, "candidate": 0.9 + difference, "margin": 0.02,
+        "difference": difference, "lower": lower, "upper": upper, "groups": 40, "groups_worse": 1,
+        "groups_better": 3, "state": "undecided", "p": 1.0, "reason": "", "p_gain": 0.5,
+    }  # fmt: skip
+
+
+def test_report_and_status_tell_what_the_round_was_worth(
+    answered: OpenRound, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, seconds in enumerate((30.0, 60.0, 30.0, None), start=1):
+        answered.label_studio.update(number, lead_time=seconds)
+    reconcile(answered.backend, answered.project)
+    close(answered)
+    with answered.backend.store.begin() as session:
+        found = [finding("accuracy", 0.05, -0.01, 0.11), finding("robust_accuracy", 0.07, 0.02, 0.12)]
+        session.get_one(Round, answered.id).verdict = {"verdict": "promote", "reason": "", "findings": found}
+    text = write_report(answered.backend, answered.id).text.read_text()
+    for said in (
+        "Clinicians spent 2.0 minutes on 3 of 4 answers, 30 seconds each (median).",
+        "Accuracy: +5.0 points (-1.0 to +11.0), +2.50 a minute (-0.50 to +5.50).",
+        "Robust accuracy: +7.0 points (+2.0 to +12.0), +3.50 a minute (+1.00 to +6.00).",
+        "Another round has nothing to ask: no misprediction is left.",
+    ):
+        assert said in text
+    monkeypatch.setattr(console, "width", 1000)
+    show_status(status(answered.backend))
+    assert "Clinicians spent 2.0 minutes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("findings", "drop", "told"),
+    [
+        ([("accuracy", 0.05, 0.01, 0.09)], None, "likely to pay: this one raised accuracy beyond chance"),
+        (
+            [("accuracy", 0.01, -0.04, 0.06)],
+            0.1,
+            "may pay: the model still leans on what was painted (by 10.0",
+        ),
+        ([("accuracy", -0.01, -0.03, 0.01)], None, "unlikely to pay: this one gained 1.0 points at most"),
+        ([("accuracy", 0.01, -0.04, 0.06)], None, "cannot be told: 40 groups"),
+    ],
+)
+def test_whether_another_round_pays_is_said_with_its_reason(
+    findings: list[tuple[str, float, float, float]], drop: float | None, told: str
+) -> None:
+    shortcut = None if drop is None else {"candidate": {"drop": {"value": drop, "lower": drop / 2}}}
+    assert told in outlook([finding(*each) for each in findings], 5, shortcut)
+    assert "nothing to ask" in outlook([finding(*each) for each in findings], 0, shortcut)
 
 
 def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant(

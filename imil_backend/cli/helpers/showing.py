@@ -31,9 +31,11 @@ def _show_dataset(dataset: dict[str, Any]) -> None:
     say(f"Champion: {dataset['champion'] or 'none yet (`imil train`)'}")
     _show_project(dataset)
     closed = dataset["last_closed"]
-    if closed and closed["number"] != dataset["round"]["number"]:
+    if closed:
         _show_round(closed)
-    if dataset["round"]:
+    if dataset["worth"]:
+        say(f"  {escape(' '.join(dataset['worth']))}")
+    if dataset["round"] and dataset["round"] != closed:
         _show_round(dataset["round"])
     _show_answers(dataset)
 

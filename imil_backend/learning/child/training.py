@@ -20,17 +20,19 @@ from torch import distributed
 
 from imil_backend.errors import OutOfMemoryError
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.ending.mining import ask, mining_epoch
+from imil_backend.learning.child.ending.mining import mining_epoch
 from imil_backend.learning.child.ending.results import finish
 from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.beginning import begin
 from imil_backend.learning.child.state.checkpoint import save_state
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.compiling import compiled_if_it_pays
 from imil_backend.learning.child.steps.epoch import EpochRecord, train_epoch
 from imil_backend.learning.child.steps.features import with_features
 from imil_backend.learning.child.steps.proposing import with_proposals
+from imil_backend.learning.child.steps.strength import with_strength
 from imil_backend.learning.child.steps.threads import keep_faster_threads
 from imil_backend.learning.contract.checks import check_recipe, check_samples
 from imil_backend.learning.contract.job import (
@@ -46,13 +48,12 @@ from imil_backend.learning.contract.job import (
     write_json,
 )
 from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
-from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.inputs.data import fill_cache, load_dataset
 from imil_backend.learning.inputs.prefetching import keep_on_device
 from imil_backend.learning.networks.network import save_weights
 from imil_backend.learning.networks.runtime import start_runtime
-from imil_backend.learning.scoring.metrics import Metrics, compute_metrics, softmax
+from imil_backend.learning.scoring.metrics import compute_metrics, softmax
 
 OUT_OF_MEMORY_EXIT = 75
 _OUT_OF_MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "ALLOC_FAILED")
@@ -61,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 def train(context: Context) -> None:
     """Train what is left of a job's epochs, then write down what came of it."""
-    context = with_proposals(context)
+    context = with_proposals(with_strength(context))
     learner, state = begin(context)
     if context.recipe.trainable != "all":
         context = with_features(context, learner)
@@ -104,7 +105,7 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
             "epoch": state.epoch,
             "train_loss": record.loss,
             "validation": metrics,
-            "exchanged": _exchanged_metrics(context, learner),
+            "exchanged": ask_exchanged(context, learner),
             "images_per_second": record.images / record.seconds,
         }
     )
@@ -112,16 +113,6 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
         state.validated = logits
     if context.runtime.is_rank_zero:
         logger.info("epoch %d: loss %.4f, validation %s", state.epoch, record.loss, metrics)
-
-
-def _exchanged_metrics(context: Context, learner: Learner) -> Metrics | None:
-    """Of the validation split with the irrelevant part of other images; None where none is known."""
-    validation = context.split("validation")
-    drawn = draw_once(validation, context.recipe.seed)
-    if not len(drawn.indices):
-        return None
-    logits = ask(context, learner, "validation", drawn)
-    return compute_metrics(softmax(logits), validation.labels[drawn.indices])
 
 
 def _keep(context: Context, learner: Learner, state: TrainingState) -> None:

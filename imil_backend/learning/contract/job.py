@@ -18,7 +18,7 @@ from imil_backend.options import option
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Trainable = Literal["all", "layer4", "classifier"]
-Correction = Literal["blackout", "beside", "counterexample"]
+Correction = Literal["blackout", "beside", "counterexample", "auto"]
 
 JOB_FILE = "job.json"
 SAMPLES_FILE = "samples.json"
@@ -27,6 +27,7 @@ RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 PREDICTIONS_FILE = "predictions.json"
 MINING_FILE = "mining.json"
+STRENGTH_FILE = "strength.json"  # what `auto` has tried, and what it chose
 SHORTCUT_FILE = "shortcut.json"  # where something is known of what is irrelevant in validation samples
 CHECKPOINT_FILE = "checkpoint.pt"
 INTERMEDIATE_FILE = "intermediate.pt"
@@ -121,11 +122,17 @@ class Recipe:
     )
     folds: int = 3
     # What is made of the masks: the blackout in the place of the image, as in the paper; either of the two;
-    # or the image, and now and then a counterexample, see inputs/exchange.py.
+    # or the image, and now and then a counterexample, see inputs/exchange.py; or counterexamples as strong as
+    # serves best, see child/steps/strength.py.
     correction: Correction = "blackout"
     correction_share: float = 0.5  # of the draws of a sample that show its other view
     confirmed_weight: int = 1  # how often confirmed samples are drawn, beside others, in the same steps
     spread: bool = False  # masks are proposed for all other samples, from those that were painted
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether counterexamples are, or may be, made of the masks."""
+        return self.correction in {"counterexample", "auto"}
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,7 @@ class Progress:
         "starting",
         "caching",
         "proposing",
+        "choosing",
         "features",
         "training",
         "mining",

@@ -33,14 +33,15 @@ def predict_split(
     advance: Advance,
     batch_size: int = _BATCH_SIZE,
     drawn: Draw | None = None,
+    outputs: int | None = None,
 ) -> NDArray[np.float32]:
     """Logits (images, classes) without augmentation, in every process; each computes some batches.
 
-    Of all samples as they are; or of what is drawn from them.
+    Of all samples as they are, or of what is drawn from them; or other outputs, if their number is given.
     """
     network = fused_for_inference(network, runtime)
     count = len(samples) if drawn is None else len(drawn.indices)
-    logits = torch.zeros(count, len(config.classes), device=runtime.device)
+    logits = torch.zeros(count, outputs or len(config.classes), device=runtime.device)
     starts = range(0, count, batch_size)[runtime.rank :: runtime.world_size]
     pieces = [slice(start, min(start + batch_size, count)) for start in starts]
     asked = pieces if drawn is None else [Draw(drawn.indices[each], drawn.views[each]) for each in pieces]

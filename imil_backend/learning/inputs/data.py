@@ -126,7 +126,8 @@ class Splits:
 
     splits: dict[Split, SampleSet]
     set_aside: tuple[Unread, ...]
-    # The same samples' pixels without blackouts, in the same order, with the masks that were painted.
+    # The same samples' pixels without blackouts, in the same order, with the masks that were painted; with
+    # those that were proposed too, once there are any.
     originals: dict[Split, SampleSet] = field(default_factory=dict)
 
 
@@ -217,7 +218,7 @@ def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: Cach
 
 def _corrected(originals: SampleSet, blackouts: NDArray[np.int64], recipe: Recipe) -> SampleSet:
     """The samples as the recipe's correction shows them."""
-    if recipe.correction == "counterexample" or not (blackouts >= 0).any():
+    if recipe.exchanges or not (blackouts >= 0).any():
         return originals
     if recipe.correction == "beside":
         return replace(originals, views=blackouts[None], masks=None)

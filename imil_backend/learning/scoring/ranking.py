@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imil_backend.errors import LearningError
+
 Record = Mapping[str, Any]  # of `mining.json`, see `mining_records`
 
 _FEWEST_EPOCHS = 2  # later epochs that must have been recorded before a label is doubted
@@ -24,30 +26,76 @@ def rank_mispredictions(
     records: Sequence[Record],
     *,
     budget: int,
+    ask: str = "mispredicted",
     ranking: str = "confidence",
     exclude: Collection[str] = (),
     per_class: bool = False,
     fill_with_uncertain: bool = False,
 ) -> list[Record]:
-    """The most instructive wrong samples first, at most `budget`.
+    """The most instructive samples first, at most `budget`: wrong ones, unless `ask` says otherwise.
 
     Args:
         records: `mining.json`.
         budget: Most samples to return.
-        ranking: Which are the most instructive: a name in RANKINGS.
-        exclude: Keys never to return, such as samples that are blacked out already.
-        per_class: Share the budget evenly between the classes, as far as each has wrong samples.
-        fill_with_uncertain: When fewer are wrong than the budget, add the right ones of lowest margin.
+        ask: Which are asked: a name in ASKED.
+        ranking: Which of them are the most instructive: a name in RANKINGS.
+        exclude: Keys never to return, such as samples that were painted already.
+        per_class: Share the budget evenly between the classes, as far as each has samples to ask.
+        fill_with_uncertain: When fewer are asked than the budget, add the others, those of the lowest margin
+            first.
+
+    Raises:
+        LearningError: the records do not hold what `ask` needs; earlier releases did not write it.
     """
-    asked = [record for record in records if record["key"] not in exclude]
-    wrong = sorted((record for record in asked if record["wrong"]), key=RANKINGS[ranking])
-    if per_class:
-        wrong = _take_turns(wrong)
-    chosen = wrong[:budget]
-    if fill_with_uncertain and len(chosen) < budget:
-        right = sorted((record for record in asked if not record["wrong"]), key=RANKINGS[ranking])
-        chosen += right[: budget - len(chosen)]
+    left = sorted((record for record in records if record["key"] not in exclude), key=RANKINGS[ranking])
+    try:
+        asked = ASKED[ask](left)
+    except KeyError as error:
+        raise LearningError(
+            f"--ask {ask} needs figures that this version's training has not written, since it is of an "
+            "earlier release. Ask the mispredicted samples in this round (--ask mispredicted)."
+        ) from error
+    chosen = (_take_turns(asked) if per_class else asked)[:budget]
+    if fill_with_uncertain:
+        keys = {record["key"] for record in chosen}
+        chosen += [record for record in left if record["key"] not in keys][: budget - len(chosen)]
     return chosen
+
+
+def _mispredicted(records: Sequence[Record]) -> list[Record]:
+    """What the network got wrong (Rao et al. 2024)."""
+    return [record for record in records if record["wrong"]]
+
+
+def _mixed(records: Sequence[Record]) -> list[Record]:
+    """In turns one that is wrong, and one that is right but for another image's surroundings.
+
+    The latter as varied as can be, so that few show every kind of marker.
+    """
+    wrong = _mispredicted(records)
+    fooled = sorted(
+        (record for record in records if record["variety"] is not None and not record["wrong"]),
+        key=lambda record: record["variety"],
+    )
+    turns = min(len(wrong), len(fooled))
+    paired = [record for pair in zip(wrong, fooled, strict=False) for record in pair]
+    return [*paired, *wrong[turns:], *fooled[turns:]]
+
+
+def _disagreement(records: Sequence[Record]) -> list[Record]:
+    """Those on which the epochs of the training disagreed most, wrong or not ("ambiguous").
+
+    Swayamdipta et al. 2020, "Dataset Cartography". Likely label errors come last.
+    """
+    return sorted(records, key=lambda record: (record["likely_label_error"], -record["margin_deviation"]))
+
+
+# By name, which records are asked, and in which order; they come in the order of the ranking.
+ASKED: dict[str, Callable[[Sequence[Record]], list[Record]]] = {
+    "mispredicted": _mispredicted,
+    "mixed": _mixed,
+    "disagreement": _disagreement,
+}
 
 
 def likely_label_errors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -162,6 +163,7 @@ def _store(
     annotation.sample_id = task.sample_id
     annotation.annotator = raw.get("completed_by")
     annotation.simulated = _is_simulated(raw)
+    annotation.lead_time = _seconds(raw.get("lead_time"))
     annotation.answer = reading.answer.value
     annotation.mask_sha256 = mask_sha256
     annotation.outside = reading.outside
@@ -197,6 +199,12 @@ def _row(session: Session, project: Project, number: int, created_at: datetime) 
 def _is_simulated(raw: Mapping[str, Any]) -> bool:
     regions = raw["result"] if isinstance(raw.get("result"), list) else []
     return any(isinstance(region, Mapping) and region.get("meta") == META for region in regions)
+
+
+def _seconds(told: Any) -> float | None:
+    """The time that an answer took; None where Label Studio does not tell a usable one."""
+    is_number = isinstance(told, int | float) and not isinstance(told, bool)
+    return float(told) if is_number and 0 <= told < math.inf else None
 
 
 def _forget(session: Session, project: Project, number: int) -> None:

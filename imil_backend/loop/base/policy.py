@@ -12,7 +12,7 @@ from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
-from imil_backend.learning.scoring.ranking import RANKINGS
+from imil_backend.learning.scoring.ranking import ASKED, RANKINGS
 from imil_backend.learning.scoring.verdicts import Judge
 from imil_backend.options import check_options, declared, option
 
@@ -64,7 +64,14 @@ class Policy:
     )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
-        False, "Fill the budget with the least certain if fewer are wrong.", group=QUESTIONS
+        False, "Fill the budget with the least certain if fewer are to be asked.", group=QUESTIONS
+    )
+    ask: str = option(
+        "mispredicted",
+        "Which samples are asked: those that the champion got wrong; half of them, half right ones whose "
+        "answer changes with their surroundings (mixed); or those on which its epochs disagreed.",
+        group=QUESTIONS,
+        choices=ASKED,
     )
     ranking: str = option("confidence", "Which mispredictions come first.", group=QUESTIONS, choices=RANKINGS)
     class_quota: bool = option(False, "Share the budget out among the classes.", group=QUESTIONS)
@@ -75,7 +82,8 @@ class Policy:
     correction: Correction = option(
         "counterexample",
         "What painted images become in training: their blackout, as in the paper; the image or its blackout "
-        "(beside); or the image and counterexamples, in which another image's irrelevant part is pasted.",
+        "(beside); the image and counterexamples, in which another image's irrelevant part is pasted; or "
+        "counterexamples as strong as serves best in quick trainings (auto).",
         group=TRAINING,
     )
     correction_share: float = option(

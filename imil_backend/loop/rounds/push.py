@@ -153,8 +153,14 @@ def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
         "predicted": item.predicted,
         CONFIDENCE_KEY: f"{item.probability:.0%}",
         ROUND_KEY: round_.number,
-        "note": "The label may be wrong." if item.likely_label_error else "",
+        "note": _note(item),
     }
+
+
+def _note(item: Misprediction) -> str:
+    if item.likely_label_error:
+        return "The label may be wrong."
+    return "" if item.wrong else "The model is right, but may be so for the wrong reason."
 
 
 def _more_fields(

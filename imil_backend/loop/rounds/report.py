@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
+from imil_backend.learning.contract.job import STRENGTH_FILE, read_json
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
@@ -24,6 +25,7 @@ from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import before_and_after, readers_apart
+from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.shortcuts import MEANING
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
 
@@ -86,13 +88,14 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         f"{_judged(session, version)}), the more it flatters.",
         "",
         *_shortcut_test(verdict.get("shortcut")),
+        *_worth(session, round_),
         *_metrics_table(champion, version, "test"),
         "The test split is for this report alone; nothing is chosen by it.",
         "",
         "## What was answered",
         "",
         *_answers(session, round_),
-        f"- {version.blacked_out} training samples are blacked out in all",
+        f"- masks of {version.blacked_out} training samples were used in all",
         *_window(session.get_one(Dataset, round_.dataset_id)),
         "",
         *readers,
@@ -102,6 +105,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         f"- recipe: {_listed(version.recipe)}",
         f"- chosen at run time: {_listed(version.runtime_info)}",
         *_proposed(version),
+        *_strength(version),
         f"- imil-backend {version.code_version}, {version.seconds:.0f} s, "
         f"{version.created_at:%Y-%m-%d %H:%M} UTC",
         "",
@@ -119,6 +123,21 @@ def _proposed(version: Version) -> list[str]:
         return [f"- proposed masks: {read_proposed(path)[1].reason}"] if path.exists() else []
     except LearningError as error:
         return [f"- proposed masks: {error}"]
+
+
+def _strength(version: Version) -> list[str]:
+    """What `auto` has tried, and what it chose; nothing where the correction was given."""
+    path = Path(version.directory) / STRENGTH_FILE
+    if not path.exists():
+        return []
+    kept = read_json(path)
+    tried = [
+        f"  - {each['name']}: accuracy {each['accuracy']:.3f}, robust "
+        f"accuracy {each['robust_accuracy']:.3f}, "
+        f"{each['seconds']:.0f} s"
+        for each in kept["tried"]
+    ]
+    return [f"- strength of the correction: {kept['reason']}", *tried]
 
 
 def _judged(session: Session, version: Version) -> int:
@@ -164,6 +183,11 @@ def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
         *([f"The champion was not tested: {untested}"] if untested else []),
         "",
     ]
+
+
+def _worth(session: Session, round_: Round) -> list[str]:
+    worth = worth_of(session, round_)
+    return [] if worth is None else ["## What it was worth", "", " ".join(worth.sentences), ""]
 
 
 def _interval(values: dict[str, float]) -> str:

@@ -1,10 +1,10 @@
-"""What a version got wrong on its training split, as it was mined, and what of it a round asks."""
+"""What a version got wrong on its training split, as it was mined, and what a round asks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
 
 @dataclass(frozen=True)
 class Misprediction:
-    """A training sample that a version got wrong (or was least certain of) when its training was mined."""
+    """A training sample that a version got wrong when its training was mined, or is asked all the same."""
 
     sample: Sample
     rank: int  # 1 = the most instructive
@@ -38,7 +38,7 @@ def all_mispredictions(session: Session, dataset: Dataset) -> list[Misprediction
         RoundError: there is no champion yet.
     """
     version = required_champion(session, dataset)
-    ranked = _ranked(version, policy_of(dataset))
+    ranked, _ = _ranked(version, replace(policy_of(dataset), ask="mispredicted"))
     return _described(session, dataset, {rank: record for rank, record in ranked.items() if record["wrong"]})
 
 
@@ -49,7 +49,7 @@ def next_mispredictions(
     version: Version | None = None,
     chosen: Collection[str] = (),
 ) -> list[Misprediction]:
-    """What a round asks: the champion's mispredictions, the most instructive first, cut to the budget.
+    """What a round asks of the champion's training samples, the most instructive first, cut to the budget.
 
     Samples that were asked before are left out, unless the policy says to repeat; those that still wait for
     an answer always are.
@@ -65,13 +65,13 @@ def next_mispredictions(
         RoundError: there is no champion yet.
     """
     policy = policy or policy_of(dataset)
-    ranked = _ranked(version or required_champion(session, dataset), policy)
+    ranked, to_ask = _ranked(version or required_champion(session, dataset), policy)
     asked = _asked(session, dataset, policy)
     mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen}
     others = {
         rank: record
         for rank, record in ranked.items()
-        if rank not in mine and record["key"] not in asked and (record["wrong"] or policy.fill_budget)
+        if rank not in mine and record["key"] not in asked and (rank <= to_ask or policy.fill_budget)
     }
     training = select(func.count(Sample.id)).where(
         Sample.dataset_id == dataset.id, Sample.split == "train", Sample.excluded.is_(None)
@@ -80,23 +80,25 @@ def next_mispredictions(
     return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
 
 
-def _ranked(version: Version, policy: Policy) -> dict[int, Mapping[str, Any]]:
-    """The record of every sample that was mined by its rank, the wrong ones first."""
+def _ranked(version: Version, policy: Policy) -> tuple[dict[int, Mapping[str, Any]], int]:
+    """The record of every sample that was mined by its rank, and how many of the first are to be asked."""
     path = Path(version.directory) / MINING_FILE
     return _rank(path, path.stat().st_mtime_ns, policy)
 
 
 @lru_cache(maxsize=1)  # a push asks several times, and what was mined never changes
-def _rank(path: Path, _written: int, policy: Policy) -> dict[int, Mapping[str, Any]]:
+def _rank(path: Path, _written: int, policy: Policy) -> tuple[dict[int, Mapping[str, Any]], int]:
     mined = read_json(path)
-    ranked = rank_mispredictions(
+    rank = partial(
+        rank_mispredictions,
         mined,
         budget=len(mined),
+        ask=policy.ask,
         ranking=policy.ranking,
         per_class=policy.class_quota,
-        fill_with_uncertain=True,
     )
-    return dict(enumerate(ranked, start=1))
+    ranked = rank(fill_with_uncertain=True)
+    return dict(enumerate(ranked, start=1)), len(rank())
 
 
 def _asked(session: Session, dataset: Dataset, policy: Policy) -> set[str]:

@@ -25,6 +25,7 @@ from imil_backend.learning.contract.job import (
     MODEL_FILE,
     PREDICTIONS_FILE,
     SHORTCUT_FILE,
+    STRENGTH_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -197,7 +198,7 @@ def record_version(
             f"Round {round_.number} was trained for {', '.join(job.classes)}; by now the dataset has "
             f"{', '.join(dataset.classes)}. Train it anew: `imil train`."
         )
-    recipe = job.recipe
+    recipe = Recipe(**result["recipe"]) if "recipe" in result else job.recipe  # older results do not say it
     version = Version(
         dataset_id=dataset.id,
         name=round_.version_name,
@@ -216,8 +217,8 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
-    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, SHORTCUT_FILE):
-        if name != SHORTCUT_FILE or (directory / name).exists():
+    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, SHORTCUT_FILE, STRENGTH_FILE):
+        if name not in {SHORTCUT_FILE, STRENGTH_FILE} or (directory / name).exists():
             (directory / name).chmod(0o444)  # a version is never changed
     _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)

@@ -17,6 +17,7 @@ from imil_backend.loop.importing.importing import group_counts, left_out_counts,
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
+from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.power import as_values, validation_power
 from imil_backend.loop.views.set_aside import add_names, passed_over, set_aside
@@ -89,6 +90,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "champion": champion.name if champion else None,
         "round": _round(backend, session, round_) if round_ else None,
         "last_closed": _round(backend, session, closed) if closed else None,
+        "worth": _worth(session, closed),
         "answers": dict(Counter(annotation.answer for annotation in standing)),
         "agreement": _agreement(session, dataset),
         "readers": _readers(standing),
@@ -114,6 +116,12 @@ def _round(backend: Backend, session: Session, round_: Round) -> dict[str, Any]:
         "error": round_.error,
         "changed_at": round_.changed_at.isoformat(),
     }
+
+
+def _worth(session: Session, round_: Round | None) -> list[str]:
+    """What the last round that closed has brought for the time it took, and whether another is to pay."""
+    worth = worth_of(session, round_) if round_ else None
+    return list(worth.sentences) if worth else []
 
 
 def _excluded(session: Session, dataset: Dataset) -> list[dict[str, str]]:

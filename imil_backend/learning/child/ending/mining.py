@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
 from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.ending.surroundings import ask_surroundings
 from imil_backend.learning.child.state.beginning import fresh_learner
-from imil_backend.learning.child.state.kept import kept_logits
+from imil_backend.learning.child.state.kept import kept_array
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.child.steps.asking import ask
 from imil_backend.learning.child.steps.epoch import train_epoch
-from imil_backend.learning.contract.job import MINING, Recipe, Split
+from imil_backend.learning.contract.job import MINING, Recipe
 from imil_backend.learning.inference.prediction import predict_split
-from imil_backend.learning.inputs.data import Draw, SampleSet
+from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.scoring.metrics import margins, softmax
 from imil_backend.learning.scoring.ranking import likely_label_errors
 
@@ -34,20 +36,9 @@ Miner = Callable[[Context, Learner, TrainingState], tuple[Logits, Margins]]
 def mine(context: Context, learner: Learner, state: TrainingState) -> list[dict[str, Any]]:
     """The records of the training split, by the recipe's way of mining."""
     miner: Miner = resolve_name(MINING[context.recipe.mining])
-    return mining_records(context.split("train"), *miner(context, learner, state))
-
-
-def ask(context: Context, learner: Learner, split: Split, drawn: Draw | None = None) -> NDArray[np.float32]:
-    """Logits (samples, classes) of a split, or of what was drawn from it, in every process."""
-    return predict_split(
-        learner.network,
-        context.split(split),
-        learner.config,
-        context.runtime,
-        context.reporter.advance,
-        batch_size=4 * context.micro_batch_size,
-        drawn=drawn,
-    )
+    logits, later_margins = miner(context, learner, state)
+    variety = kept_array(context, "surroundings", lambda: ask_surroundings(context, learner))
+    return mining_records(context.split("train"), logits, later_margins, variety)
 
 
 def mining_epoch(recipe: Recipe, state: TrainingState) -> int:
@@ -69,11 +60,14 @@ def ask_out_of_fold(context: Context, _learner: Learner, state: TrainingState) -
 def ask_final(context: Context, learner: Learner, state: TrainingState) -> tuple[Logits, Margins]:
     """The network of the best epoch."""
     context.reporter.begin("mining", len(context.split("train")))
-    return kept_logits(context, "final", lambda: ask(context, learner, "train")), state.margins
+    return kept_array(context, "final", lambda: ask(context, learner, "train")), state.margins
 
 
 def mining_records(
-    samples: SampleSet, logits: NDArray[np.float32], later_margins: Sequence[NDArray[np.float32]]
+    samples: SampleSet,
+    logits: NDArray[np.float32],
+    later_margins: Sequence[NDArray[np.float32]],
+    variety: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     """One record a training sample, in their order: what `mining.json` holds.
 
@@ -81,17 +75,19 @@ def mining_records(
         samples: The training split.
         logits: (samples, classes) of the model that is asked, without augmentation.
         later_margins: (samples,) of each epoch recorded as training dynamics, as trained on.
+        variety: (samples,), see `ask_surroundings`.
 
     Returns:
         key; label and predicted (class indices); wrong; probability of the predicted class; margin of the
         logits (see `metrics.margins`); mean_margin over the recorded epochs, None without any;
+        margin_deviation over them; variety, None where the answer does not change with the surroundings;
         likely_label_error.
     """
     predicted = logits.argmax(axis=1)
     probabilities = softmax(logits).max(axis=1)
     own_margins = margins(logits, samples.labels)
     wrong = predicted != samples.labels
-    means = _means(later_margins, own_margins)
+    means, deviations = _means(later_margins, own_margins), _deviations(later_margins, own_margins)
     doubted = likely_label_errors(wrong, means, samples.labels, len(later_margins))
     return [
         {
@@ -102,10 +98,18 @@ def mining_records(
             "probability": float(probabilities[index]),
             "margin": float(own_margins[index]),
             "mean_margin": float(means[index]) if later_margins else None,
+            "margin_deviation": float(deviations[index]),
+            "variety": int(variety[index]) if variety[index] >= 0 else None,
             "likely_label_error": bool(doubted[index]),
         }
         for index, key in enumerate(samples.keys)
     ]
+
+
+def _deviations(later_margins: Margins, own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of the margins over the epochs in which a sample was visited, and its own."""
+    seen = np.array([*later_margins, own], np.float32)
+    return np.asarray(np.nanstd(seen, axis=0), np.float32)
 
 
 def _means(later_margins: Sequence[NDArray[np.float32]], own: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,7 +135,7 @@ def out_of_fold_logits(context: Context, make_learner: Callable[[], Learner]) ->
         rest, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         context.reporter.begin("mining", len(rest) * recipe.mining_epoch + len(held_out), epoch=fold + 1)
         ask = partial(_ask_stranger, context, make_learner, samples.select(rest), samples.select(held_out))
-        logits[held_out] = kept_logits(context, f"fold-{fold}", ask)
+        logits[held_out] = kept_array(context, f"fold-{fold}", ask)
     return logits
 
 

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.ending.mining import ask, mine
+from imil_backend.learning.child.ending.mining import mine
 from imil_backend.learning.child.ending.shortcut import shortcut_test
-from imil_backend.learning.child.state.kept import forget_kept, kept_logits
+from imil_backend.learning.child.state.kept import forget_kept, kept_array
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.child.steps.asking import ask
 from imil_backend.learning.contract.job import (
     CHECKPOINT_FILE,
     MASKS_FILE,
@@ -68,7 +69,7 @@ def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[
     """The best epoch's logits of the splits that are reported; validation's are known since that epoch."""
     assert state.validated is not None  # noqa: S101  # kept with the best epoch
     context.reporter.begin("evaluating", len(context.split("test")))
-    tested = kept_logits(context, "test", lambda: ask(context, learner, "test"))
+    tested = kept_array(context, "test", lambda: ask(context, learner, "test"))
     return {"validation": state.validated, "test": tested}
 
 
@@ -95,6 +96,7 @@ def _result(
 ) -> dict[str, Any]:
     return {
         "best_epoch": best,
+        "recipe": asdict(context.recipe),
         "first_epoch": state.first_epoch,
         "metrics": metrics,
         "epochs": state.history,

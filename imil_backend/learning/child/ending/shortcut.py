@@ -15,7 +15,7 @@ from torch import nn
 
 from imil_backend.errors import WeightsError
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.state.kept import kept_logits
+from imil_backend.learning.child.state.kept import kept_array
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import (
@@ -77,7 +77,7 @@ def shortcut_test(context: Context, learner: Learner) -> dict[str, Any] | None:
             drawn=exchanges.images,
         )
 
-    candidate = kept_logits(context, "shortcut", lambda: ask(learner.whole, learner.config))
+    candidate = kept_array(context, "shortcut", lambda: ask(learner.whole, learner.config))
     parent, parent_untested = _ask_parent(context, learner.config, ask)
     tested = samples.select(exchanges.tested)
     return {
@@ -110,7 +110,7 @@ def _ask_parent(
         return ask(network, own)
 
     try:
-        return kept_logits(context, "shortcut-parent", load_and_ask), None
+        return kept_array(context, "shortcut-parent", load_and_ask), None
     except WeightsError as error:
         logger.warning("The parent is not tested for shortcuts: %s", error)
         return None, str(error)

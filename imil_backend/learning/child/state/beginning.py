@@ -41,7 +41,7 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     Raises:
         WeightsError: the weights or the intermediate state cannot be used.
     """
-    learner, state = _first_state(context)
+    learner, state = first_state(context)
     if context.recipe.trainable != "all":
         learner = last_layers(learner, context.recipe, context.runtime)
     checkpoint = context.directory / CHECKPOINT_FILE
@@ -56,8 +56,12 @@ def begin(context: Context) -> tuple[Learner, TrainingState]:
     return learner, state_from_dict(saved)
 
 
-def _first_state(context: Context) -> tuple[Learner, TrainingState]:
-    """The whole network before this training's first epoch."""
+def first_state(context: Context) -> tuple[Learner, TrainingState]:
+    """The whole network before this training's first epoch.
+
+    Raises:
+        WeightsError: the weights or the intermediate state cannot be used.
+    """
     state = TrainingState(digest_keys(context.split("train").keys))
     if context.job.resume_from is None:
         return fresh_learner(context), state

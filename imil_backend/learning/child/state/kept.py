@@ -1,9 +1,10 @@
-"""Logits that a job's end has computed, kept until its result is written: an interrupted end goes on."""
+"""What a job's end has computed, kept until its result is written: an interrupted end goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from imil_backend.files import replacing
 from imil_backend.learning.child.context import Context
 
+Number = TypeVar("Number", bound=np.generic)
 
-def kept_logits(
-    context: Context, name: str, compute: Callable[[], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Logits (samples, classes) that are kept under this name, or computed now; in every process.
+
+def kept_array(context: Context, name: str, compute: Callable[[], NDArray[Number]]) -> NDArray[Number]:
+    """An array that is kept under this name, or computed now; in every process.
 
     Raises:
         StoreError: they cannot be written.
@@ -36,5 +37,5 @@ def forget_kept(directory: Path) -> None:
         path.unlink()
 
 
-def _read(path: Path) -> NDArray[np.float32] | None:
+def _read(path: Path) -> Any:
     return np.load(path, allow_pickle=False) if path.exists() else None

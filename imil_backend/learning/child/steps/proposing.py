@@ -112,10 +112,11 @@ def _with_masks(context: Context, painted: Masks, proposed: Proposed, *, outside
     )
     originals = {
         **context.dataset.originals,
+        "train": replace(train, masks=masks),
         "validation": replace(validation, masks=Masks(coverage, theirs, np.full(len(validation), outside))),
     }
     splits = dict(context.dataset.splits)
-    if context.recipe.correction == "counterexample":
+    if context.recipe.exchanges:
         splits["validation"] = replace(splits["validation"], masks=originals["validation"].masks)
         if context.recipe.spread:
             splits["train"] = replace(splits["train"], masks=masks)
