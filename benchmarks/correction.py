@@ -3,6 +3,7 @@
     python -m benchmarks correction --work DIR [--data xrays|phantoms] [--seeds N] [--arms ARM ...]
         [--kinds square letter tube drain square+letter none ...] [--agreement SHARE ...]
         [--painted SHARE ...] [--masks marker|surroundings] [--trainable layer4|all] [--against ARM]
+        [--ask mispredicted|mixed|disagreement ...]
         [--json FILE] [--quick]
 
 A seed draws films by patient, plants a marker that tells the class in most training and validation films
@@ -22,6 +23,7 @@ steps. The best epoch on the validation split is the version, as always; what is
 | counterexample | in half of their draws the marker of another one |
 | counterexample10 | the same in 80 % of their draws, drawn 10 times as often |
 | spread, spread5 | their masks proposed for all films, counterexamples of all; asked ones 5 times as often |
+| auto | whichever of four strengths serves best in quick trainings, see docs/correction.md |
 | upper | true masks of all training films, counterexamples of all: no clinician paints that much |
 
 X-rays: 800 films to train on, 200 to validate, the 624 official test films, 64 px, ImageNet weights; with
@@ -42,6 +44,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -65,6 +68,7 @@ from imil_backend.learning.contract.job import (
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
+    STRENGTH_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
@@ -75,7 +79,7 @@ from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.networks.network import load_model
 from imil_backend.learning.networks.weights import fetch_weights
-from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
+from imil_backend.learning.scoring.ranking import ASKED, budget_of, rank_mispredictions
 
 REFERENCE = "unchanged"
 NO_SHORTCUT = 0.5  # agreement at which a marker tells nothing
@@ -101,6 +105,7 @@ ARMS = {
     "counterexample10": Arm({**_COUNTER, "correction_share": 0.8, "confirmed_weight": 10}, "asked"),
     "spread": Arm({**_COUNTER, "spread": True}, "asked"),
     "spread5": Arm({**_COUNTER, "spread": True, "confirmed_weight": 5}, "asked"),
+    "auto": Arm({"correction": "auto"}, "asked"),
     "upper": Arm(_COUNTER, "all"),
 }
 # Everything else is as it comes. Equal bits on one machine, so that a baseline can be made again.
@@ -125,6 +130,7 @@ class Setting:
     masks: str
     trainable: str
     quick: bool
+    ask: str = "mispredicted"
 
     @property
     def recipe(self) -> Recipe:
@@ -196,6 +202,7 @@ class Trial:
             for record in rank_mispredictions(
                 self._records,
                 budget=budget_of(len(self._records), painted),
+                ask=self._setting.ask,
                 fill_with_uncertain=True,
             )
         ]
@@ -206,7 +213,9 @@ class Trial:
         result = _train(directory, job, self._answered(arm, set(asked)))
         seconds = time.monotonic() - began
         answers = self._answers(read_json(directory / PREDICTIONS_FILE)["test"])
-        spread = _spread(directory) if job.recipe.spread else {}
+        spread = _spread(directory) if result["recipe"]["spread"] else {}
+        strength = directory / STRENGTH_FILE
+        chosen = {"strength": read_json(strength)["chosen"]} if strength.exists() else {}
         shutil.rmtree(directory)
         return {
             "setting": asdict(replace(self._setting, painted=painted)),
@@ -218,6 +227,7 @@ class Trial:
             "asked": len(asked),
             "asked contradicting": len(self.films.contradicting.intersection(asked)),
             **spread,
+            **chosen,
             "test": answers,
         }
 
@@ -329,7 +339,7 @@ def measure(
 def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: int, against: str) -> dict:
     """Of one setting, over the seeds in which every arm has run: a row for each arm."""
     runs = {arm: [results.find(setting, seed, arm) for seed in range(seeds)] for arm in arms}
-    cured = replace(setting, agreement=NO_SHORTCUT)
+    cured = replace(setting, agreement=NO_SHORTCUT, ask="mispredicted")  # going on unchanged asks nobody
     uncut = [results.find(cured, seed, REFERENCE) for seed in range(seeds)]
     answers = {arm: [_answers_of(run) for run in found] for arm, found in runs.items()}
     if cured != setting and all(uncut):
@@ -350,6 +360,8 @@ def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: in
             measured = [run["dice"] for run in runs[arm] if run["dice"] is not None]
             row["spread in"] = sum(run["spread"] for run in runs[arm])
             row["dice"] = statistics.fmean(measured) if measured else None
+        if "strength" in runs[arm][0]:
+            row["strengths"] = Counter(run["strength"] for run in runs[arm])
         rows.append(row)
     return {"setting": asdict(setting), "against": against, "simulated": True, "rows": rows}
 
@@ -363,7 +375,8 @@ def table(summary: dict[str, Any]) -> str:
     head += ["proposed masks: Dice (spread in so many seeds)", "s"]
     lines = [head, ["---"] * len(head)]
     for row in summary["rows"]:
-        cells = [row["arm"], str(row["seeds"])]
+        chosen = ", ".join(f"{name} {count}" for name, count in row.get("strengths", {}).items())
+        cells = [row["arm"] + (f" ({chosen})" if chosen else ""), str(row["seeds"])]
         for name in shown:
             cells += [f"{row[name]:.3f}", _difference(row.get(f"{name}, difference"))]
         cells += [_number(row["conflict"]), _number(row["agree"])]
@@ -409,7 +422,8 @@ def _told(setting: Setting) -> str:
         what = "real X-rays as they are"
     else:
         what = f"real X-rays, planted {setting.kinds}, agreement {setting.agreement:.0%}"
-    return f"{what}, {setting.painted:.1%} asked, {setting.masks} painted, {setting.trainable} trained"
+    asked = f"{setting.painted:.1%} asked ({setting.ask})"
+    return f"{what}, {asked}, {setting.masks} painted, {setting.trainable} trained"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -452,7 +466,8 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
     painted = options.painted[0]
     return [
         Setting(data, kind, share, painted, "surroundings" if kind == "none" else options.masks, trainable,
-                options.quick)
+                options.quick, ask)
+        for ask in options.ask
         for kind in kinds
         for share in (agreement[:1] if kind == "none" else agreement)
     ]  # fmt: skip
@@ -481,6 +496,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--agreement", nargs="+", type=float, default=[0.95], metavar="SHARE")
     parser.add_argument("--painted", nargs="+", type=float, default=[0.04], metavar="SHARE")
     parser.add_argument("--masks", choices=["marker", "surroundings"], default="marker")
+    parser.add_argument("--ask", nargs="+", choices=list(ASKED), default=["mispredicted"], metavar="ASK")
     parser.add_argument("--trainable", choices=list(RECIPES), help="layer4; of phantoms all")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--quick", action="store_true", help="only see that it runs, on phantoms")

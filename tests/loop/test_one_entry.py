@@ -31,7 +31,7 @@ from imil_backend.learning.scoring.comparison import compare
 from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, Pairs, Quantity, mean_endpoint
 from imil_backend.learning.scoring.metrics import METRICS, Metric, compute_metrics
 from imil_backend.learning.scoring.power import Margins, power_of
-from imil_backend.learning.scoring.ranking import RANKINGS
+from imil_backend.learning.scoring.ranking import ASKED, RANKINGS
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.policy import ANSWERS, QUESTIONS, Policy, change_policy
 from imil_backend.loop.base.states import CLOSED
@@ -80,6 +80,17 @@ def test_a_ranking(session: Session, backend: Any, monkeypatch: pytest.MonkeyPat
     make_version(backend, dataset, wrong=["train-3", "train-1", "train-6"])
     asked = next_mispredictions(session, dataset, replace(Policy(), **given))
     assert [item.sample.name for item in asked] == ["train-1", "train-3", "train-6"]
+
+
+def test_a_way_to_choose_what_is_asked(
+    session: Session, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ASKED, "right", lambda records: [each for each in records if not each["wrong"]])
+    given = given_on_the_command_line(QUESTIONS, "--ask", "right", "--budget", "1")
+    dataset = make_dataset(backend, train=4)
+    make_version(backend, dataset, wrong=["train-3", "train-1"])
+    asked = next_mispredictions(session, dataset, replace(Policy(), **given))
+    assert {item.sample.name for item in asked} == {"train-0", "train-2"}
 
 
 def _app_of(group: str) -> typer.Typer:
