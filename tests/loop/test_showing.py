@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from loop_fakes import (
+    HEIGHT,
     METRICS,
+    WIDTH,
     FakeLabelStudio,
     OpenRound,
     chosen,
@@ -88,13 +90,13 @@ def test_an_export_of_nothing_or_to_nowhere_is_refused(
         export(backend, open_round.dataset, tmp_path / "file", everything=True)
 
 
-def close(answered: OpenRound) -> None:
+def close(answered: OpenRound, **recipe: Any) -> None:
     with answered.backend.store.begin() as session:
         baseline = session.get_one(Version, answered.version.id)
         directory = answered.backend.path("versions", "candidate", "x").parent
         candidate = Version(
             dataset_id=1, name="candidate", parent_id=baseline.id, baseline_id=baseline.id,
-            recipe={"epochs": 3}, directory=str(directory), metrics=METRICS,
+            recipe={"epochs": 3, **recipe}, directory=str(directory), metrics=METRICS,
             runtime_info={"device": "cpu"}, fingerprint="abc", blacked_out=2, code_version="0", seconds=3,
         )  # fmt: skip
         session.add(candidate)
@@ -128,6 +130,16 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
     assert (panels[:, -8:-6] == 0).all()  # as training sees it now
     assert (panels[:, -6:] == 50).all()
     assert write_report(answered.backend, answered.id).text == report.text
+
+
+def test_with_counterexamples_the_pictures_show_another_images_irrelevant_part(answered: OpenRound) -> None:
+    other = answered.backend.directory / "originals" / "train-1.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), 200, np.uint8)).save(other)
+    close(answered, correction="counterexample")
+    panels = np.asarray(Image.open(write_report(answered.backend, answered.id).pictures[0]))
+    assert (panels[:, :WIDTH] == 50).all()  # as it was
+    region = mask_of(0, 1) | mask_of(2)  # its own, and that of the other one
+    assert (panels[:, -WIDTH:] == np.where(region, 200, 50)[..., None]).all()
 
 
 def test_a_report_lists_what_the_verdict_rests_on(answered: OpenRound) -> None:

@@ -1,4 +1,4 @@
-"""Panels of a sample, side by side: as it is, painted, blacked out."""
+"""Panels of a sample, side by side: as it is, painted, as training sees it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from PIL import Image
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import mask_coverage
 from imil_backend.images.reading import read_image
-from imil_backend.loop.answers.sample_states import load_mask
+from imil_backend.loop.answers.sample_states import SampleState, load_mask
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Sample
 
+Painted = tuple[Sample, SampleState]  # with a mask
 PANEL = 512  # pixels, the height of a panel
 GAP = 8  # white pixels between panels
 PAINT, PAINT_OPACITY = (229, 72, 77), 0.5
@@ -31,6 +32,24 @@ def before_and_after(backend: Backend, sample: Sample, mask_sha256: str, fill: s
     pixels, mask = _pixels(backend, sample), load_mask(backend, mask_sha256, sample)
     before = _panel(pixels)
     return _in_a_row([before, _painted(before, mask), _panel(black_out(pixels, mask, fill))])
+
+
+def exchanged(backend: Backend, sample: Sample, state: SampleState, donor: Painted | None) -> Image.Image:
+    """The original, what was painted, and a counterexample: with the irrelevant part of the donor.
+
+    Without a donor two panels. Raises as `before_and_after`.
+    """
+    before, mask = _panel(_pixels(backend, sample)), load_mask(backend, state.mask_sha256 or "", sample)
+    panels = [before, _painted(before, mask)]
+    if donor is not None:
+        given, theirs = donor
+        region = mask_coverage(mask, *before.size)
+        if not state.outside:
+            own = mask_coverage(load_mask(backend, theirs.mask_sha256 or "", given), *before.size)
+            region = np.maximum(region, own)
+        pasted = _panel(_pixels(backend, given)).resize(before.size, Image.Resampling.BOX)
+        panels.append(Image.composite(pasted, before, Image.fromarray((255 * region).astype(np.uint8))))
+    return _in_a_row(panels)
 
 
 def readers_apart(backend: Backend, answers: Sequence[Annotation]) -> Image.Image:

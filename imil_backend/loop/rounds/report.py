@@ -24,10 +24,10 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.rounds.lifecycle import answered
-from imil_backend.loop.rounds.pictures import before_and_after, readers_apart
+from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.shortcuts import MEANING
-from imil_backend.store.tables import Annotation, Dataset, Round, Task, Version
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
 
 PICTURES = 4
 APART = 3  # samples on which the readers agree least, with their pictures
@@ -286,20 +286,36 @@ def _window(dataset: Dataset) -> list[str]:
 
 
 def _pictures(backend: Backend, session: Session, round_: Round, directory: Path) -> list[Path]:
-    """The most instructive mispredictions with their blackouts; unreadable ones are left out."""
+    """The most instructive samples as training sees them; unreadable ones are left out."""
     dataset = session.get_one(Dataset, round_.dataset_id)
     states = sample_states(backend, session, dataset)
     tasks = session.scalars(select(Task).where(Task.round_id == round_.id).order_by(Task.rank))
+    painted = [
+        (task.sample, states[task.sample_id])
+        for task in tasks
+        if task.sample_id in states and states[task.sample_id].mask_sha256 is not None
+    ]
+    policy = policy_of(dataset)
+    recipe = round_.version.recipe if round_.version else {}
+    exchanging = recipe.get("correction") == "counterexample"
     pictures: list[Path] = []
-    for task in tasks:
-        state = states.get(task.sample_id)
-        if len(pictures) == PICTURES or state is None or state.mask_sha256 is None:
-            continue
+    for sample, state in painted:
+        if len(pictures) == PICTURES:
+            break
         try:
-            picture = before_and_after(backend, task.sample, state.mask_sha256, policy_of(dataset).fill)
+            if exchanging:
+                picture = exchanged(backend, sample, state, _donor(sample, painted))
+            else:
+                picture = before_and_after(backend, sample, state.mask_sha256 or "", policy.fill)
         except (ImageError, MaskError):
             continue
         path = directory / f"before-after-{len(pictures) + 1}.png"
         picture.save(path)
         pictures.append(path)
     return pictures
+
+
+def _donor(sample: Sample, painted: Sequence[Painted]) -> Painted | None:
+    """A painted sample of another class, or another one at least."""
+    others = [each for each in painted if each[0].id != sample.id]
+    return next((each for each in others if each[0].label != sample.label), next(iter(others), None))
