@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from imil_backend.learning.inputs.data import Draw, SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 
-# Draws of each sample with donors of the same class, and of any class. About a thousand images of either kind
-# are enough: what more draws add is little beside what the number of samples leaves uncertain.
-MOST_DRAWS, FEWEST_DRAWS = 10, 3
-_IMAGES = 1000
+# Draws of each sample with donors of the same class, and of any class. About 500 images of either kind are
+# enough: what more draws add is little beside what the number of samples leaves uncertain.
+MOST_DRAWS = 10
+_IMAGES = 500
+# Samples that are drawn once, after each epoch: a choice between epochs needs no more.
+MOST_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,16 @@ class Exchanges:
 
 def count_draws(samples: int) -> int:
     """How often each of so many samples is drawn, with donors of either kind."""
-    return min(MOST_DRAWS, max(FEWEST_DRAWS, _IMAGES // max(samples, 1)))
+    return min(MOST_DRAWS, max(1, _IMAGES // max(samples, 1)))
 
 
-def draw_once(samples: SampleSet, seed: int) -> Draw:
-    """Each sample whose irrelevant part is known, once, with that of another sample of any class.
+def draw_once(samples: SampleSet, seed: int, most: int = MOST_ONCE) -> Draw:
+    """Samples whose irrelevant part is known, each once, with that of another sample of any class.
 
     Args:
         samples: with masks; or, where features are cached, with one other view that was drawn so.
         seed: of the draws.
+        most: samples, drawn by chance if more are known.
 
     Returns:
         No samples where nothing can be exchanged, see `draw_exchanges`.
@@ -50,6 +53,8 @@ def draw_once(samples: SampleSet, seed: int) -> Draw:
         return Draw(indices, np.zeros(len(indices), np.int64))
     exchanges = draw_exchanges(samples, seed, draws=1)
     asked = exchanges.any_class[0]
+    if len(asked) > most:
+        asked = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[:most])]
     return Draw(exchanges.images.indices[asked], exchanges.images.views[asked])
 
 

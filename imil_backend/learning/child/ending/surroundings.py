@@ -2,7 +2,8 @@
 
 A sample that is answered rightly as it is, and wrongly with another image's surroundings, may show a marker
 that no misprediction shows. Surroundings are what was painted or proposed as irrelevant; where that is known
-of less than half of the samples, everything but the middle of an image.
+of less than half of the samples, everything but the middle of an image. Some of the samples are looked at:
+a round asks few of them.
 """
 
 from __future__ import annotations
@@ -24,32 +25,33 @@ from imil_backend.learning.inputs.exchange import Masks, soften
 from imil_backend.learning.networks.network import Trunk
 
 _MIDDLE = 0.7  # of an image's side: what is not surroundings where nothing is known
+_FEWEST, _SHARE = 256, 8  # samples that are looked at: so many, or one in so many if that is more
 _MOST_VARIED = 1000  # samples that are put in order by variety; no round asks so many
 
 
 def ask_surroundings(context: Context, learner: Learner) -> NDArray[np.int64]:
-    """Ask the trained network about the training samples as they are, and with exchanged surroundings.
+    """Ask the trained network about training samples as they are, and with exchanged surroundings.
 
-    In every process; two predictions a sample.
+    In every process; two predictions for each that is looked at.
 
     Returns:
         (samples,) of those whose answer changes from right to wrong a place `by_variety`; -1 of the others.
     """
     samples = _with_surroundings(context.dataset.originals["train"], context.recipe.image_size)
-    drawn = draw_once(samples, context.recipe.seed)
-    context.reporter.begin("mining", len(samples) + len(drawn.indices))
+    drawn = draw_once(samples, context.recipe.seed, max(_FEWEST, len(samples) // _SHARE))
+    looked_at = samples.select(drawn.indices)
+    context.reporter.begin("mining", 2 * len(looked_at))
     head: nn.Linear = learner.whole.get_submodule(BACKBONES[learner.config.backbone].head)  # type: ignore[assignment]
     trunk = nn.Sequential(Trunk(learner.whole, learner.config.backbone, "classifier"), nn.Flatten())
     asked = (learner.config, context.runtime, context.reporter.advance, 4 * context.micro_batch_size)
-    features = predict_split(trunk.eval(), samples, *asked, outputs=head.in_features)
+    features = predict_split(trunk.eval(), looked_at, *asked, outputs=head.in_features)
     with torch.inference_mode():
         own = head(torch.from_numpy(features).to(context.runtime.device)).cpu().numpy()
     exchanged = predict_split(learner.whole, samples, *asked, drawn=drawn)
-    changes = np.zeros(len(samples), bool)
-    changes[drawn.indices] = exchanged.argmax(axis=1) != samples.labels[drawn.indices]
-    changes &= own.argmax(axis=1) == samples.labels
+    changes = own.argmax(axis=1) == looked_at.labels
+    changes &= exchanged.argmax(axis=1) != looked_at.labels
     variety = np.full(len(samples), -1, np.int64)
-    variety[changes] = by_variety(features[changes])
+    variety[drawn.indices[changes]] = by_variety(features[changes])
     return variety
 
 
