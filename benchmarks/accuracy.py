@@ -41,14 +41,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from imil_backend.learning.child.steps.epoch import learning_rate
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
-    write_job,
+    write_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.networks.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -162,7 +162,7 @@ def train_as_a_round(
         resume_from=str(work / f"fast-{seed}" / INTERMEDIATE_FILE) if arm in FROM_INTERMEDIATE else None,
         device="cpu",
     )
-    write_job(directory, job, samples)
+    write_training_job(directory, job, samples)
     return run_training(directory)["metrics"]["test"]
 
 

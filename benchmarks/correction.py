@@ -63,7 +63,9 @@ from benchmarks.planting import (
 )
 from benchmarks.report import archive_of, machine
 from imil_backend.learning.child.state.checkpoint import load_state, save_state
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     MINING_FILE,
     MODEL_FILE,
@@ -73,10 +75,8 @@ from imil_backend.learning.contract.job import (
     TrainingJob,
     TrainingSample,
     read_json,
-    write_job,
+    write_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
-from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.networks.network import load_model
 from imil_backend.learning.networks.weights import fetch_weights
 from imil_backend.learning.scoring.ranking import ASKED, budget_of, rank_mispredictions
@@ -258,7 +258,7 @@ class Trial:
 
 
 def _train(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> dict[str, Any]:
-    write_job(directory, job, samples)
+    write_training_job(directory, job, samples)
     return run_training(directory)
 
 

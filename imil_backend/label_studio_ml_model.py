@@ -76,7 +76,7 @@ class ImilModel(_Base):  # type: ignore[misc]
             events = Events(Backend(load_settings()))  # 1.0.9 calls from a process of its own each time
             if event == START_TRAINING:
                 return {"job": events.start_training(int(data["project"]["id"]))}
-            return {"jobs": events.record({**data, "action": event}).jobs}
+            return {"jobs": events.record({**data, "action": event}).workflow_ids}
         except ImilError as error:
             if not has_request_context():
                 raise

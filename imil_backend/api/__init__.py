@@ -9,7 +9,7 @@ from imil_backend.api.version import Version
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import combine_masks, dice
 from imil_backend.images.phantoms import write_phantoms
-from imil_backend.learning.contract.job import Progress, Recipe
+from imil_backend.learning.contract.training_job import Progress, Recipe
 from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.importing.importing import ImportReport
 from imil_backend.loop.sources.rows import Columns

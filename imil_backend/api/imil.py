@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from imil_backend.api.version import Version
 from imil_backend.config import load_settings
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import Progress
+from imil_backend.learning.contract.training_job import Progress
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.importing.importing import ImportReport, import_dataset
 from imil_backend.loop.queues.engine import prepare

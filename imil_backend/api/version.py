@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.versions.exporting import VersionFormat, export_version
 from imil_backend.store import tables

@@ -72,7 +72,7 @@ def ml_api(champion: PredictionService, events: Events) -> Blueprint:
         job = read_object(request).get("job")
         if not isinstance(job, str) or not job:
             raise BadRequest('Name the job: {"job": "..."}.')
-        status = JOB_STATUS.get(events.job_status(job))
+        status = JOB_STATUS.get(events.workflow_status(job))
         if status is None:
             # Label Studio takes 410, and no other status, for a job that is not there any more.
             raise Gone(f"There is no job {job[:50]!r}.")

@@ -53,7 +53,7 @@ def _record(events: Events) -> tuple[dict[str, Any], int]:
     if payload is None:
         logger.warning("A webhook body was empty or cut off; reconciliation finds what it told.")
     receipt = events.record(payload or {})
-    return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.jobs}, 200
+    return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.workflow_ids}, 200
 
 
 def _received() -> bytes:

@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from imil_backend.cli.helpers.following import _described, run_and_follow
 from imil_backend.cli.helpers.showing import phase_in_words
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.queues.engine import prepare

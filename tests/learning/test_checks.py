@@ -4,7 +4,7 @@ import pytest
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.learning.contract.checks import check_recipe, check_samples
-from imil_backend.learning.contract.job import Recipe, TrainingSample
+from imil_backend.learning.contract.training_job import Recipe, TrainingSample
 
 CLASSES = ("normal", "lesion")
 

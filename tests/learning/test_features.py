@@ -10,7 +10,7 @@ from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.learner import new_learner
 from imil_backend.learning.child.steps.features import with_features
-from imil_backend.learning.contract.job import read_job, read_samples
+from imil_backend.learning.contract.training_job import read_samples, read_training_job
 from imil_backend.learning.inputs.data import Splits, fill_cache, load_dataset
 from imil_backend.learning.networks.network import ModelConfig, build_network
 from imil_backend.learning.networks.runtime import Runtime
@@ -20,7 +20,7 @@ from imil_backend.learning.networks.runtime import Runtime
 def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]]:
     """Computes features before the classifier by random weights; the directories that there are then."""
     directory = make_job(recipe={"trainable": "classifier", "augmentation": "none"})
-    job, samples = read_job(directory), read_samples(directory)
+    job, samples = read_training_job(directory), read_samples(directory)
     dataset = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None))
     runtime = Runtime(torch.device("cpu"), "float32")
 

@@ -12,8 +12,14 @@ from tiny_jobs import JobMaker
 from imil_backend.errors import OutOfMemoryError, TrainingFailedError, WeightsError
 from imil_backend.learning.child.training import is_out_of_memory
 from imil_backend.learning.contract import launch
-from imil_backend.learning.contract.job import ERROR_FILE, LAUNCH_FILE, RESULT_FILE, read_json, write_json
 from imil_backend.learning.contract.supervision import NICENESS, only_training_in
+from imil_backend.learning.contract.training_job import (
+    ERROR_FILE,
+    LAUNCH_FILE,
+    RESULT_FILE,
+    read_json,
+    write_json,
+)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from tiny_jobs import RECIPE, JobMaker
 
 from imil_backend.learning.child.training import OUT_OF_MEMORY_EXIT
 from imil_backend.learning.contract import launch
-from imil_backend.learning.contract.job import LAUNCH_FILE, LOG_FILE, read_json
+from imil_backend.learning.contract.training_job import LAUNCH_FILE, LOG_FILE, read_json
 
 pytestmark = pytest.mark.training
 

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from tiny_jobs import JobMaker, lay_down
 
 from imil_backend.errors import DatasetError, TrainingStoppedError, WeightsError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     INTERMEDIATE_FILE,
     MINING_FILE,
@@ -30,8 +32,6 @@ from imil_backend.learning.contract.job import (
     read_json,
     read_progress,
 )
-from imil_backend.learning.contract.launch import run_training
-from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.inference.prediction import Predictor
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
 from imil_backend.errors import SettingsError, WeightsError
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.inference import prediction
 from imil_backend.learning.inference.prediction import Predictor
 from imil_backend.learning.networks.exporting import check_onnx, write_onnx, write_state_dict

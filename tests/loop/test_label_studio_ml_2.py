@@ -46,7 +46,7 @@ class RecordedEvents:
 
     def record(self, payload: dict[str, Any]) -> SimpleNamespace:
         self.seen.append(payload)
-        return SimpleNamespace(jobs=["sync-5"])
+        return SimpleNamespace(workflow_ids=["sync-5"])
 
     def start_training(self, project: int) -> str:
         self.seen.append(project)

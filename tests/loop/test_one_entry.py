@@ -26,7 +26,7 @@ from imil_backend.label_studio.labeling.annotations import Answer, read_annotati
 from imil_backend.label_studio.labeling.config import read_label_config
 from imil_backend.label_studio.storage_kinds import STORAGE_KINDS, StorageKind
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import MINING, Recipe
+from imil_backend.learning.contract.training_job import MINING, Recipe
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, Pairs, Quantity, mean_endpoint
 from imil_backend.learning.scoring.metrics import METRICS, Metric, compute_metrics

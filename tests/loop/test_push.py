@@ -9,7 +9,7 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_dataset, make_project, mak
 from sqlalchemy import select
 
 from imil_backend.errors import LabelStudioUnreachableError, RoundError
-from imil_backend.learning.contract.job import read_json
+from imil_backend.learning.contract.training_job import read_json
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
 from imil_backend.loop.rounds import lifecycle

@@ -9,7 +9,7 @@ import pytest
 from loop_fakes import RESULT, OpenRound, mask_of, region, write_results
 
 from imil_backend.errors import RoundError, TrainingFailedError
-from imil_backend.learning.contract.job import Progress, read_samples
+from imil_backend.learning.contract.training_job import Progress, read_samples
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import training

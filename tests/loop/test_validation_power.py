@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.learning.contract.job import PREDICTIONS_FILE
+from imil_backend.learning.contract.training_job import PREDICTIONS_FILE
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.base.states import CLOSED

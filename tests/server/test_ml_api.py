@@ -116,7 +116,7 @@ def test_versions_are_listed(client: FlaskClient) -> None:
 
 
 def test_the_state_of_a_job_is_told(client: FlaskClient) -> None:
-    assert client.post("/job_status", json={"job": "job-1"}).json == {"job_status": "started"}
+    assert client.post("/job_status", json={"job": "workflow-1"}).json == {"job_status": "started"}
     assert client.post("/job_status", json={"job": "other"}).status_code == 410
     assert client.post("/job_status", json={"job": 1}).status_code == 400
 

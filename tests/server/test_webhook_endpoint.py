@@ -18,7 +18,7 @@ WEBHOOK_EVENTS = sorted(
 def test_recorded_events_reach_the_loop(client: FlaskClient, events: FakeEvents, name: str) -> None:
     answer = client.post("/webhook", json=recorded(name), headers=SECRET)
     assert answer.status_code == 200
-    assert answer.json == {"accepted": True, "reason": "recorded", "jobs": ["job-1"]}
+    assert answer.json == {"accepted": True, "reason": "recorded", "jobs": ["workflow-1"]}
     assert events.recorded == [recorded(name)]
 
 

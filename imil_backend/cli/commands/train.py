@@ -13,7 +13,7 @@ from imil_backend.cli.helpers.console import (
     open_backend,
 )
 from imil_backend.cli.helpers.options import with_options
-from imil_backend.learning.contract.job import BASELINE, Recipe
+from imil_backend.learning.contract.training_job import BASELINE, Recipe
 from imil_backend.loop.base.policy import TRAINING, Policy
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imil_backend.learning.child.reporting import Reporter
-from imil_backend.learning.contract.job import Recipe, Split, TrainingJob
+from imil_backend.learning.contract.training_job import Recipe, Split, TrainingJob
 from imil_backend.learning.inputs.data import SampleSet, Splits
 from imil_backend.learning.networks.runtime import Runtime
 

@@ -35,19 +35,19 @@ from imil_backend.learning.child.steps.proposing import with_proposals
 from imil_backend.learning.child.steps.strength import with_strength
 from imil_backend.learning.child.steps.threads import keep_faster_threads
 from imil_backend.learning.contract.checks import check_recipe, check_samples
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
     INTERMEDIATE_FILE,
     LAUNCH_FILE,
     LOCK_FILE,
     TrainingJob,
-    read_job,
     read_json,
     read_samples,
+    read_training_job,
     write_json,
 )
-from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.inputs.data import fill_cache, load_dataset
 from imil_backend.learning.inputs.prefetching import keep_on_device
@@ -129,13 +129,13 @@ def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
             path.unlink()
 
 
-def run_job(directory: Path) -> None:
+def run_training_job(directory: Path) -> None:
     """Do the job of a directory, in this process and those that torchrun started with it.
 
     Raises:
         ImilError: it cannot be done; the message says why.
     """
-    job, samples = read_job(directory), read_samples(directory)
+    job, samples = read_training_job(directory), read_samples(directory)
     check_recipe(job.recipe)
     check_samples(samples, job.classes)
     first = os.environ.get("RANK", "0") == "0"
@@ -185,7 +185,7 @@ def main() -> int:
     die_with_supervisors()
     directory = Path(sys.argv[1])
     try:
-        run_job(directory)
+        run_training_job(directory)
     except Exception as error:  # whatever it is, the parent must hear of it
         logger.exception("The training failed")
         _report_failure(directory, error)

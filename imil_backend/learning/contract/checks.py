@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.learning.contract.backbones import BACKBONES
-from imil_backend.learning.contract.job import Recipe, TrainingSample
+from imil_backend.learning.contract.training_job import Recipe, TrainingSample
 from imil_backend.options import check_options
 
 

@@ -19,16 +19,16 @@ from typing import Any
 
 from imil_backend import errors
 from imil_backend.errors import ImilError, OutOfMemoryError, TrainingFailedError, TrainingStoppedError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
     LAUNCH_FILE,
     LOG_FILE,
     RESULT_FILE,
     Progress,
-    read_job,
     read_json,
     read_progress,
+    read_training_job,
     write_json,
 )
 
@@ -64,7 +64,7 @@ def run_training(
     micro-batch and the same batch (gradients add up).
 
     Args:
-        directory: Laid down by `write_job`.
+        directory: Laid down by `write_training_job`.
         processes: Training processes, one for each GPU.
         on_progress: Called whenever the child has said something new.
         should_stop: Asked several times a second; once true, the child is ended.
@@ -108,7 +108,7 @@ def _launch_settings(directory: Path, processes: int) -> dict[str, int]:
     if not path.exists():
         wished = int(os.environ.get("OMP_NUM_THREADS", "0"))
         threads = wished or max(1, _available_processors() // processes)
-        micro_batch_size = read_job(directory).recipe.micro_batch_size
+        micro_batch_size = read_training_job(directory).recipe.micro_batch_size
         write_json(path, {"threads": threads, "micro_batch_size": micro_batch_size})
     return dict(read_json(path))
 

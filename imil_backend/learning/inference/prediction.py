@@ -12,7 +12,7 @@ from torch import nn
 
 from imil_backend.batching import BatchedCalls
 from imil_backend.images.resizing import network_input
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.cache import CachedItem, PixelCache, read_mask
-from imil_backend.learning.contract.job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
+from imil_backend.learning.contract.training_job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
 from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange, soften
 
 Advance = Callable[[int], None]  # takes how many images were done

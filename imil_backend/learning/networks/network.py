@@ -18,7 +18,7 @@ from torchvision.models import get_model  # type: ignore[attr-defined]  # it is,
 from imil_backend.errors import WeightsError
 from imil_backend.files import replacing
 from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import Trainable, write_json
+from imil_backend.learning.contract.training_job import Trainable, write_json
 
 Variant = Literal["v1", "v1.5"]
 # Before every name in a v1 network's file. All names and shapes are those of torchvision's resnet50, which is

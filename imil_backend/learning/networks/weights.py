@@ -17,7 +17,7 @@ from torchvision.models import get_model_weights  # type: ignore[attr-defined]
 
 from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
     ModelConfig,

@@ -9,7 +9,7 @@ from imil_backend.errors import RoundError, SettingsError
 from imil_backend.images.masks.blackout import FILLS
 from imil_backend.images.masks.masks import POLICIES
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import Correction, Recipe, Trainable
+from imil_backend.learning.contract.training_job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
 from imil_backend.learning.scoring.ranking import ASKED, RANKINGS

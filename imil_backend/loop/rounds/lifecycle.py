@@ -1,4 +1,4 @@
-"""Rounds: their states, when one opens and closes, and the job that a state calls for."""
+"""Rounds: their states, when one opens and closes, and the workflow that a state calls for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ from imil_backend.loop.base.states import (
     TRAINING,
     UNDER_WAY,
 )
-from imil_backend.loop.queues.engine import FINISHED, LABELLING_QUEUE, SYNC_QUEUE, TRAINING_QUEUE, Jobs
+from imil_backend.loop.queues.engine import (
+    FINISHED,
+    LABELLING_QUEUE,
+    SYNC_QUEUE,
+    TRAINING_QUEUE,
+    WorkflowQueues,
+)
 from imil_backend.loop.queues.names import CLOSE_WORKFLOW, PUSH_WORKFLOW, TRAIN_WORKFLOW
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.mispredictions import next_mispredictions
@@ -246,13 +252,13 @@ def is_enough(progress: Answered, policy: Policy) -> bool:
     return progress.share >= policy.close_share or 0 < policy.close_count <= progress.answered
 
 
-def job_of(round_: Round) -> str:
+def workflow_id_of(round_: Round) -> str:
     """The id of the workflow that a round's state calls for; an attempt has one workflow and no second."""
     kind = "push" if round_.state == PUSHING else "train"
     return f"{kind}-round-{round_.id}-{round_.attempt}"
 
 
-def ensure_job(backend: Backend, jobs: Jobs, round_: Round) -> str | None:
+def ensure_workflow(backend: Backend, queues: WorkflowQueues, round_: Round) -> str | None:
     """Enqueue what a round's state calls for. Idempotent.
 
     A workflow that has ended without moving its round on (say, the database could not be written) is followed
@@ -260,20 +266,20 @@ def ensure_job(backend: Backend, jobs: Jobs, round_: Round) -> str | None:
     """
     if round_.state not in {PUSHING, TRAINING}:
         return None
-    if jobs.status(job_of(round_)) in FINISHED:
-        ended = job_of(round_)
+    if queues.status(workflow_id_of(round_)) in FINISHED:
+        ended = workflow_id_of(round_)
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_.id)
-            if job_of(round_) == ended:
+            if workflow_id_of(round_) == ended:
                 round_.attempt += 1
     if round_.state == PUSHING:
-        return jobs.enqueue(PUSH_WORKFLOW, LABELLING_QUEUE, round_.id, job_id=job_of(round_))
+        return queues.enqueue(PUSH_WORKFLOW, LABELLING_QUEUE, round_.id, workflow_id=workflow_id_of(round_))
     if round_.state == TRAINING:
-        return jobs.enqueue(TRAIN_WORKFLOW, TRAINING_QUEUE, round_.id, job_id=job_of(round_))
+        return queues.enqueue(TRAIN_WORKFLOW, TRAINING_QUEUE, round_.id, workflow_id=workflow_id_of(round_))
     return None
 
 
-def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None) -> None:
+def close_due_rounds(backend: Backend, queues: WorkflowQueues, dataset_id: int | None = None) -> None:
     """Close the rounds that are due, and see to it that what is to be pushed or trained is."""
     with backend.store.begin() as session:
         under_way = select(Round).where(Round.state.in_((PUSHING, OPEN, TRAINING)))
@@ -285,18 +291,18 @@ def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None
                 if held_round(session, round_.id).state == OPEN:
                     change_state(round_, TRAINING)
             elif round_.state == OPEN:
-                _look_again(session, jobs, round_)
+                _look_again(session, queues, round_)
     for round_ in rounds:
-        ensure_job(backend, jobs, round_)
+        ensure_workflow(backend, queues, round_)
 
 
-def _look_again(session: Session, jobs: Jobs, round_: Round) -> None:
+def _look_again(session: Session, queues: WorkflowQueues, round_: Round) -> None:
     """Have a round looked at later that has enough answers, but whose clinician is still at it."""
     policy, progress = policy_of(session.get_one(Dataset, round_.dataset_id)), answered(session, round_)
     if is_enough(progress, policy):
-        job = f"close-round-{round_.id}-{progress.answered}"
+        workflow_id = f"close-round-{round_.id}-{progress.answered}"
         delay = policy.close_quiet_seconds + 1
-        jobs.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, job_id=job, delay=delay)
+        queues.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, workflow_id=workflow_id, delay=delay)
 
 
 def change_state(round_: Round, state: str, error: str | None = None) -> None:

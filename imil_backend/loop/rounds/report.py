@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.images.windows import in_words
-from imil_backend.learning.contract.job import STRENGTH_FILE, read_json
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings

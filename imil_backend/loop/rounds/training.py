@@ -12,15 +12,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError, StoreError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
     PREDICTIONS_FILE,
     Progress,
     Recipe,
-    read_job,
     read_json,
     read_progress,
+    read_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend, project_of
@@ -31,12 +31,12 @@ from imil_backend.loop.rounds.lifecycle import (
     change_state,
     check_not_cancelled,
     held_round,
-    job_of,
     latest_round,
+    workflow_id_of,
 )
 from imil_backend.loop.versions.champions import LOOP, champion_of, promote
 from imil_backend.loop.versions.shortcuts import about, compares, read_shortcut_test
-from imil_backend.loop.versions.training_jobs import directory_of, prepare_job, record_version
+from imil_backend.loop.versions.training_jobs import directory_of, prepare_training_job, record_version
 from imil_backend.store.tables import Dataset, Round, Version
 
 logger = logging.getLogger(__name__)
@@ -52,19 +52,19 @@ def bring_in_line(backend: Backend, round_id: int) -> None:
         reconcile(backend, project)
 
 
-def lay_down_job(backend: Backend, round_id: int) -> None:
-    """Write the job directory of a round's training."""
+def prepare_round_training(backend: Backend, round_id: int) -> None:
+    """Write the training job of a round."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         check_not_cancelled(round_)
-        prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
+        prepare_training_job(backend, session, round_, champion_of(session, round_.dataset_id))
 
 
 def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
     """The recipe of a training that has been laid down, or None."""
     if round_.version_name is None:
         return None
-    return read_job(directory_of(backend, round_.version_name)).recipe
+    return read_training_job(directory_of(backend, round_.version_name)).recipe
 
 
 def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> None:
@@ -92,7 +92,7 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
         )
 
 
-def run_job(
+def run_round_training(
     backend: Backend, round_id: int, on_progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
     """Run a round's training child to its end; a training that was interrupted goes on."""
@@ -101,7 +101,7 @@ def run_job(
     check_not_cancelled(round_)
     name = round_.version_name
     if name is None:
-        raise RoundError(f"Round {round_id} has no job; it was not prepared.")
+        raise RoundError(f"Round {round_id} has no training job: it was not prepared.")
     # Another worker may have been given the round up for dead: one waits, and finds the training done.
     with locked(backend, "round", round_id):
         return run_training(
@@ -183,15 +183,15 @@ def fail(backend: Backend, round_id: int, reason: str) -> None:
             change_state(round_, FAILED, reason)
 
 
-def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
-    """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
+def postpone(backend: Backend, round_id: int, workflow_id: str, reason: str) -> None:
+    """Note why a workflow failed in Label Studio; the next reconciliation tries it again."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.state == CANCELLED:
             logger.info("Round %d was cancelled.", round_id)
             return
         logger.error("Round %d waits for Label Studio: %s", round_id, reason)
-        if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
+        if workflow_id_of(round_) == workflow_id and round_.state in {PUSHING, TRAINING}:
             round_.attempt += 1
             change_state(round_, round_.state, reason)
 

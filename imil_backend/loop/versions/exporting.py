@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, StoreError
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import find_dataset
 from imil_backend.loop.versions.champions import find_version, required_champion
 from imil_backend.loop.versions.weights import check_weights

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.learning.contract.job import MINING_FILE, read_json
+from imil_backend.learning.contract.training_job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
 from imil_backend.loop.versions.champions import required_champion

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.learning.contract.job import PREDICTIONS_FILE, read_json
+from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
 from imil_backend.learning.scoring.power import Power, power_of
 from imil_backend.loop.base.policy import Policy, policy_of
 from imil_backend.loop.versions.champions import champion_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imil_backend.learning.contract.job import SHORTCUT_FILE, read_json
+from imil_backend.learning.contract.training_job import SHORTCUT_FILE, read_json
 from imil_backend.store.tables import Version
 
 MEANING = (

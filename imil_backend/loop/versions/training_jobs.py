@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 import imil_backend
 from imil_backend.errors import DatasetError, RoundError
 from imil_backend.files import sha256_of
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     JOB_FILE,
     MINING_FILE,
@@ -29,9 +29,9 @@ from imil_backend.learning.contract.job import (
     Recipe,
     TrainingJob,
     TrainingSample,
-    read_job,
     read_samples,
-    write_job,
+    read_training_job,
+    write_training_job,
 )
 from imil_backend.loop.answers.sample_states import SampleState, mask_path, sample_states
 from imil_backend.loop.base import audit
@@ -63,7 +63,7 @@ def baseline_of(session: Session, dataset_id: int) -> Version | None:
     )
 
 
-def prepare_job(backend: Backend, session: Session, round_: Round, parent: Version | None) -> None:
+def prepare_training_job(backend: Backend, session: Session, round_: Round, parent: Version | None) -> None:
     """Lay down the job directory of a round's training. Doing it again writes the same.
 
     Where the answers or settings have changed since a first attempt, the training starts over under a new
@@ -84,7 +84,9 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
     job = TrainingJob(
         name=round_.version_name or new_version_name(dataset, round_.number),
         classes=tuple(dataset.classes),
-        channels=read_job(Path(baseline.directory)).channels if baseline else _channels(session, dataset.id),
+        channels=read_training_job(Path(baseline.directory)).channels
+        if baseline
+        else _channels(session, dataset.id),
         recipe=recipe,
         cache_dir=str(backend.cache),
         weights=str(required_weights(backend, recipe.backbone)) if recipe.pretrained else None,
@@ -99,14 +101,14 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
     if _is_another(directory_of(backend, job.name), job, samples):
         job = replace(job, name=new_version_name(dataset, round_.number))
     round_.version_name = job.name
-    write_job(directory_of(backend, job.name), job, samples)
+    write_training_job(directory_of(backend, job.name), job, samples)
 
 
 def _is_another(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> bool:
     """Whether a directory holds a job other than this one."""
     if not (directory / JOB_FILE).exists():
         return False
-    return read_job(directory) != job or read_samples(directory) != samples
+    return read_training_job(directory) != job or read_samples(directory) != samples
 
 
 def _samples(
@@ -192,7 +194,7 @@ def record_version(
     directory = directory_of(backend, round_.version_name)
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
-    samples, job = read_samples(directory), read_job(directory)
+    samples, job = read_samples(directory), read_training_job(directory)
     if list(job.classes) != dataset.classes:
         raise RoundError(
             f"Round {round_.number} was trained for {', '.join(job.classes)}; by now the dataset has "

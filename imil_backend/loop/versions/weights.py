@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import StoreError, WeightsError
 from imil_backend.files import sha256_of, write_atomically
 from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset, Version
 

@@ -17,11 +17,11 @@ from typing import Any
 
 WORKER_STEPS = {
     "bring_in_line": "loop.rounds.training",
-    "lay_down_job": "loop.rounds.training",
-    "run_job": "loop.rounds.training",
+    "prepare_round_training": "loop.rounds.training",
+    "run_round_training": "loop.rounds.training",
     "conclude": "loop.rounds.training",
     "write_report": "loop.running.workflows",
-    "ensure_job": "loop.rounds.lifecycle",
+    "ensure_workflow": "loop.rounds.lifecycle",
     "push_round": "loop.rounds.push",
 }
 

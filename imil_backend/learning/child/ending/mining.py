@@ -20,7 +20,7 @@ from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask
 from imil_backend.learning.child.steps.epoch import train_epoch
-from imil_backend.learning.contract.job import MINING, Recipe
+from imil_backend.learning.contract.training_job import MINING, Recipe
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.scoring.metrics import margins, softmax

@@ -22,7 +22,7 @@ from imil_backend.learning.child.state.state import (
     state_from_dict,
 )
 from imil_backend.learning.contract.backbones import BACKBONES
-from imil_backend.learning.contract.job import CHECKPOINT_FILE, INTERMEDIATE_FILE
+from imil_backend.learning.contract.training_job import CHECKPOINT_FILE, INTERMEDIATE_FILE
 from imil_backend.learning.inputs.batches import count_micro_batches
 from imil_backend.learning.networks.network import (
     ModelConfig,

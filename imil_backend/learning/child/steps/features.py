@@ -22,7 +22,7 @@ from torch import nn
 from imil_backend.images.rows import RowStore, remove_rows
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
-from imil_backend.learning.contract.job import Split
+from imil_backend.learning.contract.training_job import Split
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import draw_views

@@ -20,7 +20,7 @@ from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.epoch import train_epoch
 from imil_backend.learning.child.steps.features import with_features
 from imil_backend.learning.child.steps.proposing import with_proposals
-from imil_backend.learning.contract.job import STRENGTH_FILE, read_json, write_json
+from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json, write_json
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.scoring.endpoints import QUANTITIES

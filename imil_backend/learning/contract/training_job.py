@@ -190,14 +190,14 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_job(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> None:
+def write_training_job(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> None:
     """Lay down a job directory; the job file comes last, so that a job is whole once it is there."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / SAMPLES_FILE, [asdict(sample) for sample in samples])
     write_json(directory / JOB_FILE, asdict(job))
 
 
-def read_job(directory: Path) -> TrainingJob:
+def read_training_job(directory: Path) -> TrainingJob:
     """The job of a directory."""
     raw = read_json(directory / JOB_FILE)
     recipe = Recipe(**raw.pop("recipe"))
