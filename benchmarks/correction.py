@@ -77,8 +77,8 @@ from imil_backend.learning.contract.training_job import (
     read_json,
     write_training_job,
 )
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import load_model
-from imil_backend.learning.networks.weights import fetch_weights
 from imil_backend.learning.scoring.ranking import ASKED, budget_of, rank_mispredictions
 
 REFERENCE = "unchanged"

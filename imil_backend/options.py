@@ -1,6 +1,6 @@
 """Options that are declared once: default, help, bounds and choices stand at the field of a dataclass.
 
-The command line makes its options of them (`cli/helpers/options.py`), and `check_options` refuses the rest.
+The command line offers them as options (`cli/helpers/declared_options.py`); `check_options` checks values.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from support.push import png
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
+from imil_backend.loop.upkeep.check_results import State
 from imil_backend.loop.upkeep.doctor import examine
-from imil_backend.loop.upkeep.findings import State
 
 pytestmark = pytest.mark.label_studio
 CONFIG = """
@@ -135,7 +135,7 @@ def test_the_doctor_says_what_to_change(
         label_studio_api_key=label_studio.api_key,
         label_studio_ca=None if scheme == "no CA" else proxy.ca,
     )
-    found = {finding.subject: finding for finding in examine(backend, probe=False)}
+    found = {result.subject: result for result in examine(backend, probe=False)}
     backend.close()
     assert words in found[subject].text
     assert found[subject].state is (State.OK if path == "/labelling" and scheme == "https" else State.FAILED)

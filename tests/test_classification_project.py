@@ -14,7 +14,7 @@ from support.label_studio import RunningLabelStudio
 from support.push import png
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import Fields, import_project
 from imil_backend.loop.importing.importing import ImportReport

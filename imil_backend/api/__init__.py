@@ -4,7 +4,7 @@ Thin: everything here is what the commands do. Errors are those of `imil_backend
 """
 
 from imil_backend.api.imil import Imil, Misprediction, Trained
-from imil_backend.api.masks import decode_mask
+from imil_backend.api.mask_decoding import decode_mask
 from imil_backend.api.version import Version
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import combine_masks, dice
@@ -13,7 +13,7 @@ from imil_backend.learning.contract.training_job import Progress, Recipe
 from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.importing.importing import ImportReport
 from imil_backend.loop.sources.rows import Columns
-from imil_backend.loop.views.export import ExportReport
+from imil_backend.loop.views.image_export import ExportReport
 
 __all__ = [
     "Columns",

@@ -19,11 +19,11 @@ from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.importing.importing import ImportReport, import_dataset
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds.beginning import begin_training
-from imil_backend.loop.running.following import train_and_wait
+from imil_backend.loop.running.waiting import train_and_wait
 from imil_backend.loop.sources.rows import Columns
-from imil_backend.loop.versions.exporting import version_or_champion
 from imil_backend.loop.versions.mispredictions import all_mispredictions, next_mispredictions
-from imil_backend.loop.views.export import ExportReport, export
+from imil_backend.loop.versions.version_export import version_or_champion
+from imil_backend.loop.views.image_export import ExportReport, export
 from imil_backend.loop.views.status import versions
 
 

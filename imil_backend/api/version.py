@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imil_backend.images.reading import read_image
 from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.versions.exporting import VersionFormat, export_version
+from imil_backend.loop.versions.version_export import VersionFormat, export_version
 from imil_backend.store import tables
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imil_backend.errors import ImageError, ImageTooLargeError, UnreadableImageError
-from imil_backend.images.dicom.reading import is_dicom, read_dicom
+from imil_backend.images.dicom.dicom_image import is_dicom, read_dicom
 from imil_backend.images.formats.pillow import pillow_format, read_pillow
 from imil_backend.images.guard import check_picture, count_levels
-from imil_backend.images.scaling import Window
-from imil_backend.images.windows import in_words
+from imil_backend.images.intensity.scaling import Window
+from imil_backend.images.intensity.windows import in_words
 
 
 @dataclass(frozen=True)

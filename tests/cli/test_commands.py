@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import imil_backend
 from imil_backend.cli import app
-from imil_backend.images.windows import PRESETS
+from imil_backend.images.intensity.windows import PRESETS
 
 pytestmark = pytest.mark.slow  # whole commands, on data directories
 

@@ -10,9 +10,9 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from support.dicoms import dicom_bytes, packed, ramp, table_item, words
 
 from imil_backend.errors import UnreadableImageError
-from imil_backend.images.dicom.reading import DicomImage, read_dicom
+from imil_backend.images.dicom.dicom_image import DicomImage, read_dicom
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.reading import read_image
-from imil_backend.images.scaling import Window
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
 INPUTS = Path(__file__).parents[1] / "fixtures" / "inputs"

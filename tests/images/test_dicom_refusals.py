@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from support.dicoms import dicom_bytes, ramp
 
 from imil_backend.errors import ImageTooLargeError, UnreadableImageError
-from imil_backend.images.dicom.reading import is_dicom
+from imil_backend.images.dicom.dicom_image import is_dicom
 from imil_backend.images.reading import image_format, inspect_image, read_image
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}

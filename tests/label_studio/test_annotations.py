@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imil_backend.images.masks.masks import encode_rle
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 
 PAYLOADS = Path(__file__).parents[1] / "fixtures" / "payloads"
 MAPPING = read_label_config(load_label_config("blackout"))

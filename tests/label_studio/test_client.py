@@ -7,7 +7,7 @@ from support.push import SHOWN, png
 from imil_backend.errors import LabelStudioAuthError, LabelStudioError, NotFoundError
 from imil_backend.label_studio.api import client as client_module
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 
 pytestmark = pytest.mark.label_studio
 

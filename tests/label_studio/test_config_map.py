@@ -4,7 +4,7 @@ import pytest
 from support.label_configs import classification_config
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.config import (
+from imil_backend.label_studio.labeling.label_config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,

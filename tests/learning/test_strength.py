@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_jobs import JobMaker
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.steps import strength
 from imil_backend.learning.child.steps.strength import STRENGTHS, choose
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, Proposed, Quality, write_proposed
@@ -67,7 +67,7 @@ def test_a_training_tries_every_strength_and_goes_on_with_the_chosen_one(
     recipe = {"backbone": "resnet18", "epochs": 2, "correction": "auto"}
     job: Path = make_job(given=tagged, recipe=recipe)
     propose_the_corners(job, tagged)
-    training.run_training_job(job)
+    training_process.run_training_job(job)
     kept = read_json(job / STRENGTH_FILE)
     assert [each["name"] for each in kept["tried"]] == list(STRENGTHS)
     assert kept["chosen"] == choose(kept["tried"])[0]
@@ -76,7 +76,7 @@ def test_a_training_tries_every_strength_and_goes_on_with_the_chosen_one(
 
     (job / RESULT_FILE).unlink()  # a training that was interrupted tries nothing again
     monkeypatch.setattr(strength, "_try", None)
-    training.run_training_job(job)
+    training_process.run_training_job(job)
     assert read_json(job / RESULT_FILE)["recipe"] == used
 
 
@@ -86,7 +86,7 @@ def test_where_no_shortcut_can_be_measured_the_default_is_taken(
     make_job: JobMaker, samples: list[TrainingSample]
 ):
     job: Path = make_job(given=samples, recipe={"backbone": "resnet18", "epochs": 2, "correction": "auto"})
-    training.run_training_job(job)
+    training_process.run_training_job(job)
     kept = read_json(job / STRENGTH_FILE)
     assert (kept["chosen"], kept["tried"]) == ("spread", [])
     assert "no shortcut can be measured" in kept["reason"]

@@ -14,6 +14,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.inputs.augmentation import prepare
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
     ModelConfig,
@@ -22,7 +23,6 @@ from imil_backend.learning.networks.network import (
     read_config,
     read_tensors,
 )
-from imil_backend.learning.networks.weights import fetch_weights
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, N
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.label_studio.api.client import AnnotationSummary
 from imil_backend.label_studio.api.simulated_clinician import paint
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 from imil_backend.learning.contract.training_job import (
     MINING_FILE,
     MODEL_FILE,

@@ -21,11 +21,11 @@ from support.push import png
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.upkeep.check_results import CheckResult, State
 from imil_backend.loop.upkeep.doctor import examine
 from imil_backend.loop.upkeep.doctor_probe import TITLE
-from imil_backend.loop.upkeep.findings import Finding, State
 from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.slow  # servers and databases
@@ -35,15 +35,15 @@ OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
 
 @pytest.fixture
 def look_at(tmp_path: Path) -> Iterator[Any]:
-    """Examine a backend with these settings; gives the findings by subject."""
+    """Examine a backend with these settings; gives the results by subject."""
     backends: list[Backend] = []
 
     def examined(
         *, probe: bool = False, prepare: Callable[[Backend], None] = lambda _: None, **settings: object
-    ) -> dict[str, Finding]:
+    ) -> dict[str, CheckResult]:
         backends.append(make_backend(tmp_path / str(len(backends)), **settings))
         prepare(backends[-1])
-        return {finding.subject: finding for finding in examine(backends[-1], probe=probe)}
+        return {result.subject: result for result in examine(backends[-1], probe=probe)}
 
     yield examined
     for backend in backends:
@@ -70,7 +70,7 @@ def test_all_is_well_with_a_label_studio_that_reaches_us(
 ) -> None:
     key = real_label_studio.api_key if kind == "legacy" else real_label_studio.personal_access_token
     found = look_at(probe=True, **real(real_label_studio, label_studio_api_key=key))
-    assert {finding.state for finding in found.values()} <= {OK, WARNING}
+    assert {result.state for result in found.values()} <= {OK, WARNING}
     assert found["token"].text.startswith(f"A {kind} token")
     assert found["callback"].text == "A webhook of Label Studio arrived here."
     assert TITLE not in titles(real_label_studio)

@@ -81,7 +81,7 @@ def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backen
     assert not worker_is_running(prepared)
 
 
-def test_asking_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Backend) -> None:
+def test_questions_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Backend) -> None:
     stop = threading.Event()
 
     def ask() -> None:

@@ -14,7 +14,7 @@ from support.label_studio import RunningLabelStudio
 from support.snapshot import differing, snapshot
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError, LabelStudioError, RoundError
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.projects.connection import connect
 from imil_backend.loop.projects.disconnection import disconnect_project

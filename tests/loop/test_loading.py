@@ -13,7 +13,7 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
 from support.label_configs import classification_config
 
 from imil_backend.errors import WeightsError
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.store.tables import Dataset, Project

@@ -40,8 +40,8 @@ from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
 from imil_backend.loop.rounds.worth import outlook
-from imil_backend.loop.versions.shortcuts import about
-from imil_backend.loop.views.export import export
+from imil_backend.loop.versions.shortcut_results import about
+from imil_backend.loop.views.image_export import export
 from imil_backend.loop.views.status import status, versions
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 

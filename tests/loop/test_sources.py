@@ -7,7 +7,7 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import Columns, Source, read_source
+from imil_backend.loop.sources.read_source import Columns, Source, read_source
 
 
 def read(source: Path, **columns: object) -> Source:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import read_source
+from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
 
 

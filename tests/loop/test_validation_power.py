@@ -17,7 +17,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
-from imil_backend.loop.versions.power import as_sentences, validation_power
+from imil_backend.loop.versions.validation_power import as_sentences, validation_power
 from imil_backend.store.tables import Dataset, Round, Sample
 
 FOUR = "4 groups cannot exclude a loss of 0.020 in accuracy; 149 could."

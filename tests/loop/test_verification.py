@@ -10,13 +10,14 @@ from imil_backend.errors import StoreError, WeightsError
 from imil_backend.learning.contract.training_job import MODEL_FILE, read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.starting_weights import required_weights, select_weights
 from imil_backend.loop.versions.training_jobs import (
     code_version,
     directory_of,
     prepare_training_job,
     record_version,
 )
-from imil_backend.loop.versions.weights import required_weights, select_weights, verify_versions
+from imil_backend.loop.versions.verification import verify_versions
 from imil_backend.store.tables import Dataset, Round, Version
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.helpers.asking import ask_for_credentials, settle
-from imil_backend.cli.helpers.calls import DryRunOption, show_calls
+from imil_backend.cli.helpers.questions import ask_for_credentials, settle
 from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
+from imil_backend.cli.helpers.dry_run import DryRunOption, show_calls
 
 if TYPE_CHECKING:
-    from imil_backend.label_studio.labeling.config import ProjectMapping
+    from imil_backend.label_studio.labeling.label_config import ProjectMapping
 
 
 @command("connect")

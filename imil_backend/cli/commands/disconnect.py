@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.helpers.calls import DryRunOption, show_calls
 from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
+from imil_backend.cli.helpers.dry_run import DryRunOption, show_calls
 
 
 @command("disconnect")

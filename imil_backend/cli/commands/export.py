@@ -67,7 +67,7 @@ def export(
 
 def _export_images(backend: Backend, dataset: str | None, directory: Path, everything: bool) -> None:
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.views.export import export as export_samples
+    from imil_backend.loop.views.image_export import export as export_samples
 
     with backend.store.begin() as session:
         found = find_dataset(session, dataset)
@@ -81,7 +81,7 @@ def _export_images(backend: Backend, dataset: str | None, directory: Path, every
 def _export_version(
     backend: Backend, dataset: str | None, name: str | None, directory: Path, form: ExportFormat
 ) -> None:
-    from imil_backend.loop.versions.exporting import export_version, version_or_champion
+    from imil_backend.loop.versions.version_export import export_version, version_or_champion
 
     with backend.store.begin() as session:
         version = version_or_champion(session, dataset, name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.helpers.asking import settle
+from imil_backend.cli.helpers.questions import settle
 from imil_backend.cli.helpers.console import (
     JsonOption,
     command,
@@ -113,8 +113,8 @@ def import_(
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.importing.importing import import_dataset
-    from imil_backend.loop.sources.reading import Columns
-    from imil_backend.loop.versions.power import as_sentences, as_values, validation_power
+    from imil_backend.loop.sources.read_source import Columns
+    from imil_backend.loop.versions.validation_power import as_sentences, as_values, validation_power
 
     if (source is None) == (label_studio is None):
         raise typer.BadParameter("Name either a source or, with --label-studio, a project.")

@@ -19,7 +19,7 @@ from imil_backend.cli.helpers.console import (
 )
 
 if TYPE_CHECKING:
-    from imil_backend.loop.versions.mispredictions import Misprediction
+    from imil_backend.loop.versions.mispredictions import MinedMisprediction
 
 
 @command("mispredictions")
@@ -57,7 +57,7 @@ def mispredictions(
     console.print(shown)
 
 
-def _described(item: Misprediction) -> dict[str, Any]:
+def _described(item: MinedMisprediction) -> dict[str, Any]:
     return {
         "rank": item.rank,
         "sample": item.sample.key,

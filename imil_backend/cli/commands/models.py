@@ -27,7 +27,7 @@ def models(
     """List the versions with their metrics on the validation split. --json has everything, test included."""
     from imil_backend.cli.helpers.showing import show_versions
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.versions.weights import verify_versions
+    from imil_backend.loop.versions.verification import verify_versions
     from imil_backend.loop.views.status import versions
 
     with open_backend(context) as backend, backend.store.begin() as session:

@@ -16,7 +16,7 @@ from imil_backend.cli.helpers.console import (
     progress_bar,
     say,
 )
-from imil_backend.cli.helpers.options import with_options
+from imil_backend.cli.helpers.declared_options import with_options
 from imil_backend.loop.base.policy import ANSWERS, CLOSING, PROMOTION, QUESTIONS, Policy
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def push(
     from imil_backend.loop.rounds import lifecycle
     from imil_backend.loop.rounds.push import push_round
     from imil_backend.loop.versions.mispredictions import next_mispredictions
-    from imil_backend.loop.versions.power import as_sentences, validation_power
+    from imil_backend.loop.versions.validation_power import as_sentences, validation_power
 
     with open_backend(context) as backend:
         with backend.store.begin() as session:

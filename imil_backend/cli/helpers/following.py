@@ -17,7 +17,7 @@ from imil_backend.errors import RoundError
 from imil_backend.loop.base.states import OPEN, PUSHING
 from imil_backend.loop.queues.engine import FINISHED, WorkflowQueues, worker_is_running
 from imil_backend.loop.rounds.lifecycle import ensure_workflow, latest_round, workflow_id_of
-from imil_backend.loop.running.following import POLL_SECONDS, follow, verdict_of
+from imil_backend.loop.running.waiting import POLL_SECONDS, follow, verdict_of
 from imil_backend.loop.views.status import versions
 from imil_backend.store.tables import Dataset, Round
 

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from imil_backend.errors import BlankImageError, UnreadableImageError
 from imil_backend.images.formats.deep import stored_bytes
 from imil_backend.images.formats.tiff import ASSOCIATED, TiffFile, stored_samples
-from imil_backend.images.scaling import Window, between_extremes, windowed
+from imil_backend.images.intensity.scaling import Window, between_extremes, windowed
 
 # Asked for by name, so that no other plugin of Pillow's (PostScript, for one) ever sees the bytes and the
 # limit is ours alone: Image.open() has a limit of its own, warns above it and cannot be told another one

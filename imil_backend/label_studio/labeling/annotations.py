@@ -14,7 +14,7 @@ from imil_backend.images.masks.masks import painted_masks
 from imil_backend.images.masks.regions import key_points
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.choices import choices_of
-from imil_backend.label_studio.labeling.config import (
+from imil_backend.label_studio.labeling.label_config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,

@@ -16,7 +16,7 @@ from imil_backend.errors import (
     StoreError,
 )
 from imil_backend.label_studio.api.webhooks import Change, ensure_webhook
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw

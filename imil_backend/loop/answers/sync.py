@@ -16,7 +16,7 @@ from imil_backend.errors import LabelStudioError
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit

@@ -16,7 +16,7 @@ from imil_backend.errors import (
     LabelConfigError,
 )
 from imil_backend.label_studio.labeling.classification import SeveralAnnotators, class_of
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.fetching import fetch_images, keep_image
 from imil_backend.loop.importing.importing import ImportReport, import_rows, limited

@@ -13,16 +13,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import DatasetError
+from imil_backend.images.intensity.windows import parse_window
 from imil_backend.images.reading import ImageInfo
-from imil_backend.images.windows import parse_window
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.dataset_window import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.base.states import TRAINING
-from imil_backend.loop.base.windows import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.importing.inspection import look_at, warn_of_unused_masks
 from imil_backend.loop.importing.reasons import Reason, by_reason
 from imil_backend.loop.importing.storing import keep
 from imil_backend.loop.sources.file_names import is_utf8, printable
-from imil_backend.loop.sources.reading import Columns, Row, Source, read_source
+from imil_backend.loop.sources.read_source import Columns, Row, Source, read_source
 from imil_backend.loop.sources.tables.labels import warn_of_look_alikes
 from imil_backend.loop.splitting.duplicates import NearDuplicates, near_pairs
 from imil_backend.store.tables import Dataset, Round, Sample, Version

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from imil_backend.errors import ImageError, MaskError
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
-from imil_backend.images.scaling import Window
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.sources.paths import is_file
 from imil_backend.loop.sources.rows import Row

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.sources.reading import Row, Source
+from imil_backend.loop.sources.read_source import Row, Source
 from imil_backend.loop.splitting.duplicates import (
     Picture,
     excluded_copies,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
 from imil_backend.label_studio.api.webhooks import Change, basic_auth_of, ensure_ml_backend, ensure_webhook
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE, connect_project
 from imil_backend.loop.projects.mapping import check_instance

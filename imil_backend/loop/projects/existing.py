@@ -25,8 +25,8 @@ from imil_backend.label_studio.api.webhooks import (
     ensure_webhook,
     webhook_url,
 )
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
-from imil_backend.label_studio.labeling.config_change import completed_config, difference
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config_change import completed_config, difference
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.projects.existing_storages import Credentials, add_storages, needed_storages, offer
 from imil_backend.loop.projects.relocated import elsewhere
@@ -93,7 +93,7 @@ def connect_project(
     if predictions or "class_choices" in meanings:
         meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
     earlier = dict((kept and kept.connected) or {})
-    plan = _Plan(backend, dataset, there, meanings, earlier, predictions, write)
+    plan = _ConnectionPlan(backend, dataset, there, meanings, earlier, predictions, write)
     changes, planned = plan.rehearse()
     if rehearsal:
         return changes
@@ -102,7 +102,7 @@ def connect_project(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ConnectionPlan:
     """A project as it is, and what is to be changed in it."""
 
     backend: Backend

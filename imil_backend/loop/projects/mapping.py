@@ -6,7 +6,7 @@ from math import inf
 from time import monotonic
 
 from imil_backend.errors import RoundError
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Project

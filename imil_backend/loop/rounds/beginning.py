@@ -11,7 +11,7 @@ from imil_backend.loop.base.policy import change_policy, change_recipe, recipe_o
 from imil_backend.loop.base.states import CANCELLED, CLOSED, OPEN
 from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.weights import fetch_default_weights
+from imil_backend.loop.versions.starting_weights import fetch_default_weights
 from imil_backend.store.tables import Dataset, Round
 
 

@@ -12,22 +12,22 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.reading import image_format, load_bytes, png_for_display
-from imil_backend.images.scaling import Window
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, ROUND_KEY, SHOWN_KEYS
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
+from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.locks import locked
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
-from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
-from imil_backend.loop.versions.mispredictions import Misprediction, next_mispredictions
+from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
 
@@ -99,7 +99,7 @@ def _push(
     return count
 
 
-def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[Misprediction]:
+def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[MinedMisprediction]:
     """What this round asks. A push that was interrupted keeps what it has, and adds the rest."""
     kept = set(session.scalars(select(Sample.key).join(Task).where(Task.round_id == round_.id)))
     dataset = session.get_one(Dataset, round_.dataset_id)
@@ -109,7 +109,7 @@ def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[M
 
 def _push_items(
     backend: Backend,
-    asked: list[Misprediction],
+    asked: list[MinedMisprediction],
     round_: Round,
     already: Mapping[str, int],
     mapping: ProjectMapping,
@@ -146,7 +146,7 @@ def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sam
     return lambda sample: best(sample.address) if sample.address and sample.shown_as_is else None
 
 
-def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
+def _shown_fields(item: MinedMisprediction, round_: Round) -> dict[str, Any]:
     """What our own labeling config shows beside the image."""
     return {
         "label": item.sample.label,
@@ -157,14 +157,14 @@ def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
     }
 
 
-def _note(item: Misprediction) -> str:
+def _note(item: MinedMisprediction) -> str:
     if item.likely_label_error:
         return "The label may be wrong."
     return "" if item.wrong else "The model is right, but may be so for the wrong reason."
 
 
 def _more_fields(
-    backend: Backend, dataset: Dataset, asked: Iterable[Misprediction], mapping: ProjectMapping
+    backend: Backend, dataset: Dataset, asked: Iterable[MinedMisprediction], mapping: ProjectMapping
 ) -> Callable[[Sample], dict[str, Any]]:
     """What else the labeling config shows: as in the task that a sample came from, else empty.
 
@@ -198,7 +198,9 @@ def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
     )
 
 
-def _keep_task(backend: Backend, project: Project, round_: Round, item: Misprediction, number: int) -> None:
+def _keep_task(
+    backend: Backend, project: Project, round_: Round, item: MinedMisprediction, task_id: int
+) -> None:
     with backend.store.begin() as session:
         task = session.scalar(
             select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
@@ -209,7 +211,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                     project_id=project.id,
                     round_id=round_.id,
                     sample_id=item.sample.id,
-                    label_studio_id=number,
+                    label_studio_id=task_id,
                     rank=item.rank,
                 )
             )
@@ -220,7 +222,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                 sample_id=item.sample.id,
                 version_id=round_.mined_version_id,
                 round_id=round_.id,
-                task=number,
+                task=task_id,
             )
         else:
-            task.label_studio_id, task.deleted = number, False
+            task.label_studio_id, task.deleted = task_id, False

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
-from imil_backend.images.windows import in_words
+from imil_backend.images.intensity.windows import in_words
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
@@ -21,12 +21,12 @@ from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
 from imil_backend.loop.rounds.worth import worth_of
-from imil_backend.loop.versions.shortcuts import MEANING
+from imil_backend.loop.versions.shortcut_results import MEANING
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
 
 PICTURES = 4

@@ -35,7 +35,7 @@ from imil_backend.loop.rounds.lifecycle import (
     workflow_id_of,
 )
 from imil_backend.loop.versions.champions import LOOP, champion_of, promote
-from imil_backend.loop.versions.shortcuts import about, compares, read_shortcut_test
+from imil_backend.loop.versions.shortcut_results import about, compares, read_shortcut_test
 from imil_backend.loop.versions.training_jobs import directory_of, prepare_training_job, record_version
 from imil_backend.store.tables import Dataset, Round, Version
 

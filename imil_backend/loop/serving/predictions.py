@@ -24,7 +24,7 @@ from imil_backend.loop.versions.champions import champion_of
 from imil_backend.store.tables import Project, Sample, Version
 
 if TYPE_CHECKING:
-    from imil_backend.label_studio.labeling.config import ProjectMapping
+    from imil_backend.label_studio.labeling.label_config import ProjectMapping
     from imil_backend.learning.inference.prediction import Predictor
 
 logger = logging.getLogger(__name__)

@@ -7,18 +7,18 @@ from functools import partial
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.upkeep import doctor_label_studio, doctor_machine
+from imil_backend.loop.upkeep.check_results import CheckResult, Outcome, State, look
 from imil_backend.loop.upkeep.doctor_images import look_at_images
 from imil_backend.loop.upkeep.doctor_probe import probe_label_studio
-from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
 
-LABEL_STUDIO: Mapping[str, Callable[[Backend], Verdict]] = {
+LABEL_STUDIO: Mapping[str, Callable[[Backend], Outcome]] = {
     "Label Studio's address": doctor_label_studio.address,
     "token": doctor_label_studio.token,
     "Label Studio's version": doctor_label_studio.version,
     "Label Studio's name": doctor_label_studio.own_name,
     "clock": doctor_label_studio.clock,
 }
-MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
+MACHINE: Mapping[str, Callable[[Backend], Outcome]] = {
     "disk": doctor_machine.disk,
     "database": doctor_machine.database,
     "torch": doctor_machine.torch_build,
@@ -27,7 +27,7 @@ MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
 }
 
 
-def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
+def examine(backend: Backend, *, probe: bool) -> Iterator[CheckResult]:
     """Look at everything; what depends on something that failed is left out.
 
     Args:
@@ -40,7 +40,7 @@ def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
         yield label_studio[subject]
         if label_studio[subject].state is State.FAILED:
             break
-    reached = all(finding.state is not State.FAILED for finding in label_studio.values())
+    reached = all(result.state is not State.FAILED for result in label_studio.values())
     yield look("the backend's address", partial(doctor_label_studio.own_address, backend))
     if reached and probe:
         yield from probe_label_studio(backend)

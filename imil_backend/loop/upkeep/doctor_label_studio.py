@@ -15,14 +15,14 @@ from imil_backend.label_studio.api.webhooks import check_backend_url
 from imil_backend.label_studio.http.addresses import origin
 from imil_backend.label_studio.http.authorization import TokenAuth
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.upkeep.findings import State, Verdict
+from imil_backend.loop.upkeep.check_results import Outcome, State
 
 # The oldest and the newest version of Label Studio that the tests were run with.
 OLDEST, NEWEST = (1, 18), (1, 23)
 CLOCK_SECONDS = 30.0
 
 
-def address(backend: Backend) -> Verdict:
+def address(backend: Backend) -> Outcome:
     """That Label Studio answers at its address, sub-path and TLS included."""
     url = backend.settings.label_studio_url
     try:
@@ -40,7 +40,7 @@ def address(backend: Backend) -> Verdict:
     return State.OK, f"{url} answers."
 
 
-def token(backend: Backend) -> Verdict:
+def token(backend: Backend) -> Outcome:
     """That Label Studio knows the token, of whichever kind it is."""
     user = backend.label_studio.request("GET", "/api/current-user/whoami")
     settings = backend.settings
@@ -48,7 +48,7 @@ def token(backend: Backend) -> Verdict:
     return State.OK, f"A {'personal access' if kind.is_personal else 'legacy'} token of user {user['id']}."
 
 
-def version(backend: Backend) -> Verdict:
+def version(backend: Backend) -> Outcome:
     """That this version of Label Studio is not outside what was tried."""
     found = backend.label_studio.version()
     numbers = re.match(r"(\d+)\.(\d+)", found)
@@ -60,7 +60,7 @@ def version(backend: Backend) -> Verdict:
     )
 
 
-def own_name(backend: Backend) -> Verdict:
+def own_name(backend: Backend) -> Outcome:
     """Under which name Label Studio gives the addresses of its files, if it is another one than ours."""
     ours, theirs = backend.settings.label_studio_url, backend.label_studio.own_name()
     if theirs is None or origin(theirs) == origin(ours):
@@ -71,7 +71,7 @@ def own_name(backend: Backend) -> Verdict:
     )
 
 
-def clock(backend: Backend) -> Verdict:
+def clock(backend: Backend) -> Outcome:
     """That Label Studio's clock is ours, as far as its Date header tells."""
     settings = backend.settings
     try:
@@ -92,7 +92,7 @@ def clock(backend: Backend) -> Verdict:
     )
 
 
-def own_address(backend: Backend) -> Verdict:
+def own_address(backend: Backend) -> Outcome:
     """That Label Studio would take our address, and may be able to reach it."""
     own, theirs = backend.settings.own_url, backend.settings.label_studio_url
     check_backend_url(own)

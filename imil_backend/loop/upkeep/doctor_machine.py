@@ -8,8 +8,8 @@ from sqlalchemy import text, update
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.loop.upkeep.findings import State, Verdict
-from imil_backend.loop.versions.weights import selected_weights
+from imil_backend.loop.upkeep.check_results import Outcome, State
+from imil_backend.loop.versions.starting_weights import selected_weights
 from imil_backend.store.tables import Project
 
 GIGABYTE = 1e9
@@ -18,7 +18,7 @@ TIGHT_BYTES = 2 * GIGABYTE
 FULL_BYTES = 0.3 * GIGABYTE
 
 
-def disk(backend: Backend) -> Verdict:
+def disk(backend: Backend) -> Outcome:
     """That there is room in the data directory."""
     free = shutil.disk_usage(backend.directory).free
     found = f"{free / GIGABYTE:.1f} GB are free in {backend.directory}."
@@ -27,7 +27,7 @@ def disk(backend: Backend) -> Verdict:
     return (State.FAILED if free < FULL_BYTES else State.WARNING), f"{found} Make room, or set IMIL_DATA_DIR."
 
 
-def database(backend: Backend) -> Verdict:
+def database(backend: Backend) -> Outcome:
     """That the database is brought up to date, can be written, and lets readers read meanwhile."""
     prepare(backend)
     with backend.store.begin() as session:
@@ -43,7 +43,7 @@ def database(backend: Backend) -> Verdict:
     return State.OK, "SQLite, up to date, can be written."
 
 
-def torch_build(backend: Backend) -> Verdict:
+def torch_build(backend: Backend) -> Outcome:
     """That torch can be loaded, and whether it is built for a GPU that is there."""
     try:
         import torch
@@ -55,7 +55,7 @@ def torch_build(backend: Backend) -> Verdict:
     return State.OK, built
 
 
-def device(backend: Backend) -> Verdict:
+def device(backend: Backend) -> Outcome:
     """That the device of the settings is there."""
     import torch
 
@@ -72,7 +72,7 @@ def device(backend: Backend) -> Verdict:
     return State.OK, f"No CUDA; IMIL_DEVICE is {wanted}, {torch.get_num_threads()} threads."
 
 
-def weights(backend: Backend) -> Verdict:
+def weights(backend: Backend) -> Outcome:
     """That there are ImageNet weights to start from."""
     path = selected_weights(backend)
     if path is None:

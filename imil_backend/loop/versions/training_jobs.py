@@ -38,7 +38,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.versions.weights import required_weights
+from imil_backend.loop.versions.starting_weights import required_weights
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 

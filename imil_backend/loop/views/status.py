@@ -19,8 +19,8 @@ from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, late
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.power import as_values, validation_power
-from imil_backend.loop.views.set_aside import add_names, passed_over, set_aside
+from imil_backend.loop.versions.validation_power import as_values, validation_power
+from imil_backend.loop.views.answers_set_aside import add_names, passed_over, set_aside
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
 
 

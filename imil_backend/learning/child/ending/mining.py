@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from imil_backend.errors import DatasetError
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.ending.surroundings import ask_surroundings
-from imil_backend.learning.child.state.beginning import fresh_learner
 from imil_backend.learning.child.state.kept import kept_array
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.starting_point import fresh_learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask
 from imil_backend.learning.child.steps.epoch import train_epoch

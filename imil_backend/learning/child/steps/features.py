@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from imil_backend.images.rows import RowStore, remove_rows
+from imil_backend.images.row_store import RowStore, remove_rows
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.contract.training_job import Split

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.state.beginning import first_state
 from imil_backend.learning.child.state.learner import last_layers
+from imil_backend.learning.child.state.starting_point import first_state
 from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.epoch import train_epoch
 from imil_backend.learning.child.steps.features import with_features

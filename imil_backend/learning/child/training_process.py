@@ -1,6 +1,6 @@
 """The training child: torchrun starts it, in one process or several, with the job's directory.
 
-    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training DIRECTORY
+    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training_process DIRECTORY
 
 Every process goes the same way; the first one writes the files.
 """
@@ -23,9 +23,9 @@ from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.ending.mining import mining_epoch
 from imil_backend.learning.child.ending.results import finish
 from imil_backend.learning.child.reporting import Reporter
-from imil_backend.learning.child.state.beginning import begin
 from imil_backend.learning.child.state.checkpoint import save_state
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.starting_point import begin
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.compiling import compiled_if_it_pays

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from imil_backend.errors import SettingsError
-from imil_backend.images.scaling import Window
+from imil_backend.images.intensity.scaling import Window
 
 # CT, in Hounsfield units; centre and width as Radiopaedia's "Windowing (CT)" gives them.
 PRESETS = {

@@ -12,7 +12,7 @@ from imil_backend.loop.sources.class_folders import LOOSE, read_class_folders
 from imil_backend.loop.sources.file_names import is_utf8, printable
 from imil_backend.loop.sources.paths import is_file
 from imil_backend.loop.sources.rows import SPLIT_NAMES, Columns, Row, Source
-from imil_backend.loop.sources.tables.reading import has_columns, read_table
+from imil_backend.loop.sources.tables.csv_source import has_columns, read_table
 
 __all__ = ["SPLIT_NAMES", "Columns", "Row", "Source", "read_source"]
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError
+from imil_backend.images.intensity.scaling import Window
+from imil_backend.images.intensity.windows import in_words, parse_window
 from imil_backend.images.reading import ImageInfo
-from imil_backend.images.scaling import Window
-from imil_backend.images.windows import in_words, parse_window
 from imil_backend.store.tables import Dataset
 
 EXTREMES = "from the darkest to the brightest value"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.images.masks.masks import annotation_mask
-from imil_backend.label_studio.labeling.config import IRRELEVANT, RELEVANT, read_label_config
+from imil_backend.label_studio.labeling.label_config import IRRELEVANT, RELEVANT, read_label_config
 
 
 def decode_mask(

@@ -11,7 +11,7 @@ from imil_backend.errors import NotFoundError, StoreError
 from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import find_dataset
 from imil_backend.loop.versions.champions import find_version, required_champion
-from imil_backend.loop.versions.weights import check_weights
+from imil_backend.loop.versions.verification import check_weights
 from imil_backend.store.tables import Dataset, Version
 
 VersionFormat = Literal["onnx", "torchvision"]
@@ -50,8 +50,8 @@ def export_version(version: Version, directory: Path, form: VersionFormat) -> Pa
         StoreError: the weights are not those that were trained, or the directory cannot be written.
         WeightsError: torchvision's network is not that of this version, or ONNX Runtime answers otherwise.
     """
-    from imil_backend.learning.networks.exporting import write_onnx, write_state_dict
     from imil_backend.learning.networks.network import load_model
+    from imil_backend.learning.networks.network_export import write_onnx, write_state_dict
 
     check_weights([version])
     network, config = load_model(Path(version.directory) / MODEL_FILE)

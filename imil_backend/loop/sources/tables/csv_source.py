@@ -22,7 +22,7 @@ BLANK = "blank rows"
 
 
 @dataclass
-class _Reading:
+class _PartialTable:
     """A table while it is read."""
 
     table: CsvFile
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     table = read_csv(path, lambda names: _fits(names, columns, path))
     header = Header(table.header, table.name)
     resolved = _resolve(columns, header, table.name)
-    reading = _Reading(table, resolved, columns, header, Locator(path.parent))
+    reading = _PartialTable(table, resolved, columns, header, Locator(path.parent))
     reading.found.warnings += table.warnings
     for line, cells in table.rows():
         _take(reading, line, cells)
@@ -75,7 +75,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     return found
 
 
-def _labels_left_out(reading: _Reading) -> list[str]:
+def _labels_left_out(reading: _PartialTable) -> list[str]:
     """What was set aside or changed for its label, each label named: one of them may be a class."""
     warnings = []
     name, unlabelled, padded = reading.table.name, reading.unlabelled, reading.padded
@@ -92,7 +92,7 @@ def _labels_left_out(reading: _Reading) -> list[str]:
     return warnings
 
 
-def _count_unlisted(reading: _Reading) -> None:
+def _count_unlisted(reading: _PartialTable) -> None:
     """Count the images that lie beside those of the table and that it does not list."""
     masks = {row.mask for row in reading.rows.values() if row.mask}
     listed = {row.image for row in reading.rows.values()} | masks
@@ -146,7 +146,7 @@ def _resolve(columns: Columns, header: Header, table: str) -> Columns:
     return resolved
 
 
-def _take(reading: _Reading, line: int, cells: list[str]) -> None:
+def _take(reading: _PartialTable, line: int, cells: list[str]) -> None:
     """Add a row, or set it aside."""
     found, where = reading.found, f"{reading.table.name}, line {line}"
     if not any(cell.strip() for cell in cells):
@@ -170,7 +170,7 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
     reading.rows.setdefault(row.name, row)
 
 
-def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
+def _row(reading: _PartialTable, cells: list[str]) -> tuple[Row, str | None]:
     """The row of these cells, and why it cannot be used."""
     columns, header = reading.columns, reading.header
     given = value_of(cells, columns.image or "", header)
@@ -198,7 +198,7 @@ def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
     return row, image.problem or problem
 
 
-def _swallowed(reading: _Reading, cells: list[str]) -> str | None:
+def _swallowed(reading: _PartialTable, cells: list[str]) -> str | None:
     """What a stray quote does: the rows up to the next quote become part of a cell."""
     column = reading.header.find(reading.columns.image or "")
     if column is None or column >= len(cells) or not any("\n" in cell for cell in cells):
@@ -211,13 +211,13 @@ def _swallowed(reading: _Reading, cells: list[str]) -> str | None:
     return None
 
 
-def _note_padded(reading: _Reading, cells: list[str]) -> None:
+def _note_padded(reading: _PartialTable, cells: list[str]) -> None:
     column = reading.header.find(reading.columns.label or "")
     if column is not None and column < len(cells) and cells[column] != cells[column].strip():
         reading.padded[cells[column]] += 1
 
 
-def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:
+def _note_empty(reading: _PartialTable, row: Row, groups: list[str]) -> str | None:
     """Count empty cells; where an option named the column, they are a reason to set the row aside."""
     columns, named = reading.columns, reading.named
     empty = [column for column, value in zip(columns.group, groups, strict=True) if not value]
@@ -228,7 +228,7 @@ def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:
     return f"It has no {' and no '.join(map(repr, missing))}, which an option names." if missing else None
 
 
-def _check_empty(reading: _Reading) -> None:
+def _check_empty(reading: _PartialTable) -> None:
     """Refuse what an option names and no row has; warn of what some rows lack."""
     named = dict.fromkeys(reading.named.group, "--group")
     if reading.named.split:

@@ -18,7 +18,7 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of `imil doctor`: what was looked at, how it stands, what was found and what to do."""
 
     subject: str
@@ -26,13 +26,13 @@ class Finding:
     text: str
 
 
-Verdict = tuple[State, str]
+Outcome = tuple[State, str]
 
 
-def look(subject: str, check: Callable[[], Verdict]) -> Finding:
+def look(subject: str, check: Callable[[], Outcome]) -> CheckResult:
     """Run a check; our own errors say what to do, and are its failure."""
     try:
         state, text = check()
     except ImilError as error:
         state, text = State.FAILED, str(error)
-    return Finding(subject, state, text)
+    return CheckResult(subject, state, text)

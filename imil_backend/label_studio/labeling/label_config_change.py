@@ -8,7 +8,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.config import IRRELEVANT, REVIEW_CHOICES, ProjectMapping
+from imil_backend.label_studio.labeling.label_config import IRRELEVANT, REVIEW_CHOICES, ProjectMapping
 
 
 def completed_config(xml: str, mapping: ProjectMapping) -> str:
