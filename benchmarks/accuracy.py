@@ -214,7 +214,9 @@ def main() -> None:
     parser.add_argument("--xrays", type=Path, required=True, help="zip of the chest X-rays")
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of `imil weights`")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, added to")
-    parser.add_argument("--work", type=Path, help="where jobs are kept; needed to go on with other arms")
+    parser.add_argument(
+        "--work", type=Path, help="where training jobs are kept; required to continue with other arms"
+    )
     parser.add_argument("--arms", nargs="+", choices=["plain", *VARIANTS], default=["plain", *VARIANTS])
     options = parser.parse_args()
     lines = options.results.read_text().splitlines() if options.results.exists() else []

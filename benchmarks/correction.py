@@ -499,7 +499,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ask", nargs="+", choices=list(ASKED), default=["mispredicted"], metavar="ASK")
     parser.add_argument("--trainable", choices=list(RECIPES), help="layer4; of phantoms all")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs, on phantoms")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs, on phantoms")
     return parser
 
 

@@ -1,7 +1,8 @@
 """The champion as a model of label-studio-ml, for teams that run `label-studio-ml start` or a `_wsgi.py`.
 
 It delegates to the same functions as `imil serve`, which does more (secrets, deletions, /versions): prefer
-that where nothing binds you. Works with label-studio-ml 1.0.9 (from PyPI) and is written for 2.x (from git):
+that unless you are bound to label-studio-ml. Works with label-studio-ml 1.0.9 (from PyPI) and is written for
+2.x (from git):
 
     from label_studio_ml.api import init_app
     from imil_backend.label_studio_ml_model import ImilModel

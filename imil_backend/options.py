@@ -35,7 +35,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """In words, such as "above 0 and at most 1"; nothing where there are none."""
+        """In words, such as "above 0 and at most 1"; empty if there are none."""
         low = f"above {self.above:g}" if self.above is not None else ""
         low = f"{self.at_least:g} or more" if self.at_least is not None else low
         high = f"below {self.below:g}" if self.below is not None else ""

@@ -93,7 +93,7 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason_and_what_nobody_answer
     report = imported(backend, project)
     assert (report.added, report.unlabelled, len(report.set_aside)) == (12, 1, 6)
     reasons = " ".join(reason for _, reason in report.set_aside)
-    for words in ("no image that can be read but a web page", "'patient'", "'someday'"):
+    for words in ("not a readable image but a web page", "'patient'", "'someday'"):
         assert words in reasons
 
 

@@ -1,6 +1,6 @@
 """IMIL in Python: import a dataset, train, rank mispredictions, decode masks, black out, predict.
 
-Thin: everything here is what the commands do. Errors are those of `imil_backend.errors`, and tell what to do.
+Thin: everything here is what the commands do. Errors are those of `imil_backend.errors`, and say what to do.
 """
 
 from imil_backend.api.imil import Imil, Misprediction, Trained

@@ -92,7 +92,7 @@ def _decode_pillow(
 ) -> Decoded:
     file_format = pillow_format(data)
     if file_format is None:
-        raise UnreadableImageError(f"{name} is not an image, or none of JPEG, PNG, TIFF, BMP, WebP, DICOM.")
+        raise UnreadableImageError(f"{name} is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image.")
     image = read_pillow(data, file_format, name, check_size=check_size, draft_size=draft_size, window=window)
     return Decoded(
         _grey_if_equal(image.pixels),
@@ -101,7 +101,7 @@ def _decode_pillow(
         deep=image.deep,
         stored_levels=partial(count_levels, image.stored) if image.stored is not None else lambda: 0,
         hidden_by=(
-            "a few values far above or below the others take up all greys"
+            "a few values far above or below the others take up the whole range of greys"
             if image.deep
             else "its colour map or its transparency hides the picture"
         ),

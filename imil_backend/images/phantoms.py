@@ -80,7 +80,7 @@ def write_phantoms(
         SettingsError: fewer films than can be spread over splits and classes, or too small ones.
     """
     if count < _FEWEST or size < 64:
-        raise SettingsError(f"Phantoms: at least {_FEWEST} of at least 64 pixels, not {count} of {size}.")
+        raise SettingsError(f"Draw at least {_FEWEST} phantoms of at least 64 pixels, not {count} of {size}.")
     (directory / "images").mkdir(parents=True, exist_ok=True)
     (directory / "masks").mkdir(exist_ok=True)
     plans = _plan(count, seed)

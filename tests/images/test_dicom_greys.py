@@ -278,7 +278,7 @@ def test_a_single_slope_or_intercept_is_no_rescaling():
 
 @pytest.mark.parametrize(
     ("slope", "reason"),
-    [("0", "is 0: that leaves one grey"), ("NaN", "is not a number"), ("1,5", "is not a number")],
+    [("0", "is 0, which leaves a single grey"), ("NaN", "is not a number"), ("1,5", "is not a number")],
 )
 def test_a_slope_that_cannot_be_meant_is_a_reason_to_refuse(slope, reason):
     data = dicom_bytes(RAMP, RescaleSlope=("LO", slope), RescaleIntercept=0)

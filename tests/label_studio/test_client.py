@@ -155,7 +155,7 @@ def test_the_instructions_are_shown_and_empty_submissions_are_not_offered(
 
 def test_an_unknown_token_is_named(label_studio: RunningLabelStudio) -> None:
     token = "f" * 40
-    with pytest.raises(LabelStudioAuthError, match="does not know the token") as caught:
+    with pytest.raises(LabelStudioAuthError, match="does not accept the token") as caught:
         LabelStudio(label_studio.url, token).project(1)
     assert token not in str(caught.value)
 

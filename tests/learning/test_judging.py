@@ -1,4 +1,4 @@
-"""What a candidate is promoted for: images as they come, exchanged ones, or both. By numbers."""
+"""Promotion: images as they come, exchanged ones, or both. By numbers."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def test_robust_looks_at_every_class_under_exchange_and_at_nothing_else() -> Non
     halved = judged(test=exchanged(0.4, 0.7, classes=(1,)), judge="robust")
     assert halved.verdict == "undecided"
     assert halved.reason == (
-        "The validation split has no sample with a known irrelevant part of normal, and tells nothing of its "
+        "The validation split has no sample with a known irrelevant part of normal, and says nothing "
+        "about its "
         "robust recall."
     )
     few = {

@@ -119,5 +119,5 @@ def test_only_what_is_under_way_can_be_cancelled(open_round: OpenRound) -> None:
     assert open_round.round.state == OPEN
     with open_round.backend.store.begin() as session:
         change_state(session.get_one(Round, open_round.id), CLOSED)
-    with pytest.raises(RoundError, match="nothing to cancel"):
+    with pytest.raises(RoundError, match="no current round to cancel"):
         cancel(open_round)

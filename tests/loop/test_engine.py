@@ -72,7 +72,7 @@ def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backen
     with worker_lock(prepared, "a"):
         assert worker_is_running(prepared)
         with (
-            pytest.raises(RoundError, match="'a' is running already"),
+            pytest.raises(RoundError, match="'a' is already running"),
             worker_lock(prepared, "a"),
         ):
             pass

@@ -108,7 +108,7 @@ def post_start_training(module: Any, project: int) -> Response:
 
 @pytest.mark.parametrize(
     ("project", "status", "words"),
-    [(PROJECT, 409, "No round has been opened"), (PROJECT + 1, 404, "none of this backend's")],
+    [(PROJECT, 409, "No round has been opened"), (PROJECT + 1, 404, "not managed by this backend")],
 )
 def test_a_training_that_cannot_start_is_answered_with_the_reason(
     module: Any, monkeypatch: pytest.MonkeyPatch, project: int, status: int, words: str

@@ -157,7 +157,7 @@ def test_without_label_studio_the_start_goes_on_and_the_first_question_loads(
     slow.go.set()
     label_studio.down = True
     champion.load_ahead().join(PATIENCE)
-    assert "loaded when it is asked for first: Label Studio does not answer" in caplog.text
+    assert "loaded at the first request: Label Studio does not answer" in caplog.text
     answers(champion)
     wait(champion)
     assert answers(champion) == ["A"]

@@ -92,7 +92,7 @@ def test_a_round_that_was_given_up_while_it_was_pushed_is_not_opened(
             with backend.store.begin() as session:
                 lifecycle.begin_baseline(session, mined)
 
-    with pytest.raises(RoundError, match="given up for a new baseline"):
+    with pytest.raises(RoundError, match="cancelled for a new baseline"):
         push_round(backend, round_id, give_up)
     assert state(backend, round_id) == FAILED
 

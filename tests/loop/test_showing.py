@@ -116,7 +116,7 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
         "# Round 1: candidate",
         "**undecided**: Too few groups.",
         "| validation | baseline",
-        "(this version is its no. 2)",
+        "(this is no. 2)",
         "| test |",
         "| 0.7500 | 0.7500 |",
         "- blackout: 2",
@@ -226,10 +226,10 @@ def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant
         return write_report(answered.backend, answered.id).text.read_text()
 
     text = told()
-    assert "| with bounds of 95 % each | champion | candidate |" in text
+    assert "| with 95% bounds | champion | candidate |" in text
     assert "| robust accuracy: with the irrelevant part of any class | 0.6000 (0." in text
-    assert "4 samples in 4 groups, 10 draws each; 1 samples whose irrelevant part is not known" in text
-    assert "A drop is no proof of a shortcut" in text
+    assert "4 samples in 4 groups, 10 draws each; 1 samples without a known irrelevant part" in text
+    assert "A drop does not prove a shortcut" in text
     found = status(answered.backend)
     shown = found["datasets"][0]["last_closed"]["verdict"]["shortcut"]
     assert shown["candidate"]["drop"]["value"] == pytest.approx(0.1)
@@ -240,7 +240,7 @@ def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant
     assert "Candidate: robust accuracy 0.900 (0." in said
 
     alone = told(parent=None, parent_untested="It is gone.")
-    assert "| with bounds of 95 % each | candidate |" in alone
+    assert "| with 95% bounds | candidate |" in alone
     assert "The champion was not tested: It is gone." in alone
     assert "Nothing is known." in told(untested="Nothing is known.")
     show_status(status(answered.backend))
@@ -324,7 +324,7 @@ def test_a_mask_of_another_size_or_none_names_its_sample(backend: Backend, tmp_p
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample)).first()
     assert sample is not None
-    with pytest.raises(DatasetError, match=f"{sample.key} came without a mask"):
+    with pytest.raises(DatasetError, match=f"{sample.key} has no mask"):
         irrelevant_region(sample)
     sample.clinician_mask = str(write_mask(tmp_path / "mask.png", np.ones((3, 3), bool)))
     with pytest.raises(DatasetError, match=rf"{sample.key} .*3 x 3"):
@@ -385,6 +385,6 @@ def test_the_status_says_whose_annotation_is_set_aside_and_where_to_open_it(
         f"Nothing is painted and nothing is chosen. {where}"
     ) in lines
     assert (
-        f"In part annotation 5 of task {answered.tasks[3]} (train-3) by bob@example.org: Passed over, since "
-        f"a key point covers no pixels: 'k1'. What is meant must be painted over. {where}"
+        f"Partly used annotation 5 of task {answered.tasks[3]} (train-3) by bob@example.org: "
+        f"Ignored, since a key point covers no pixels: 'k1'. Paint over what is meant. {where}"
     ) in lines

@@ -158,8 +158,8 @@ def test_a_file_that_is_neither_csv_nor_zip_is_refused(tmp_path: Path, content: 
 
 
 def test_nothing_to_import_is_said_with_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="There is no"):
+    with pytest.raises(DatasetError, match="does not exist"):
         read(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no images"):
+    with pytest.raises(DatasetError, match="contains no images"):
         read(tmp_path / "empty")

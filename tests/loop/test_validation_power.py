@@ -48,7 +48,7 @@ def imil(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
 def test_before_the_baseline_the_imported_samples_are_counted(backend: Backend, dataset: Dataset) -> None:
     said = told(backend, dataset)
     assert said.startswith(f"Validation split: {FOUR} {TWO}")
-    assert "no candidate is promoted by itself" in said
+    assert "no candidate is promoted automatically" in said
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample).where(Sample.name == "validation-0")).one()
         sample.excluded = GROUP_IN_TEST

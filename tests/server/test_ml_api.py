@@ -63,7 +63,7 @@ def test_predictions_leave_threads_to_events(app: Flask, champion: FakeChampion)
         go_on.set()
     assert [each.result().status_code for each in predictions] == [200] * MOST_PREDICTIONS
     assert (one_more.status_code, health.status_code) == (503, 200)
-    assert "ask again in a moment" in one_more.json["error"]
+    assert "retry in a moment" in one_more.json["error"]
     assert ask().status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""The command that looks at everything that usually goes wrong: doctor."""
+"""`imil doctor`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ def doctor(
     context: typer.Context,
     probe: Annotated[
         bool,
-        typer.Option(help="Try both directions in a Label Studio project of its own, deleted at the end."),
+        typer.Option(help="Test both directions in a temporary Label Studio project."),
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything that usually goes wrong, and say what to do. Status 1 if something failed."""
+    """Check everything that usually goes wrong, and say what to do. Exit status 1 if a check failed."""
     from imil_backend.loop.base.backend import Backend
     from imil_backend.loop.upkeep.check_results import State
     from imil_backend.loop.upkeep.doctor import examine
 
     if probe:
-        errors.print("A project is made in Label Studio for this and deleted at the end (--no-probe: not).")
+        errors.print(
+            "Creates a temporary project in Label Studio, and deletes it at the end (skip with --no-probe)."
+        )
     backend = Backend(settings_of(context))
     results = []
     try:

@@ -27,7 +27,10 @@ def mispredictions(
     context: typer.Context,
     dataset: DatasetOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All that the champion got wrong, not only what is asked next.")
+        bool,
+        typer.Option(
+            "--all", help="List everything that the champion got wrong, not only what is asked next."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run_and_follow(backend: Backend, round_id: int) -> None:
-    """Have a round trained and show how it goes and what came out.
+    """Have a round trained; show its progress and its verdict.
 
     Raises:
         TrainingFailedError: the training failed; the message says why.
@@ -45,7 +45,7 @@ def run_and_follow(backend: Backend, round_id: int) -> None:
             if here:
                 _follow_the_push(backend, queues, round_)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Run the command again to go on from the last epoch.")
+        errors.print("Interrupted. Run the command again to resume from the last epoch.")
         # A training in this process ends with it; one in the worker goes on.
         os._exit(130)
 
@@ -67,7 +67,7 @@ def _queues_of_a_worker(backend: Backend, stack: ExitStack) -> tuple[WorkflowQue
 
 
 def _wait_for(queues: WorkflowQueues, workflow_id: str) -> None:
-    """Wait for the end of a workflow. One that is not there was put off until the next reconciliation."""
+    """Wait for the end of a workflow. A missing one was postponed to the next reconciliation."""
     while queues.status(workflow_id) not in {None, *FINISHED}:
         time.sleep(POLL_SECONDS)
 
@@ -128,4 +128,4 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
     if verdict["verdict"] == "undecided":
         say(f"You decide: imil promote {verdict['candidate']}")
     if round_.is_baseline:
-        say("Ask the clinicians about what it gets wrong: `imil push`.")
+        say("Now ask the clinicians about what it got wrong: `imil push`.")

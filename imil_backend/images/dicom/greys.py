@@ -104,7 +104,9 @@ def _modality(stored: NDArray[Any], layout: PixelFormat, header: Elements) -> ND
         return table.look_up(stored)
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
-        raise UnreadableImageError(f"{header.name} is DICOM whose RescaleSlope is 0: that leaves one grey.")
+        raise UnreadableImageError(
+            f"{header.name} is DICOM whose RescaleSlope is 0, which leaves a single grey."
+        )
     if slope is None or intercept is None:  # dcmtk and pydicom ignore a single one, too
         return stored
     with np.errstate(over="ignore", invalid="ignore"):

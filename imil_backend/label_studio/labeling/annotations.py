@@ -75,7 +75,7 @@ def read_annotation(
     choices = _review_choices(result, mapping)
     if len(choices) > 1:
         words = " and ".join(repr(mapping.shown.get(choice, choice)) for choice in choices)
-        return _set_aside(f"It says {words} at once.")
+        return _set_aside(f"It has contradictory choices: {words}.")
     choice = choices[0] if choices else None
     try:
         irrelevant, relevant = painted_masks(result, mapping.labels, width, height)
@@ -93,7 +93,7 @@ def _passed_over(points: Sequence[str]) -> str:
     if not points:
         return ""
     names = ", ".join(map(repr, points))
-    return f"Passed over, since a key point covers no pixels: {names}. What is meant must be painted over."
+    return f"Ignored, since a key point covers no pixels: {names}. Paint over what is meant."
 
 
 def _combine(mask: NDArray[np.bool_], choice: str | None, mapping: ProjectMapping) -> Reading:

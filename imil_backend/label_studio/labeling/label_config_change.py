@@ -58,7 +58,7 @@ def _last_closing_tag(content: bytes) -> int:
     parser.EndElementHandler = lambda _: ends.append(parser.CurrentByteIndex)
     parser.Parse(content, True)
     if not content.startswith(b"</", ends[-1]):
-        raise LabelConfigError("The labeling config is a single tag; there is no place to add anything.")
+        raise LabelConfigError("The labeling config is a single tag; nothing can be added to it.")
     return ends[-1]
 
 

@@ -1,4 +1,4 @@
-"""What every part of a training child needs."""
+"""What every part of a training process needs."""
 
 from __future__ import annotations
 

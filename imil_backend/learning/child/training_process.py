@@ -1,8 +1,8 @@
-"""The training child: torchrun starts it, in one process or several, with the job's directory.
+"""The training process: torchrun starts one or several, with a job's directory.
 
     torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training_process DIRECTORY
 
-Every process goes the same way; the first one writes the files.
+Every process does the same; the first one writes the files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(context: Context) -> None:
-    """Train what is left of a job's epochs, then write down what came of it."""
+    """Train the remaining epochs of a job, then write its results."""
     context = with_proposals(with_strength(context))
     learner, state = begin(context)
     if context.recipe.trainable != "all":
@@ -130,7 +130,7 @@ def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
 
 
 def run_training_job(directory: Path) -> None:
-    """Do the job of a directory, in this process and those that torchrun started with it.
+    """Do the training job of a directory, in this process and those that torchrun started with it.
 
     Raises:
         ImilError: it cannot be done; the message says why.
@@ -180,7 +180,7 @@ def _report_failure(directory: Path, error: Exception) -> None:
 
 
 def main() -> int:
-    """Do the job of the directory given on the command line; the exit status."""
+    """Do the training job of the directory given on the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     die_with_supervisors()
     directory = Path(sys.argv[1])

@@ -56,7 +56,7 @@ class Predictor:
     """A model version that answers; made once, used for many images by many threads."""
 
     def __init__(self, model_dir: Path, device: str = "auto", cache_dir: Path | None = None) -> None:
-        """Load the model of a job directory; `cache_dir` remembers which precision is the faster one.
+        """Load the model of a version's directory; `cache_dir` remembers which precision is the faster one.
 
         Raises:
             WeightsError: it is missing or damaged.

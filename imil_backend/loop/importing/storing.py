@@ -1,4 +1,4 @@
-"""Keeping what an import found: new samples with their splits, and what is left out of training."""
+"""Storing what an import found: new samples with their splits, and what is excluded from training."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _difference(known: Any, row: Row, info: ImageInfo) -> str | None:
     if known.sha256 != info.sha256:
         return "Its content has changed since it was imported. Import it under another name."
     if known.label != row.label:
-        return f"The source says {row.label!r} now; it was imported as {known.label!r}, and stays that."
+        return f"Its label in the source is now {row.label!r}; the imported one, {known.label!r}, is kept."
     return None
 
 

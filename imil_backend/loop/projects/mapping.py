@@ -45,7 +45,7 @@ def read_config(project: Project, xml: str) -> ProjectMapping:
 
 
 def check_instance(backend: Backend, project: Project) -> None:
-    """Refuse to take another Label Studio's project of the same number for ours.
+    """Refuse to mistake another Label Studio's project of the same ID for ours.
 
     Raises:
         RoundError: the settings name another Label Studio than the project is in.

@@ -1,4 +1,4 @@
-"""How many people answer each task of a round: Label Studio is told, so that it shows it to as many."""
+"""Tells Label Studio how many people answer each task of a round."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def system_database_url(backend: Backend) -> str:
 
 
 def prepare(backend: Backend) -> None:
-    """Bring all tables, ours and DBOS's, up to date. Cheap when nothing is to be done.
+    """Migrate all tables, ours and DBOS's. Fast when they are up to date.
 
     Raises:
         StoreError: the database cannot be used, or was written by a newer version.
@@ -99,13 +99,13 @@ class WorkflowQueues:
     def enqueue(
         self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
     ) -> str:
-        """Record a workflow to be run; committed on return. The same `workflow_id` twice is one workflow.
+        """Record a workflow to be run; committed on return. Idempotent for a given `workflow_id`.
 
         Args:
             workflow: the workflow's name.
             queue: one of the queues of this module.
             args: ids and other JSON values, never objects.
-            workflow_id: the workflow's id; made up if absent.
+            workflow_id: the workflow's id; generated if absent.
             delay: seconds to wait before it is run.
 
         Returns:
@@ -138,7 +138,7 @@ class WorkflowQueues:
             ]
 
     def status(self, workflow_id: str) -> str | None:
-        """DBOS's word for the state of a workflow, or None if there is none of this id."""
+        """DBOS's name for the state of a workflow, or None if there is none of this id."""
         with _says_store_error():
             found = self._client.list_workflows(
                 workflow_ids=[workflow_id], load_input=False, load_output=False
@@ -165,8 +165,8 @@ def _says_store_error() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise StoreError(
-            f"The database of the queues cannot be used ({type(error).__name__}). Is the disk full, or is it "
-            "down?"
+            f"The database of the queues cannot be used ({type(error).__name__}). Is it running, or "
+            "is its disk full?"
         ) from error
 
 
@@ -178,7 +178,7 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
 
     Raises:
         RoundError: another process runs under this id.
-        SettingsError: it is no id.
+        SettingsError: the id is invalid.
     """
     with worker_lock(backend, worker_id) as lock:
         config: DBOSConfig = {
@@ -265,17 +265,17 @@ def worker_lock(backend: Backend, worker_id: str) -> Iterator[Lock]:
 
     Raises:
         RoundError: another process holds it.
-        SettingsError: it is no id.
+        SettingsError: the id is invalid.
     """
     if not _WORKER_ID.fullmatch(worker_id):
-        raise SettingsError(f"{worker_id[:60]!r} is no worker id: take up to 50 letters, digits, . _ or -.")
+        raise SettingsError(f"{worker_id[:60]!r} is not a worker id: use up to 50 letters, digits, . _ or -.")
     with ExitStack() as stack:
         try:
             lock = stack.enter_context(locked(backend, "worker", worker_id, wait=False))
         except LockTakenError as error:
             raise RoundError(
-                f"A worker with the id {worker_id!r} is running already. Stop it first, or give this one an "
-                "id of its own (--id)."
+                f"A worker with the id {worker_id!r} is already running. Stop it first, or choose "
+                "another id (--id)."
             ) from error
         yield lock
 

@@ -32,11 +32,11 @@ from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Ver
 
 
 def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
-    """Push a round's tasks and open it. Pushing again creates nothing twice; an interrupted push goes on.
+    """Push a round's tasks and open it. Idempotent; an interrupted push resumes.
 
     Args:
         backend: the store and Label Studio.
-        round_id: a round that is being pushed; of an open one the number of readers is brought in line.
+        round_id: a round that is being pushed; for an open one the number of readers is updated.
         progress: called with the number of tasks done, and of all.
 
     Returns:
@@ -70,7 +70,7 @@ def _push(
         asked = _chosen(session, round_, already)
     if not asked:
         raise RoundError(
-            f"There are no mispredictions left to ask in round {round_.number}. Give it up (`imil "
+            f"Round {round_.number} has no mispredictions left to ask about. Cancel it (`imil "
             "cancel`) and push with --fill-budget or --repeat."
         )
     by_key = {item.sample.key: item for item in asked}
@@ -87,13 +87,13 @@ def _push(
         _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
         count += 1
     if not count:
-        raise RoundError("None of the images to be asked can be read; `imil status` says why.")
+        raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)
         if round_.state == FAILED:
-            raise RoundError(f"Round {round_.number} was given up for a new baseline while it was pushed.")
+            raise RoundError(f"Round {round_.number} was cancelled for a new baseline while it was pushed.")
         if round_.state == PUSHING:
             change_state(round_, OPEN)
     return count
@@ -139,7 +139,7 @@ def _push_items(
 
 
 def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:
-    """Where an image that came from this Label Studio lies there already, to be shown in project `number`."""
+    """The URL of an image that came from this Label Studio, to be shown in project `number`."""
     if dataset.source_instance != backend.settings.label_studio_url:
         return lambda _: None
     best = address_in(backend.label_studio, number)
@@ -185,7 +185,7 @@ def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
     data = load_bytes(Path(sample.path), limits.max_image_bytes)
     if hashlib.sha256(data).hexdigest() != sample.sha256:
         raise UnreadableImageError(
-            f"{sample.name} is no longer the image that was imported. Put that one back."
+            f"{sample.name} is no longer the image that was imported. Restore the original."
         )
     if sample.shown_as_is:
         return data

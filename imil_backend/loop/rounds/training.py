@@ -45,7 +45,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def bring_in_line(backend: Backend, round_id: int) -> None:
-    """Read what the clinicians' answers are now, before they are trained on."""
+    """Read the clinicians' current answers before training on them."""
     with backend.store.begin() as session:
         project = project_of(session, session.get_one(Round, round_id).dataset_id)
     if project is not None:
@@ -61,17 +61,17 @@ def prepare_round_training(backend: Backend, round_id: int) -> None:
 
 
 def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
-    """The recipe of a training that has been laid down, or None."""
+    """The recipe of a training that has been prepared, or None."""
     if round_.version_name is None:
         return None
     return read_training_job(directory_of(backend, round_.version_name)).recipe
 
 
 def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> None:
-    """See that the training under way, if there is one, is by the dataset's recipe and policy.
+    """Check that the current training, if there is one, uses the dataset's recipe and policy.
 
     Raises:
-        RoundError: it was begun with others, and they can be changed no more.
+        RoundError: it was begun with others, which can no longer be changed.
     """
     round_ = latest_round(session, dataset.id)
     under_way = recipe_under_way(backend, round_) if round_ and round_.state == TRAINING else None
@@ -86,16 +86,16 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
     late = [f"{name} {begun[name]}" for name, value in asdict(wanted).items() if begun[name] != value]
     if late:
         raise RoundError(
-            f"Round {round_.number} is being trained already, with {', '.join(late)}; that cannot be changed "
-            "any more. Leave the option out to follow the training, or give it up (`imil cancel`) and train "
-            "again."
+            f"Round {round_.number} is already being trained with {', '.join(late)}, which can no "
+            "longer be changed. Omit the option to follow the training, or cancel it (`imil cancel`) "
+            "and train again."
         )
 
 
 def run_round_training(
     backend: Backend, round_id: int, on_progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
-    """Run a round's training child to its end; a training that was interrupted goes on."""
+    """Run a round's training process to its end; an interrupted training resumes."""
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
     check_not_cancelled(round_)
@@ -172,7 +172,7 @@ def _verdict(session: Session, round_: Round, champion: Version | None, version:
 
 
 def fail(backend: Backend, round_id: int, reason: str) -> None:
-    """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
+    """Record why a round's training failed; a person can retry it. A closed round stays closed."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.state == CANCELLED:
@@ -184,7 +184,7 @@ def fail(backend: Backend, round_id: int, reason: str) -> None:
 
 
 def postpone(backend: Backend, round_id: int, workflow_id: str, reason: str) -> None:
-    """Note why a workflow failed in Label Studio; the next reconciliation tries it again."""
+    """Record why a workflow failed in Label Studio; the next reconciliation retries it."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.state == CANCELLED:

@@ -1,4 +1,4 @@
-"""What Label Studio calls out. A hint is recorded as a durable workflow; nothing else is done with it."""
+"""Label Studio's events. Each is recorded as a durable workflow; nothing else is done here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an event."""
+    """What happened to an event."""
 
     accepted: bool
     reason: str = ""
@@ -59,7 +59,7 @@ class Events:
             return Receipt(False, f"Events of the kind {str(action)[:50]!r} are not used.")
         number = _project_number(payload)
         if not self._is_ours(number):
-            return Receipt(False, "The project is none of this backend's.")
+            return Receipt(False, "The project is not managed by this backend.")
         annotations = list(_annotation_numbers(payload))
         if number is None:
             workflow_ids = [self._queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)]
@@ -99,10 +99,12 @@ class Events:
         with self._backend.store.begin() as session:
             project = find_project(session, self._backend.settings.label_studio_url, project_number)
             if project is None:
-                raise NotFoundError(f"Label Studio's project {project_number} is none of this backend's.")
+                raise NotFoundError(
+                    f"Label Studio's project {project_number} is not managed by this backend."
+                )
             round_ = latest_round(session, project.dataset_id)
             if round_ is None:
-                raise RoundError("No round has been opened in this project yet. Push one: `imil push`.")
+                raise RoundError("No round has been opened in this project yet. Open one: `imil push`.")
             round_ = close_round(session, round_)
         workflow_id = ensure_workflow(self._backend, self._queues, round_)
         if workflow_id is None:

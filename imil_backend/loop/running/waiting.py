@@ -27,8 +27,8 @@ def train_and_wait(
 ) -> tuple[Version, dict[str, Any]]:
     """Have a round trained and wait for its verdict.
 
-    Without a worker it is trained here, step by step and without the engine: an interrupt ends the training,
-    and the same call goes on from its last epoch. The next round is then opened by nobody.
+    Without a worker it is trained here, step by step and without DBOS: an interrupt ends the training, and
+    the same call resumes from its last epoch. The next round is then not opened.
 
     Raises:
         TrainingFailedError: a worker's training failed; the message says why.
@@ -51,10 +51,10 @@ def verdict_of(round_: Round) -> tuple[Version, dict[str, Any]]:
         RoundError: it was cancelled, or is not trained yet.
     """
     if round_.error:
-        raise TrainingFailedError(f"{round_.error} Run the command again to go on from the last epoch.")
+        raise TrainingFailedError(f"{round_.error} Run the command again to resume from the last epoch.")
     check_not_cancelled(round_)
     if round_.verdict is None or round_.version is None:
-        raise RoundError(f"Round {round_.number} has no verdict; `imil status` says more.")
+        raise RoundError(f"Round {round_.number} has no verdict; see `imil status`.")
     return round_.version, round_.verdict
 
 
@@ -73,7 +73,7 @@ def follow(
             return  # the worker does by itself what comes after the verdict
         if not worker_is_running(backend):
             raise RoundError(
-                "The worker has ended. Start it again (`imil worker`), or give this command again."
+                "The worker has ended. Start it again (`imil worker`), or run this command again."
             )
         if current.version_name and (progress := read_progress(directory_of(backend, current.version_name))):
             on_progress(progress)

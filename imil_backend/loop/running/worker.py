@@ -19,7 +19,7 @@ from imil_backend.loop.running import workflows
 def running(backend: Backend, worker_id: str = "worker") -> Iterator[WorkflowQueues]:
     """Run workflows in this process until the context ends.
 
-    At its start everything is brought in line with Label Studio, then on the schedule of the settings.
+    All projects are reconciled with Label Studio at the start, then on the schedule of the settings.
 
     Raises:
         RoundError: another process runs under this id.

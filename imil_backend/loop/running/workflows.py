@@ -44,7 +44,7 @@ def _queues() -> WorkflowQueues:
 
 
 def _message(error: Exception) -> str:
-    """What is told of an error that a workflow has caught.
+    """The message of an error that a workflow has caught.
 
     Raises:
         OperationalError: the step was done and could not be recorded. That is no failure: the watchdog has
@@ -57,7 +57,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, (ImilError, PortableWorkflowError)):
         return str(error)
     logger.error("Unexpected error", exc_info=error)
-    return f"Unexpected {type(error).__name__}: {error}. The log has more."
+    return f"Unexpected {type(error).__name__}: {error}. See the log."
 
 
 def _worth_retrying(error: BaseException) -> bool:
@@ -120,7 +120,7 @@ def _open_next(round_id: int) -> None:
         if closed.is_baseline or project is None or not policy_of(dataset).next_round:
             return
         if not next_mispredictions(session, dataset):
-            logger.info("Dataset %s: no mispredictions are left to ask.", dataset.name)
+            logger.info("Dataset %s: no mispredictions are left to ask about.", dataset.name)
             return
         next_round = lifecycle.open_round(session, dataset)
     lifecycle.ensure_workflow(backend, _queues(), next_round)
@@ -199,7 +199,7 @@ def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.SYNC_WORKFLOW)
 def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
-    """Bring one annotation in line with Label Studio; then close its round if that is due."""
+    """Sync one annotation from Label Studio; then close its round if it is due."""
     try:
         return {"answer": _sync(project_number, annotation_number)}
     except Exception as error:  # noqa: BLE001
@@ -210,7 +210,7 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
-    """Bring a whole project in line with Label Studio."""
+    """Reconcile a whole project with Label Studio."""
     return _reconciled(project_number, full)
 
 
@@ -225,7 +225,7 @@ def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.CLOSE_WORKFLOW)
 def close_due_rounds(dataset_id: int) -> None:
-    """Look again at a round that had enough answers while its clinician was still at it."""
+    """Check again a round that had enough answers while its clinician was still working."""
     _close_due_rounds(dataset_id)
 
 
@@ -236,7 +236,7 @@ def _close_due_rounds(dataset_id: int) -> None:
 
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
-    """Bring every project in line; run at the worker's start and by the schedule."""
+    """Reconcile every project; runs at the worker's start and on the schedule."""
     for number in _project_numbers():
         # No workflow of its own: the watchdog would take what no queue has started for stalled.
         _reconciled(number, full=False)

@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imil_backend.errors import ImilError
 
 
 class State(str, Enum):
-    """How something stands."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of `imil doctor`: what was looked at, how it stands, what was found and what to do."""
+    """One line of `imil doctor`: what was checked, its state, what was found and what to do."""
 
     subject: str
     state: State
@@ -30,7 +30,7 @@ Outcome = tuple[State, str]
 
 
 def look(subject: str, check: Callable[[], Outcome]) -> CheckResult:
-    """Run a check; our own errors say what to do, and are its failure."""
+    """Run a check; one of our own errors, which say what to do, is a failure."""
     try:
         state, text = check()
     except ImilError as error:

@@ -1,4 +1,4 @@
-"""Everything that usually goes wrong, looked at in order."""
+"""Checks of everything that usually goes wrong, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imil_backend.loop.upkeep.doctor_images import look_at_images
 from imil_backend.loop.upkeep.doctor_probe import probe_label_studio
 
 LABEL_STUDIO: Mapping[str, Callable[[Backend], Outcome]] = {
-    "Label Studio's address": doctor_label_studio.address,
+    "Label Studio's URL": doctor_label_studio.address,
     "token": doctor_label_studio.token,
     "Label Studio's version": doctor_label_studio.version,
     "Label Studio's name": doctor_label_studio.own_name,
@@ -28,11 +28,11 @@ MACHINE: Mapping[str, Callable[[Backend], Outcome]] = {
 
 
 def examine(backend: Backend, *, probe: bool) -> Iterator[CheckResult]:
-    """Look at everything; what depends on something that failed is left out.
+    """Run all checks; those that depend on a failed one are skipped.
 
     Args:
         backend: with the settings to look at.
-        probe: try both directions in a project of its own, which is deleted at the end.
+        probe: test both directions in a temporary project.
     """
     label_studio = {}
     for subject, check in LABEL_STUDIO.items():
@@ -41,7 +41,7 @@ def examine(backend: Backend, *, probe: bool) -> Iterator[CheckResult]:
         if label_studio[subject].state is State.FAILED:
             break
     reached = all(result.state is not State.FAILED for result in label_studio.values())
-    yield look("the backend's address", partial(doctor_label_studio.own_address, backend))
+    yield look("the backend's URL", partial(doctor_label_studio.own_address, backend))
     if reached and probe:
         yield from probe_label_studio(backend)
     machine = {}

@@ -53,5 +53,5 @@ def _fetch(backend: Backend, address: str) -> Outcome:
     except ImageError as error:
         return State.FAILED, str(error)
     if image_format(content) is None:
-        return State.FAILED, "What is at its address is no image. Does a proxy or a login stand between?"
+        return State.FAILED, "What is at its URL is not an image. Is there a proxy or a login in between?"
     return State.OK, "One was fetched."

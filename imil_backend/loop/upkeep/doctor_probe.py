@@ -1,4 +1,4 @@
-"""Both directions tried for real, in a Label Studio project of its own that is deleted at the end."""
+"""Tests both directions in a temporary Label Studio project."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def probe_label_studio(backend: Backend) -> Iterator[CheckResult]:
 
 
 def _delete(backend: Backend, number: int) -> str:
-    """Delete the project; what is to be said if it is still there."""
+    """Delete the project; returns a message if that failed."""
     try:
         backend.label_studio.request("DELETE", f"/api/projects/{number}/")
     except ImilError as error:
@@ -58,7 +58,7 @@ def _images(backend: Backend, number: int) -> Outcome:
     image = mask_to_png(np.zeros((6, 8), dtype=np.bool_))
     path = backend.label_studio.upload_image(number, "doctor.png", image)
     if backend.label_studio.download(path) != image:
-        return State.FAILED, "An uploaded image came back changed; does a proxy stand between?"
+        return State.FAILED, "An uploaded image came back changed. Is there a proxy in between?"
     data = {"image": path, "label": "", "predicted": "", "confidence": "", "note": "", "round": 0}
     backend.label_studio.import_tasks(number, [{"data": data}])
     return State.OK, "An image was uploaded and came back."
@@ -67,15 +67,15 @@ def _images(backend: Backend, number: int) -> Outcome:
 def _webhook(backend: Backend, number: int) -> Outcome:
     """SSRF protection and a host name without a dot show here."""
     ensure_webhook(backend.label_studio, number, backend.settings.own_url, backend.webhook_secrets[0])
-    return State.OK, "Label Studio takes the webhook's address."
+    return State.OK, "Label Studio accepts the webhook's URL."
 
 
 def _callback(backend: Backend, number: int, received: threading.Event | None) -> Outcome:
     """An annotation is made, and its webhook received."""
     if received is None:
         return State.OK, (
-            f"Not listened for: something, `imil serve` likely, has port {backend.settings.port}. Whether "
-            "Label Studio reaches it is seen next."
+            f"Not tested: port {backend.settings.port} is in use, probably by `imil serve`. The next "
+            "check shows whether Label Studio reaches it."
         )
     task = next(backend.label_studio.tasks(number), None)
     if task is None:
@@ -87,8 +87,8 @@ def _callback(backend: Backend, number: int, received: threading.Event | None) -
         return State.OK, "A webhook of Label Studio arrived here."
     return State.FAILED, (
         f"No webhook arrived at {backend.settings.own_url}. Can Label Studio reach it: firewall, container "
-        "network, proxy? IMIL_PUBLIC_URL is this backend as Label Studio reaches it. Answers are found by "
-        f"reconciliation all the same, every {backend.settings.reconcile_minutes} minutes."
+        "network, proxy? Set IMIL_PUBLIC_URL to this backend's URL as Label Studio reaches it. Until "
+        f"then answers are found by reconciliation, every {backend.settings.reconcile_minutes} minutes."
     )
 
 

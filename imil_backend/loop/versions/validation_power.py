@@ -40,8 +40,8 @@ def as_sentences(powers: Sequence[Power]) -> str:
     if all(each.enough for each in powers):
         return told
     return (
-        f"{told} So no candidate is promoted by itself, and you decide. A larger validation split "
-        "can show more; `imil push --promotion-margin`, `--recall-margin` and `--auc-margin` ask for less."
+        f"{told} So no candidate is promoted automatically: you decide. A larger validation split "
+        "can show more; `imil push --promotion-margin`, `--recall-margin` and `--auc-margin` require less."
     )
 
 

@@ -29,7 +29,7 @@ def version_or_champion(session: Session, dataset: str | None = None, name: str 
     version = find_version(session, name)
     own = session.get_one(Dataset, version.dataset_id).name
     if dataset not in {None, own}:
-        raise NotFoundError(f"The version {name!r} is one of dataset {own!r}, not of {dataset!r}.")
+        raise NotFoundError(f"The version {name!r} belongs to dataset {own!r}, not {dataset!r}.")
     return version
 
 
@@ -47,8 +47,8 @@ def export_version(version: Version, directory: Path, form: VersionFormat) -> Pa
 
     Raises:
         SettingsError: the packages for ONNX are not installed.
-        StoreError: the weights are not those that were trained, or the directory cannot be written.
-        WeightsError: torchvision's network is not that of this version, or ONNX Runtime answers otherwise.
+        StoreError: the weights have changed since they were trained, or the directory cannot be written.
+        WeightsError: torchvision's network is not that of this version, or ONNX Runtime and torch disagree.
     """
     from imil_backend.learning.networks.network import load_model
     from imil_backend.learning.networks.network_export import write_onnx, write_state_dict
@@ -59,7 +59,7 @@ def export_version(version: Version, directory: Path, form: VersionFormat) -> Pa
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{directory} cannot be made: {error.strerror}.") from error
+        raise StoreError(f"{directory} cannot be created: {error.strerror}.") from error
     path = directory / f"{version.name}{suffix}"
     write(path, network, config)
     return path

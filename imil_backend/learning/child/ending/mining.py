@@ -1,4 +1,4 @@
-"""Finding the training samples that a network gets wrong, and what is written down about each."""
+"""Finds the training samples that a network gets wrong, and records each."""
 
 from __future__ import annotations
 

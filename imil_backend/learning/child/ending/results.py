@@ -1,4 +1,4 @@
-"""The end of a training: what its best epoch predicts, which samples were wrong, and the result files."""
+"""The end of a training: the best epoch's predictions, the wrong samples, and the result files."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def restore_learner(learner: Learner, raw: dict[str, Any], path: Path) -> None:
     for name in ("classes", "image_size", "channels", "variant", "backbone"):
         if ours[name] != theirs[name]:
             raise WeightsError(
-                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train anew, `imil "
-                "train --fresh`."
+                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train a new "
+                "baseline, `imil train --fresh`."
             )
     load_tensors(learner.network, raw["network"], path, learner.config.backbone)
     learner.optimizer.load_state_dict(raw["optimizer"])

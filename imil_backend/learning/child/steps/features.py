@@ -124,7 +124,7 @@ def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
     kind = directory.name.rpartition("_")[0]
     for other in directory.parent.glob(f"{kind}_*"):
         if other != directory and remove_rows(other, keys):
-            logger.info("Removed %s: these samples' features are those of other weights now", other)
+            logger.info("Removed %s: features of these samples from other weights", other)
 
 
 def _fill(

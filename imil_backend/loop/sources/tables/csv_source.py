@@ -68,8 +68,8 @@ def read_table(path: Path, columns: Columns) -> Source:
     found.warnings += [*_labels_left_out(reading), *_contradictions(found.rows)]
     if not any(is_file(row.image) for row in found.rows):
         found.hint = (
-            f"Paths in {table.name} begin at its folder. A template puts another one before them, or an "
-            "ending behind: --image 'images/{" + (columns.image or "image") + "}.png'."
+            f"Paths in {table.name} are relative to its folder. A template adds another folder or a "
+            "suffix: --image 'images/{" + (columns.image or "image") + "}.png'."
         )
     _count_unlisted(reading)
     return found
@@ -82,12 +82,12 @@ def _labels_left_out(reading: _PartialTable) -> list[str]:
     if unlabelled:
         labels = ", ".join(f"{label!r} {count:,}" for label, count in unlabelled.most_common())
         warnings.append(
-            f"{name}: rows set aside since they have no label: {unlabelled.total():,} ({labels})."
+            f"{name}: rows set aside because they have no label: {unlabelled.total():,} ({labels})."
         )
     if padded:
         example = next(iter(padded))
         warnings.append(
-            f"{name}: blanks around labels were left out: {padded.total():,} (such as {example!r})."
+            f"{name}: spaces around labels were removed: {padded.total():,} (such as {example!r})."
         )
     return warnings
 
@@ -113,7 +113,7 @@ def _contradictions(rows: list[Row]) -> list[str]:
         return []
     return [
         f"Images in a folder that is named after another class: {len(others)} (the first: {others[0].name} "
-        f"is {others[0].label!r} in the table). The table was followed."
+        f"is {others[0].label!r} in the table). The labels of the table were used."
     ]
 
 
@@ -157,8 +157,8 @@ def _take(reading: _PartialTable, line: int, cells: list[str]) -> None:
     width = len(reading.header.names)
     if any(cell.strip() for cell in cells[width:]):
         reason = (
-            f"It has {len(cells)} cells, and the header {width}. If a cell holds the separator, put the cell "
-            "in quotes."
+            f"It has {len(cells)} cells, but the header has {width}. If a cell contains the "
+            "separator, put the cell in quotes."
         )
         found.set_aside.append(("row", where, reason))
         return
@@ -190,11 +190,11 @@ def _row(reading: _PartialTable, cells: list[str]) -> tuple[Row, str | None]:
     )
     problem = _note_empty(reading, row, groups)
     if found_mask and found_mask.problem:
-        problem = f"Its mask {mask} cannot be told: {found_mask.problem}"
+        problem = f"Its mask {mask} is ambiguous: {found_mask.problem}"
     if is_missing(label, columns.missing_labels):
         reading.unlabelled[label] += 1
     if label and is_missing(label, columns.missing_labels):
-        problem = f"Its label is {label!r}, which stands for none. If it is a class, rename it."
+        problem = f"Its label is {label!r}, a word for a missing label. If it is a class, rename it."
     return row, image.problem or problem
 
 
@@ -207,7 +207,7 @@ def _swallowed(reading: _PartialTable, cells: list[str]) -> str | None:
     lines = [line.split(reading.table.separator) for cell in cells for line in cell.splitlines()[1:]]
     alike = [line for line in lines if len(line) == len(reading.header.names)]
     if suffix and any(line[column].strip().endswith(suffix) for line in alike):
-        return "A cell of it holds lines that look like rows. Is there a quote too many, or one missing?"
+        return "One of its cells contains lines that look like rows. Is a quote missing or superfluous?"
     return None
 
 
@@ -225,7 +225,7 @@ def _note_empty(reading: _PartialTable, row: Row, groups: list[str]) -> str | No
         empty.append(columns.split)
     reading.empty.update(empty)
     missing = [column for column in empty if column in (*named.group, named.split)]
-    return f"It has no {' and no '.join(map(repr, missing))}, which an option names." if missing else None
+    return f"It has no {' and no '.join(map(repr, missing))}, which an option requires." if missing else None
 
 
 def _check_empty(reading: _PartialTable) -> None:
@@ -236,14 +236,14 @@ def _check_empty(reading: _PartialTable) -> None:
     for column, count in reading.empty.items():
         if column not in named and count < reading.count:
             reading.found.warnings.append(
-                f"{reading.table.name}: rows with nothing in {column!r}: {count} of {reading.count}. Without "
-                "a split one is drawn; without a group an image is one by itself. "
+                f"{reading.table.name}: rows without {column!r}: {count} of {reading.count}. A "
+                "missing split is drawn at random; without a group an image is its own group. "
                 f"--{column} {column} sets such rows aside."
             )
         elif column in named and count == reading.count:
             raise DatasetError(
-                f"{reading.table.name}: the column {column!r} is empty in every row. Name another one, or "
-                f"leave {named[column]} out."
+                f"{reading.table.name}: the column {column!r} is empty in every row. Choose another "
+                f"one, or omit {named[column]}."
             )
 
 
@@ -255,7 +255,7 @@ def _problem(row: Row, earlier: Mapping[str, Row]) -> str | None:
     if "|" in row.label or ";" in row.label or same.label != row.label:
         return "It has several labels; one label per image is supported."
     if row.split not in {None, "train", "validation", "test"}:
-        return f"It has the split {row.split!r}; train, validation and test are known."
+        return f"Its split is {row.split!r}; it must be train, validation or test."
     if same != row:
         return "It is listed several times, with different splits, groups or masks."
     return None
