@@ -295,7 +295,7 @@ def test_what_is_shown_on_exchanged_images_counts_as_the_dataset_says(open_round
     set_state(open_round, TRAINING)
     verdict = train(open_round.backend, open_round.id, shortcut_results("baseline", [0.9] * 4, [0.9] * 4))
     assert (verdict["verdict"], verdict["judge"]) == ("undecided", "both")
-    assert "is not shown to be better: +0.0 points on images as they come" in verdict["reason"]
+    assert "is not shown to be better: +0.0 points on unchanged images" in verdict["reason"]
     assert verdict["shortcut"]["champion"]["robust_accuracy"]["value"] == pytest.approx(0.9)
     assert verdict["shortcut"]["candidate"]["drop"]["value"] == pytest.approx(0.1)
     with open_round.backend.store.begin() as session:

@@ -184,7 +184,7 @@ def test_report_and_status_tell_what_the_round_was_worth(
         "Clinicians spent 2.0 minutes on 3 of 4 answers, 30 seconds each (median).",
         "Accuracy: +5.0 points (-1.0 to +11.0), +2.50 a minute (-0.50 to +5.50).",
         "Robust accuracy: +7.0 points (+2.0 to +12.0), +3.50 a minute (+1.00 to +6.00).",
-        "Another round has nothing to ask: no misprediction is left.",
+        "Another round has nothing to ask about: no misprediction is left.",
     ):
         assert said in text
     monkeypatch.setattr(console, "width", 1000)
@@ -201,8 +201,8 @@ def test_report_and_status_tell_what_the_round_was_worth(
             0.1,
             "may pay: the model still leans on what was painted (by 10.0",
         ),
-        ([("accuracy", -0.01, -0.03, 0.01)], None, "unlikely to pay: this one gained 1.0 points at most"),
-        ([("accuracy", 0.01, -0.04, 0.06)], None, "cannot be told: 40 groups"),
+        ([("accuracy", -0.01, -0.03, 0.01)], None, "unlikely to pay: this one gained at most 1.0 points"),
+        ([("accuracy", 0.01, -0.04, 0.06)], None, "unknown whether another round pays: 40 groups"),
     ],
 )
 def test_whether_another_round_pays_is_said_with_its_reason(

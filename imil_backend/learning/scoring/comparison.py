@@ -57,7 +57,7 @@ def compare(
         champion: A split of `predictions.json`: keys, groups, labels, probabilities, in one order.
         candidate: The same split, predicted by the other version.
         shortcut: `shortcut.json` with both versions; without it `both` is `plain`.
-        judge: By images as they come, by robust accuracy and robust recalls alone, or by both.
+        judge: By unchanged images, by robust accuracy and robust recalls alone, or by both.
         margins: Largest losses that are put up with.
         classes: Names, for the reasons; numbers if absent.
         seed: Of the draws.

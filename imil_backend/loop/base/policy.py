@@ -64,12 +64,15 @@ class Policy:
     )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
-        False, "Fill the budget with the least certain if fewer are to be asked.", group=QUESTIONS
+        False,
+        "Fill the budget with the least certain samples if there are fewer to ask about.",
+        group=QUESTIONS,
     )
     ask: str = option(
         "mispredicted",
-        "Choice of samples: those that the champion got wrong; half of them, half right ones whose "
-        "answer changes with their surroundings (mixed); or those on which its epochs disagreed.",
+        "Samples to ask about: those that the champion got wrong (mispredicted); half of these and "
+        "half correct ones whose prediction changes with their surroundings (mixed); or those on "
+        "which its epochs disagreed (disagreement).",
         group=QUESTIONS,
         choices=ASKED,
     )
@@ -81,9 +84,9 @@ class Policy:
     )
     correction: Correction = option(
         "counterexample",
-        "What painted images become in training: their blackout, as in the paper; the image or its blackout "
-        "(beside); the image and counterexamples, in which another image's irrelevant part is pasted; or "
-        "counterexamples as strong as serves best in quick trainings (auto).",
+        "What training sees of painted images: their blackout, as in the paper; the image or its "
+        "blackout (beside); the image and counterexamples, with another image's irrelevant part "
+        "pasted in; or counterexamples of the strength that does best in quick trainings (auto).",
         group=TRAINING,
     )
     correction_share: float = option(

@@ -160,7 +160,7 @@ def _shown_fields(item: MinedMisprediction, round_: Round) -> dict[str, Any]:
 def _note(item: MinedMisprediction) -> str:
     if item.likely_label_error:
         return "The label may be wrong."
-    return "" if item.wrong else "The model is right, but may be so for the wrong reason."
+    return "" if item.wrong else "The model is right, but perhaps for the wrong reason."
 
 
 def _more_fields(

@@ -95,7 +95,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "## Answers",
         "",
         *_answers(session, round_),
-        f"- masks of {version.blacked_out} training samples were used in all",
+        f"- masks of {version.blacked_out} training samples were used in total",
         *_window(session.get_one(Dataset, round_.dataset_id)),
         "",
         *readers,
@@ -187,7 +187,7 @@ def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
 
 def _worth(session: Session, round_: Round) -> list[str]:
     worth = worth_of(session, round_)
-    return [] if worth is None else ["## What it was worth", "", " ".join(worth.sentences), ""]
+    return [] if worth is None else ["## Benefit", "", " ".join(worth.sentences), ""]
 
 
 def _interval(values: dict[str, float]) -> str:

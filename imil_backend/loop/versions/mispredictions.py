@@ -1,4 +1,4 @@
-"""What a version got wrong on its training split, as it was mined, and what a round asks."""
+"""What a version got wrong on its training split when it was mined, and what a round asks about."""
 
 from __future__ import annotations
 

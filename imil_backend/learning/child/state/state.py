@@ -35,7 +35,7 @@ class TrainingState:
     def best_epoch(self, after: int) -> int | None:
         """The epoch of highest balanced accuracy on the validation split, of those after epoch `after`.
 
-        With counterexamples the mean of that on images as they come and on images whose irrelevant part is
+        With counterexamples the mean of that on unchanged images and on images whose irrelevant part is
         exchanged: where the split carries a shortcut, the former alone prefers whoever goes by it. Between
         equals the one of lower loss, then the earlier one. None while there is none.
         """

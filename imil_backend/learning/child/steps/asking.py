@@ -1,4 +1,4 @@
-"""What a training's network answers about a split."""
+"""Predictions of the trained network on a split."""
 
 from __future__ import annotations
 
