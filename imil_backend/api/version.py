@@ -92,7 +92,7 @@ class Version:
             SettingsError: the packages for ONNX are not installed.
             StoreError: the weights have changed since they were trained, or the directory cannot be written.
             WeightsError: torchvision's resnet50 is not the network of this version (it is v1), or ONNX
-            Runtime and torch disagree.
+                Runtime and torch disagree.
         """
         return export_version(self._row, Path(directory), form)
 

@@ -82,7 +82,7 @@ def import_dataset(
         limit: import at most this many images, chosen by the seed.
         seed: of the limit's choice and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too, but never on
-        copies of its images.
+            copies of its images.
         window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
         progress: called with the number of images looked at, and of all.
 

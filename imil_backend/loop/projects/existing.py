@@ -44,7 +44,7 @@ class Changes:
         difference: what the config lacks, as a unified diff; empty if nothing.
         calls: the requests that change something, in order.
         by_hand: what somebody must enter in Label Studio: what the token may not change, storages'
-        credentials.
+            credentials.
         offers: what `write` would add besides.
     """
 
