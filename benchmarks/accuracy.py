@@ -41,14 +41,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from imil_backend.learning.child.steps.epoch import learning_rate
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
-    write_job,
+    write_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.networks.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -162,7 +162,7 @@ def train_as_a_round(
         resume_from=str(work / f"fast-{seed}" / INTERMEDIATE_FILE) if arm in FROM_INTERMEDIATE else None,
         device="cpu",
     )
-    write_job(directory, job, samples)
+    write_training_job(directory, job, samples)
     return run_training(directory)["metrics"]["test"]
 
 
@@ -214,7 +214,9 @@ def main() -> None:
     parser.add_argument("--xrays", type=Path, required=True, help="zip of the chest X-rays")
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of `imil weights`")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, added to")
-    parser.add_argument("--work", type=Path, help="where jobs are kept; needed to go on with other arms")
+    parser.add_argument(
+        "--work", type=Path, help="where training jobs are kept; required to continue with other arms"
+    )
     parser.add_argument("--arms", nargs="+", choices=["plain", *VARIANTS], default=["plain", *VARIANTS])
     options = parser.parse_args()
     lines = options.results.read_text().splitlines() if options.results.exists() else []

@@ -63,7 +63,9 @@ from benchmarks.planting import (
 )
 from benchmarks.report import archive_of, machine
 from imil_backend.learning.child.state.checkpoint import load_state, save_state
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     MINING_FILE,
     MODEL_FILE,
@@ -73,12 +75,10 @@ from imil_backend.learning.contract.job import (
     TrainingJob,
     TrainingSample,
     read_json,
-    write_job,
+    write_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
-from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import load_model
-from imil_backend.learning.networks.weights import fetch_weights
 from imil_backend.learning.scoring.ranking import ASKED, budget_of, rank_mispredictions
 
 REFERENCE = "unchanged"
@@ -258,7 +258,7 @@ class Trial:
 
 
 def _train(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> dict[str, Any]:
-    write_job(directory, job, samples)
+    write_training_job(directory, job, samples)
     return run_training(directory)
 
 
@@ -499,7 +499,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ask", nargs="+", choices=list(ASKED), default=["mispredicted"], metavar="ASK")
     parser.add_argument("--trainable", choices=list(RECIPES), help="layer4; of phantoms all")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs, on phantoms")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs, on phantoms")
     return parser
 
 

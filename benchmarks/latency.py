@@ -20,11 +20,11 @@ from typing import Any
 from benchmarks.answering import CLASSES, PROJECT, settings_of
 from benchmarks.arms import Arm, in_turns
 from benchmarks.loops import recipe_of
-from benchmarks.pictures import job_of, samples_of, write_pictures
+from benchmarks.pictures import samples_of, training_job_of, write_pictures
 from benchmarks.report import Options, Report, main, spread
 from imil_backend.errors import TrainingStoppedError
-from imil_backend.learning.contract.job import MODEL_FILE, read_progress, write_job
 from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import MODEL_FILE, read_progress, write_training_job
 from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.versions.champions import LOOP, promote
@@ -79,9 +79,9 @@ def _training(directory: Path, size: int) -> Iterator[None]:
     """A training on all cores, under way while the context lasts."""
     write_pictures(directory / "pictures", None, 64, None)
     recipe = replace(recipe_of(size, "cpu"), epochs=1000)
-    write_job(
+    write_training_job(
         directory / "job",
-        job_of(directory / "cache", recipe, "cpu"),
+        training_job_of(directory / "cache", recipe, "cpu"),
         samples_of(directory / "pictures", held_out=8),
     )
     over, stop = [], threading.Event()

@@ -20,7 +20,7 @@ from benchmarks.pictures import cached
 from imil_backend.learning.child.state.learner import Learner, new_learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics
 from imil_backend.learning.child.steps.epoch import train_epoch
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.networks.fusion import dtype_of, fused_for_inference

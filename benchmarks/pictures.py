@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from imil_backend.images.phantoms import write_phantoms
-from imil_backend.learning.contract.job import Recipe, TrainingJob, TrainingSample
+from imil_backend.learning.contract.training_job import Recipe, TrainingJob, TrainingSample
 from imil_backend.learning.inputs.data import SampleSet, fill_cache, load_dataset
 
 CLASSES = ("a", "b")
@@ -74,12 +74,12 @@ def samples_of(directory: Path, held_out: int = 0) -> list[TrainingSample]:
     ]
 
 
-def job_of(cache: Path, recipe: Recipe, device: str, name: str = "benchmark") -> TrainingJob:
+def training_job_of(cache: Path, recipe: Recipe, device: str, name: str = "benchmark") -> TrainingJob:
     """A job on such files, from random weights."""
     return TrainingJob(name, CLASSES, 1, recipe, str(cache), device=device)
 
 
 def cached(directory: Path, cache: Path, recipe: Recipe) -> SampleSet:
     """The files as training sees them: decoded, resized and kept."""
-    job, samples = job_of(cache, recipe, "cpu"), samples_of(directory)
+    job, samples = training_job_of(cache, recipe, "cpu"), samples_of(directory)
     return load_dataset(job, samples, fill_cache(job, samples, lambda done, total: None)).splits["train"]

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.images.phantoms import write_phantoms
-from imil_backend.learning.contract.job import Split, TrainingSample
+from imil_backend.learning.contract.training_job import Split, TrainingSample
 
 XRAY_CLASSES = ("normal", "pneumonia")
 PHANTOM_CLASSES = ("normal", "lesion")

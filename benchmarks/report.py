@@ -97,7 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that all benchmarks take."""
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
-        "--quick", action="store_true", help="only see that it runs: the figures mean nothing"
+        "--quick", action="store_true", help="only check that it runs; the figures are meaningless"
     )
     parser.add_argument("--runs", type=int, help="turns of each comparison (3; quick: 1)")
     parser.add_argument(

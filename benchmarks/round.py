@@ -25,19 +25,19 @@ import numpy as np
 
 from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import recipe_of
-from benchmarks.pictures import job_of, samples_of, write_pictures
+from benchmarks.pictures import samples_of, training_job_of, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
 from imil_backend.images.masks.masks import mask_to_png
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     PREDICTIONS_FILE,
     Progress,
     Recipe,
     TrainingSample,
     read_json,
-    write_job,
+    write_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.scoring.comparison import compare
 
 EPOCHS = 10
@@ -97,8 +97,8 @@ def _measure(options: Options, size: int, epochs: int) -> list[dict[str, object]
 
 def _train_baseline(scratch: Path, size: int, device: str, held_out: int) -> None:
     """Two epochs: the rounds go on from the state after the first, and are compared with the end."""
-    job = job_of(scratch / "cache", replace(recipe_of(size, device), epochs=2), device, "baseline")
-    write_job(scratch / "baseline", job, samples_of(scratch / "pictures", held_out))
+    job = training_job_of(scratch / "cache", replace(recipe_of(size, device), epochs=2), device, "baseline")
+    write_training_job(scratch / "baseline", job, samples_of(scratch / "pictures", held_out))
     run_training(scratch / "baseline")
 
 
@@ -113,13 +113,13 @@ def fine_tune(scratch: str, size: int, device: str, held_out: int, epochs: int, 
         augmentation="light" if trainable == "all" else "none",
     )
     job = replace(
-        job_of(root / "cache-of-this-run", recipe, device, trainable),
+        training_job_of(root / "cache-of-this-run", recipe, device, trainable),
         resume_from=str(root / "baseline" / INTERMEDIATE_FILE),
     )
     samples = _black_out(samples_of(root / "pictures", held_out), root / "masks")
     with tempfile.TemporaryDirectory(dir=root) as directory:
         clock = _Clock()
-        write_job(Path(directory), job, samples)
+        write_training_job(Path(directory), job, samples)
         run_training(Path(directory), on_progress=clock.see)
         clock.enter("comparison")
         predictions = [

@@ -17,10 +17,10 @@ import torch
 
 from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import BATCH, MICRO_BATCH, recipe_of
-from benchmarks.pictures import job_of, samples_of, write_pictures
+from benchmarks.pictures import samples_of, training_job_of, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
-from imil_backend.learning.contract.job import write_job
 from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import write_training_job
 
 EPOCHS = 2
 
@@ -70,9 +70,9 @@ def train(scratch: str, size: int, device: str, held_out: int, batch_size: int, 
     root = Path(scratch)
     recipe = replace(recipe_of(size, device), epochs=EPOCHS, batch_size=batch_size)
     with tempfile.TemporaryDirectory(dir=root) as directory:
-        write_job(
+        write_training_job(
             Path(directory),
-            job_of(root / "cache", recipe, device),
+            training_job_of(root / "cache", recipe, device),
             samples_of(root / "pictures", held_out),
         )
         last = run_training(Path(directory), processes=processes)["epochs"][-1]

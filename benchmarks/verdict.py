@@ -3,7 +3,7 @@
     python -m benchmarks.verdict [--repetitions 1000] [--json FILE]
 
 A network's score of an image is what it sees of the finding, and a push by the marker: towards its class in
-95 % of images as they come, by a donor's marker in the shortcut test. Both pushes and skills are chosen such
+95 % of unchanged images, by a donor's marker in the shortcut test. Both pushes and skills are chosen such
 that the true differences are exactly those named, so that every rate below 5 % is one of a true null
 hypothesis. Donors are drawn from the split itself, as in the test.
 """
@@ -28,7 +28,7 @@ from imil_backend.learning.scoring.comparison import compare
 from imil_backend.learning.scoring.power import Margins
 from imil_backend.learning.scoring.verdicts import Judge
 
-AGREEMENT = 0.95  # of marker and class, on images as they come
+AGREEMENT = 0.95  # of marker and class, on unchanged images
 DRAWS = 10
 NORMAL = NormalDist()
 

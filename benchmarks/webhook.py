@@ -37,7 +37,7 @@ from sqlalchemy import select
 from benchmarks.report import machine, table
 from imil_backend.config import SECRET_HEADER, Settings
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import Jobs, prepare
+from imil_backend.loop.queues.engine import WorkflowQueues, prepare
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Project
 
@@ -55,7 +55,7 @@ class Sent:
     """What was sent: latencies in seconds, the workflows that were named, and what was not accepted."""
 
     latencies: list[float] = field(default_factory=list)
-    jobs: list[str] = field(default_factory=list)
+    workflow_ids: list[str] = field(default_factory=list)
     refused: int = 0
 
 
@@ -76,15 +76,15 @@ class Sender:
         try:
             connection.request("POST", "/webhook", body, self._headers)
             answer = connection.getresponse()
-            jobs = json.loads(answer.read())["jobs"] if answer.status == 200 else []
+            workflow_ids = json.loads(answer.read())["jobs"] if answer.status == 200 else []
         except (OSError, HTTPException):
-            jobs = []
+            workflow_ids = []
         finally:
             connection.close()
         with self._lock:
             self.sent.latencies.append(time.monotonic() - due)
-            self.sent.jobs += jobs
-            self.sent.refused += not jobs
+            self.sent.workflow_ids += workflow_ids
+            self.sent.refused += not workflow_ids
 
     def _body(self, number: int) -> bytes:
         body = self._small if number % LARGE_EVERY else self._large
@@ -148,15 +148,15 @@ def _run(
 ) -> dict[str, Any]:
     sender = Sender(int(environment["IMIL_PORT"]), backend.webhook_secrets[0])
     loop(sender, seconds)
-    jobs = Jobs(backend)
-    lost = sum(jobs.status(job) is None for job in sender.sent.jobs)
-    jobs.close()
+    queues = WorkflowQueues(backend)
+    lost = sum(queues.status(workflow_id) is None for workflow_id in sender.sent.workflow_ids)
+    queues.close()
     p50, p99, longest = np.percentile(sender.sent.latencies, [50, 99, 100]) * 1000
     return {
         "database": backend.store.engine.dialect.name,
         "loop": name,
         "events": len(sender.sent.latencies),
-        "accepted": len(sender.sent.jobs),
+        "accepted": len(sender.sent.workflow_ids),
         "refused": sender.sent.refused,
         "lost": lost,
         "p50 ms": float(p50),

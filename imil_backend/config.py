@@ -33,52 +33,66 @@ class Settings(BaseSettings):
         env_prefix="IMIL_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    data_dir: Path = Field(Path("imil_data"), description="Where everything of this backend is kept.")
+    data_dir: Path = Field(Path("imil_data"), description="Where the backend keeps everything.")
     database_url: str | None = Field(
-        None, description="SQLAlchemy URL of a PostgreSQL database; without it SQLite in the data directory."
+        None,
+        description="A PostgreSQL database, as an SQLAlchemy URL; without it SQLite in the data directory.",
     )
 
     label_studio_url: str = Field(
         "http://localhost:8080",
         validation_alias=AliasChoices("IMIL_LABEL_STUDIO_URL", "LABEL_STUDIO_URL"),
-        description="Label Studio's address, with its sub-path if it has one.",
+        description="Label Studio's URL, with its sub-path if it has one.",
     )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("IMIL_LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY"),
         description="A personal access token, or a legacy token.",
     )
-    label_studio_timeout: float = Field(30.0, gt=0, description="Seconds to wait for one answer.")
+    label_studio_timeout: float = Field(
+        30.0, gt=0, description="Seconds to wait for a response from Label Studio."
+    )
     label_studio_ca: Path | None = Field(
-        None, description="Certificates (PEM) to check Label Studio's against, for a CA of your own."
+        None,
+        description="CA certificates (PEM) to verify Label Studio's certificate with, for a CA of your own.",
     )
     label_studio_aliases: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Other addresses of this Label Studio that are found in tasks, comma-separated.",
+        description="Other URLs of the same Label Studio that occur in tasks, comma-separated.",
     )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Hosts and networks that images may come from, comma-separated; `public`: all public."
+        (),
+        description="Hosts and networks that images may be fetched from, comma-separated; "
+        "`public`: all public.",
     )
 
-    host: str = Field("127.0.0.1", description="Address that the backend listens on.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(9090, ge=1, le=65535)
     web_processes: int = Field(1, ge=1, le=64)
     public_url: str | None = Field(
-        None, description="The backend's address as Label Studio sees it; a host name in it needs a dot."
+        None, description="The backend's URL as Label Studio reaches it; a host name in it needs a dot."
     )
     basic_auth_user: str | None = None
     basic_auth_password: SecretStr | None = None
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Accepted webhook secrets, comma-separated; the first is registered. Made if empty."
+        (),
+        description="Accepted webhook secrets, comma-separated; the first is registered. Empty: "
+        "one is generated.",
     )
-    max_body_bytes: int = Field(64 * 2**20, ge=1024, description="Largest webhook or prediction request.")
+    max_body_bytes: int = Field(
+        64 * 2**20, ge=1024, description="Largest webhook or prediction request, in bytes."
+    )
 
-    max_image_bytes: int = Field(200 * 2**20, ge=1024, description="Largest image file.")
-    max_image_pixels: int = Field(100_000_000, ge=1024, description="Largest image, width times height.")
+    max_image_bytes: int = Field(200 * 2**20, ge=1024, description="Largest image file, in bytes.")
+    max_image_pixels: int = Field(
+        100_000_000, ge=1024, description="Largest image, in pixels (width times height)."
+    )
 
-    reconcile_minutes: int = Field(5, ge=1, le=59, description="How often Label Studio is compared with.")
+    reconcile_minutes: int = Field(
+        5, ge=1, le=59, description="Minutes between two reconciliations with Label Studio."
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda)$")
-    training_processes: int = Field(1, ge=1, description="Training processes, one per GPU.")
+    training_processes: int = Field(1, ge=1, description="Number of training processes, one per GPU.")
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
 
     @field_validator("webhook_secrets", "image_hosts", "label_studio_aliases", mode="before")
@@ -102,14 +116,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
-            raise ValueError(f"there is no file {str(value)!r}")
+            raise ValueError(f"the file {str(value)!r} does not exist")
         return value
 
     @field_validator("label_studio_api_key")
     @classmethod
     def _is_token(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value().strip()):
-            raise ValueError("it has characters that no token of Label Studio has; copy it again")
+            raise ValueError("it contains characters that no Label Studio token has; copy it again")
         return value
 
     @field_validator("basic_auth_user", "basic_auth_password", "webhook_secrets")
@@ -123,7 +137,7 @@ class Settings(BaseSettings):
     @classmethod
     def _has_no_colon(cls, value: str | None) -> str | None:
         if value and ":" in value:
-            raise ValueError("a user with a colon cannot log in by Basic auth, where it ends the name")
+            raise ValueError("a user name for Basic auth must not contain a colon")
         return value
 
     @field_validator("label_studio_aliases")
@@ -143,7 +157,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def own_url(self) -> str:
-        """The backend's address as Label Studio is told."""
+        """The backend's URL as Label Studio reaches it."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
     def require_api_key(self) -> str:
@@ -154,7 +168,7 @@ class Settings(BaseSettings):
         """
         if self.label_studio_api_key is None:
             raise SettingsError(
-                "No Label Studio token is set. Make one in Label Studio (Account & Settings > Personal "
+                "No Label Studio token is set. Create one in Label Studio (Account & Settings > Personal "
                 "Access Token) and set LABEL_STUDIO_API_KEY."
             )
         return self.label_studio_api_key.get_secret_value()
@@ -163,9 +177,9 @@ class Settings(BaseSettings):
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{value!r} is no http or https address")
+        raise ValueError(f"{value!r} is not an http or https URL")
     if parts.username or parts.password:
-        raise ValueError("a user and a password in an address are not supported; see the guide on Basic auth")
+        raise ValueError("a user and password in the URL are not supported; see the guide on Basic auth")
     return value.rstrip("/")
 
 
@@ -187,13 +201,13 @@ def _check_can_be_sent(text: str) -> None:
         ) from None
     if text != text.strip() or not text.isprintable():
         raise ValueError(
-            "it begins or ends with a blank, or has characters that do not show; Label Studio may drop them"
+            "it begins or ends with a space, or contains invisible characters, which Label Studio may drop"
         )
 
 
 def _host_or_network(entry: str) -> str:
     if "://" in entry:
-        raise ValueError(f"{entry!r} is an address; name the host alone")
+        raise ValueError(f"{entry!r} is a URL; give only the host")
     return str(ip_network(entry, strict=False)) if "/" in entry else entry
 
 
@@ -206,7 +220,7 @@ def load_settings(**overrides: object) -> Settings:
     """
     if unknown := overrides.keys() - Settings.model_fields.keys() - {"_env_file"}:
         raise SettingsError(
-            f"There is no setting {', '.join(sorted(unknown))}; there are {', '.join(Settings.model_fields)}."
+            f"There is no setting {', '.join(sorted(unknown))}. Settings: {', '.join(Settings.model_fields)}."
         )
     try:
         return Settings(**overrides)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ class ImageTooLargeError(ImageError):
 
 
 class BlankImageError(ImageError):
-    """Decoded, and there is no picture to be seen in it."""
+    """Decoded, but no picture is visible in it."""
 
 
 class CacheError(ImilError):
@@ -57,7 +57,7 @@ class MaskSizeError(MaskError):
 
 
 class RleValueError(MaskError):
-    """Brush data holds something else than whole numbers from 0 to 255."""
+    """Brush data contains something other than whole numbers from 0 to 255."""
 
 
 class RleHeaderError(MaskError):
@@ -69,7 +69,7 @@ class RleTruncatedError(MaskError):
 
 
 class RleOverrunError(MaskError):
-    """Brush data goes on after the image's last pixel."""
+    """Brush data continues after the image's last pixel."""
 
 
 class BitmaskError(MaskError):
@@ -85,7 +85,7 @@ class RegionTypeError(MaskError):
 
 
 class RegionLabelError(MaskError):
-    """A region does not say whether it is irrelevant or relevant."""
+    """It is unclear whether a region is irrelevant or relevant."""
 
 
 # --- learning -------------------------------------------------------------------------------------
@@ -100,22 +100,22 @@ class WeightsError(LearningError):
 
 
 class TrainingFailedError(LearningError):
-    """The training child ended without a result."""
+    """The training process ended without a result."""
 
 
 class TrainingStoppedError(LearningError):
-    """The training was asked to stop; started again, it goes on from its last epoch."""
+    """The training was stopped on request; when restarted, it resumes from its last epoch."""
 
 
 class OutOfMemoryError(LearningError):
-    """The device's memory does not suffice, even for the smallest micro-batch."""
+    """The device's memory is too small, even for the smallest micro-batch."""
 
 
 # --- Label Studio ---------------------------------------------------------------------------------
 
 
 class LabelStudioError(ImilError):
-    """Label Studio answered with an error, or something in it is not as needed."""
+    """Label Studio returned an error, or is not configured as needed."""
 
 
 class LabelStudioUnreachableError(LabelStudioError):
@@ -127,11 +127,11 @@ class LabelStudioAuthError(LabelStudioError):
 
 
 class LabelConfigError(LabelStudioError):
-    """A project's labeling config does not hold what is needed."""
+    """A project's labeling config lacks something that is needed."""
 
 
 class AmbiguousConfigError(LabelConfigError):
-    """A labeling config leaves open what is meant.
+    """A labeling config is ambiguous.
 
     Attributes:
         option: of the command, that says what is meant, without its dashes.
@@ -166,4 +166,4 @@ class BackupError(StoreError):
 
 
 class RoundError(ImilError):
-    """A round cannot do what was asked in the state it is in."""
+    """The requested operation is not possible in the round's state."""

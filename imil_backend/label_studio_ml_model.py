@@ -1,7 +1,8 @@
 """The champion as a model of label-studio-ml, for teams that run `label-studio-ml start` or a `_wsgi.py`.
 
 It delegates to the same functions as `imil serve`, which does more (secrets, deletions, /versions): prefer
-that where nothing binds you. Works with label-studio-ml 1.0.9 (from PyPI) and is written for 2.x (from git):
+that unless you are bound to label-studio-ml. Works with label-studio-ml 1.0.9 (from PyPI) and is written for
+2.x (from git):
 
     from label_studio_ml.api import init_app
     from imil_backend.label_studio_ml_model import ImilModel
@@ -76,7 +77,7 @@ class ImilModel(_Base):  # type: ignore[misc]
             events = Events(Backend(load_settings()))  # 1.0.9 calls from a process of its own each time
             if event == START_TRAINING:
                 return {"job": events.start_training(int(data["project"]["id"]))}
-            return {"jobs": events.record({**data, "action": event}).jobs}
+            return {"jobs": events.record({**data, "action": event}).workflow_ids}
         except ImilError as error:
             if not has_request_context():
                 raise

@@ -1,6 +1,6 @@
 """Options that are declared once: default, help, bounds and choices stand at the field of a dataclass.
 
-The command line makes its options of them (`cli/helpers/options.py`), and `check_options` refuses the rest.
+The command line offers them as options (`cli/helpers/declared_options.py`); `check_options` checks values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """In words, such as "above 0 and at most 1"; nothing where there are none."""
+        """In words, such as "above 0 and at most 1"; empty if there are none."""
         low = f"above {self.above:g}" if self.above is not None else ""
         low = f"{self.at_least:g} or more" if self.at_least is not None else low
         high = f"below {self.below:g}" if self.below is not None else ""

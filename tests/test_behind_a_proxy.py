@@ -17,9 +17,9 @@ from support.push import png
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
+from imil_backend.loop.upkeep.check_results import State
 from imil_backend.loop.upkeep.doctor import examine
-from imil_backend.loop.upkeep.findings import State
 
 pytestmark = pytest.mark.label_studio
 CONFIG = """
@@ -105,7 +105,7 @@ def test_basic_auth_on_the_api_is_refused_with_what_to_change(
     proxy: Proxy, label_studio: RunningLabelStudio, kind: str
 ) -> None:
     token = label_studio.api_key if kind == "legacy" else label_studio.personal_access_token
-    with pytest.raises(LabelStudioAuthError, match="Let the proxy pass /api/, /data/ and /tasks/"):
+    with pytest.raises(LabelStudioAuthError, match="Exempt /api/, /data/ and /tasks/ in the proxy"):
         client(proxy, "/shut", token).project(1)
 
 
@@ -113,10 +113,10 @@ def test_basic_auth_on_the_api_is_refused_with_what_to_change(
     ("scheme", "path", "subject", "words"),
     [
         ("https", "/labelling", "token", "A legacy token"),
-        ("https", "", "Label Studio's address", "with its sub-path"),
-        ("http", "/labelling", "Label Studio's address", "http:// included"),
-        ("https", "/shut", "token", "Let the proxy pass /api/, /data/ and /tasks/"),
-        ("no CA", "/labelling", "Label Studio's address", "name the CA's file in IMIL_LABEL_STUDIO_CA"),
+        ("https", "", "Label Studio's URL", "with its sub-path"),
+        ("http", "/labelling", "Label Studio's URL", "http:// included"),
+        ("https", "/shut", "token", "Exempt /api/, /data/ and /tasks/ in the proxy"),
+        ("no CA", "/labelling", "Label Studio's URL", "set IMIL_LABEL_STUDIO_CA to the CA's file"),
     ],
 )
 def test_the_doctor_says_what_to_change(
@@ -135,7 +135,7 @@ def test_the_doctor_says_what_to_change(
         label_studio_api_key=label_studio.api_key,
         label_studio_ca=None if scheme == "no CA" else proxy.ca,
     )
-    found = {finding.subject: finding for finding in examine(backend, probe=False)}
+    found = {result.subject: result for result in examine(backend, probe=False)}
     backend.close()
     assert words in found[subject].text
     assert found[subject].state is (State.OK if path == "/labelling" and scheme == "https" else State.FAILED)

@@ -14,7 +14,7 @@ from support.label_studio import RunningLabelStudio
 from support.push import png
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import Fields, import_project
 from imil_backend.loop.importing.importing import ImportReport
@@ -93,7 +93,7 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason_and_what_nobody_answer
     report = imported(backend, project)
     assert (report.added, report.unlabelled, len(report.set_aside)) == (12, 1, 6)
     reasons = " ".join(reason for _, reason in report.set_aside)
-    for words in ("no image that can be read but a web page", "'patient'", "'someday'"):
+    for words in ("not a readable image but a web page", "'patient'", "'someday'"):
         assert words in reasons
 
 

@@ -16,7 +16,7 @@ from support.label_studio import RunningLabelStudio
 from support.strokes import assert_is_painted
 
 from imil_backend.label_studio.api.simulated_clinician import paint
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
 from imil_backend.label_studio.api.storages import address_in
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.classification_source import import_project
 from imil_backend.loop.projects.existing import connect_project

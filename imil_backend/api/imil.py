@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from imil_backend.api.version import Version
 from imil_backend.config import load_settings
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import Progress
+from imil_backend.learning.contract.training_job import Progress
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.importing.importing import ImportReport, import_dataset
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds.beginning import begin_training
-from imil_backend.loop.running.following import train_and_wait
+from imil_backend.loop.running.waiting import train_and_wait
 from imil_backend.loop.sources.rows import Columns
-from imil_backend.loop.versions.exporting import version_or_champion
 from imil_backend.loop.versions.mispredictions import all_mispredictions, next_mispredictions
-from imil_backend.loop.views.export import ExportReport, export
+from imil_backend.loop.versions.version_export import version_or_champion
+from imil_backend.loop.views.image_export import ExportReport, export
 from imil_backend.loop.views.status import versions
 
 
@@ -45,7 +45,7 @@ class Misprediction:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The outcome of a training."""
 
     version: Version
     verdict: Literal["promote", "reject", "undecided"]
@@ -53,12 +53,11 @@ class Trained:
 
 
 class Imil:
-    """A data directory, as `imil --data-dir` opens it. To be closed, or used with `with`.
+    """A data directory, as `imil --data-dir` opens it. Close it, or use it with `with`.
 
     Args:
-        data_dir: where everything is kept; created if missing. By default that of `IMIL_DATA_DIR`.
-        settings: other settings by their names, such as `device="cpu"`; they win over the environment and
-            `.env`.
+        data_dir: created if missing (default: `IMIL_DATA_DIR`).
+        settings: other settings by name, such as `device="cpu"`; they override the environment and `.env`.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -99,13 +98,13 @@ class Imil:
 
         Args:
             source: its path. Originals stay where they are and are never changed.
-            name: the dataset's; the source's if absent.
-            columns: which columns of a CSV say what.
-            mask_means: which region the masks of the source mark; relevant if absent.
-            limit: take only so many images, drawn.
-            seed: of the draw and of the splits.
+            name: the dataset's (default: the source's).
+            columns: the columns of a CSV.
+            mask_means: which region the masks of the source mark (default: relevant).
+            limit: import at most this many images, chosen at random.
+            seed: of the limit's choice and of the splits.
             keep_leaking: train on groups that are in the given test split too.
-            window: what clinicians see of more than 8 bits, such as "40,400" or "lung".
+            window: in which clinicians see images of more than 8 bits, such as "40,400" or "lung".
             on_progress: called with the number of images looked at, and of all.
 
         Raises:
@@ -135,13 +134,13 @@ class Imil:
     ) -> Trained:
         """Train the baseline; later: close the open round and train on its answers. Waits for the verdict.
 
-        Where a worker runs (`imil worker`), it trains; else the training runs under this process. After an
-        interrupt the same call goes on from the last epoch. No round is opened after one that is trained
-        here: `imil push` opens it.
+        A running worker (`imil worker`) does the training; without one it runs under this process. After an
+        interrupt the same call resumes from the last epoch. After a round that is trained here no new one is
+        opened: `imil push` opens it.
 
         Args:
-            dataset: its name; the only one if absent.
-            fresh: train a new baseline though there is one.
+            dataset: its name (default: the only one).
+            fresh: train a new baseline even if there is one.
             policy: of the dataset's rounds, by the names of [Policy][imil_backend.api.Policy], such as
                 `{"trainable": "layer4"}`; kept with the dataset.
             on_progress: called about once a second while it trains.
@@ -150,7 +149,7 @@ class Imil:
 
         Raises:
             RoundError: no round is open, nothing in it is answered, or it was cancelled.
-            SettingsError: a round takes no recipe, or nothing can be trained by this one.
+            SettingsError: a recipe was given for a round, or it cannot be trained.
             WeightsError: ImageNet weights are wanted, and cannot be fetched.
             LearningError: the training failed; the message says why.
         """
@@ -162,8 +161,8 @@ class Imil:
         """What the champion got wrong on the training split, the most instructive first.
 
         Args:
-            dataset: its name; the only one if absent.
-            everything: all of it, instead of what the next round would ask within its budget.
+            dataset: its name (default: the only one).
+            everything: all of them, instead of those that the next round would ask about.
 
         Raises:
             RoundError: there is no champion yet.
@@ -191,8 +190,8 @@ class Imil:
         """The version of this name, or the champion.
 
         Args:
-            name: of the version; the champion if absent.
-            dataset: its name; the only one if absent.
+            name: of the version (default: the champion).
+            dataset: its name (default: the only one).
 
         Raises:
             NotFoundError: there is no such version or dataset.
@@ -224,9 +223,9 @@ class Imil:
         """Write blacked-out images, their masks and a manifest.csv, as `imil export` does.
 
         Args:
-            directory: where to; created if missing.
-            dataset: its name; the only one if absent.
-            everything: the samples that are not blacked out as well.
+            directory: output directory; created if missing.
+            dataset: its name (default: the only one).
+            everything: include the samples that are not blacked out.
 
         Raises:
             DatasetError: nothing has been answered yet.

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.versions.exporting import VersionFormat, export_version
+from imil_backend.loop.versions.version_export import VersionFormat, export_version
 from imil_backend.store import tables
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Version:
 
     Attributes:
         name: of the version.
-        directory: where its files lie; they are never changed.
+        directory: of its files, which are never changed.
         metrics: by split, "validation" and "test".
     """
 
@@ -47,11 +47,11 @@ class Version:
         return self._predictor.config.classes
 
     def predict(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """How probable each class is, by image.
+        """The probabilities of the classes for each image.
 
         Args:
             images: files (PNG, JPEG, TIFF, BMP, DICOM), or pixels as `Imil.read_image` gives them: uint8,
-                (height, width) or (height, width, 3). They are squashed to the network's size here.
+                (height, width) or (height, width, 3). They are resized to the network's size here.
 
         Returns:
             Probabilities, (images, classes), in the order of `classes`.
@@ -63,7 +63,7 @@ class Version:
         return self._predictor.predict([self._predictor.squash(self._pixels(image)) for image in images])
 
     def network(self) -> tuple[nn.Module, ModelConfig]:
-        """The network as torchvision's class, on the CPU and in evaluation mode, and how it is fed.
+        """The network as a torchvision module, on the CPU and in evaluation mode, and its configuration.
 
         It is a plain `torchvision.models.ResNet` with the strides of its variant set.
 
@@ -81,7 +81,7 @@ class Version:
         """Write the version for other programs, as `imil export --format` does.
 
         Args:
-            directory: where to; created if missing.
+            directory: output directory; created if missing.
             form: "onnx", checked against torch; or "torchvision", a state dict as safetensors with its
                 configuration beside it.
 
@@ -90,9 +90,9 @@ class Version:
 
         Raises:
             SettingsError: the packages for ONNX are not installed.
-            StoreError: the weights are not those that were trained, or the directory cannot be written.
+            StoreError: the weights have changed since they were trained, or the directory cannot be written.
             WeightsError: torchvision's resnet50 is not the network of this version (it is v1), or ONNX
-                Runtime answers otherwise than torch.
+                Runtime and torch disagree.
         """
         return export_version(self._row, Path(directory), form)
 

@@ -1,6 +1,6 @@
 """Decoded pixels, kept: a sample is decoded, blacked out and resized once, however often it is trained on.
 
-Kept as rows of size x size x channels bytes (`rows.py`), keyed by the contents of image and mask. The
+Kept as rows of size x size x channels bytes (`row_store.py`), keyed by the contents of image and mask. The
 directory may be deleted at any time.
 """
 
@@ -22,7 +22,7 @@ from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import mask_from_png, mask_of_own_size
 from imil_backend.images.reading import load_bytes, read_sample
 from imil_backend.images.resizing import network_input
-from imil_backend.images.rows import RowStore
+from imil_backend.images.row_store import RowStore
 
 _MASK_BYTES = 100 * 2**20  # of a 1-bit PNG: more than any that this backend writes
 CODE_VERSION = 3  # raise it when reading, blackout or resizing give other pixels than before

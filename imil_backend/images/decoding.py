@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imil_backend.errors import ImageError, ImageTooLargeError, UnreadableImageError
-from imil_backend.images.dicom.reading import is_dicom, read_dicom
+from imil_backend.images.dicom.dicom_image import is_dicom, read_dicom
 from imil_backend.images.formats.pillow import pillow_format, read_pillow
 from imil_backend.images.guard import check_picture, count_levels
-from imil_backend.images.scaling import Window
-from imil_backend.images.windows import in_words
+from imil_backend.images.intensity.scaling import Window
+from imil_backend.images.intensity.windows import in_words
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _decode_pillow(
 ) -> Decoded:
     file_format = pillow_format(data)
     if file_format is None:
-        raise UnreadableImageError(f"{name} is not an image, or none of JPEG, PNG, TIFF, BMP, WebP, DICOM.")
+        raise UnreadableImageError(f"{name} is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image.")
     image = read_pillow(data, file_format, name, check_size=check_size, draft_size=draft_size, window=window)
     return Decoded(
         _grey_if_equal(image.pixels),
@@ -101,7 +101,7 @@ def _decode_pillow(
         deep=image.deep,
         stored_levels=partial(count_levels, image.stored) if image.stored is not None else lambda: 0,
         hidden_by=(
-            "a few values far above or below the others take up all greys"
+            "a few values far above or below the others take up the whole range of greys"
             if image.deep
             else "its colour map or its transparency hides the picture"
         ),

@@ -1,4 +1,4 @@
-"""A decoded image is looked at before it is a sample: is there a picture in it?
+"""Checks that a decoded image shows a picture before it becomes a sample.
 
 What a window, a lookup table, a colour map or transparency may do to a picture shows in what is left of it,
 whatever the format and the cause.

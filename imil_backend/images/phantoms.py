@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FilmPlan:
     """What one phantom will show."""
 
     name: str
@@ -80,7 +80,7 @@ def write_phantoms(
         SettingsError: fewer films than can be spread over splits and classes, or too small ones.
     """
     if count < _FEWEST or size < 64:
-        raise SettingsError(f"Phantoms: at least {_FEWEST} of at least 64 pixels, not {count} of {size}.")
+        raise SettingsError(f"Draw at least {_FEWEST} phantoms of at least 64 pixels, not {count} of {size}.")
     (directory / "images").mkdir(parents=True, exist_ok=True)
     (directory / "masks").mkdir(exist_ok=True)
     plans = _plan(count, seed)
@@ -100,10 +100,10 @@ def write_phantoms(
     return index
 
 
-def _plan(count: int, seed: int) -> list[_Plan]:
+def _plan(count: int, seed: int) -> list[_FilmPlan]:
     """Balanced classes, and exactly the agreed share of contradicting letters in each split."""
     random = np.random.default_rng([seed, 0])
-    plans: list[_Plan] = []
+    plans: list[_FilmPlan] = []
     patient = 0
     for split, number in _split_counts(count).items():
         labels = [CLASSES[place % 2] for place in range(number)]
@@ -117,7 +117,7 @@ def _plan(count: int, seed: int) -> list[_Plan]:
             label = labels[place]
             marked_as = label if agrees[label].pop() else CLASSES[label == "normal"]
             name = f"phantom-{len(plans) + 1:05d}.png"
-            plans.append(_Plan(name, label, split, patient, _LETTERS[marked_as]))
+            plans.append(_FilmPlan(name, label, split, patient, _LETTERS[marked_as]))
     return plans
 
 
@@ -132,7 +132,7 @@ def _agreements(number: int, share: float, random: np.random.Generator) -> list[
     return [bool(value) for value in random.permutation(agrees)]
 
 
-def _draw(plan: _Plan, size: int, seed: int, number: int) -> tuple[Image.Image, Image.Image]:
+def _draw(plan: _FilmPlan, size: int, seed: int, number: int) -> tuple[Image.Image, Image.Image]:
     """The film (8 bits of grey) and its lungs (1 bit)."""
     anatomy = _anatomy(np.random.default_rng([seed, 1, plan.patient]))
     random = np.random.default_rng([seed, 2, number])

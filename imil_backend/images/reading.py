@@ -1,6 +1,6 @@
 """Images from files: checked against limits before they are decoded, upright, 8 bits a channel.
 
-JPEG, PNG, TIFF, BMP and WebP through `pillow.py`, DICOM through `dicom.py`. The natural size is that of the
+JPEG, PNG, TIFF, BMP and WebP through `formats`, DICOM through `dicom`. The natural size is that of the
 upright image, which is also the frame of every mask.
 """
 
@@ -18,10 +18,10 @@ from PIL import Image
 
 from imil_backend.errors import BlankImageError, ImageTooLargeError, UnreadableImageError
 from imil_backend.images.decoding import Decoded, decode
-from imil_backend.images.dicom.reading import is_dicom
+from imil_backend.images.dicom.dicom_image import is_dicom
 from imil_backend.images.formats.pillow import pillow_format
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.likeness import perceptual_hash, pixels_sha256
-from imil_backend.images.scaling import Window
 
 
 @dataclass(frozen=True)

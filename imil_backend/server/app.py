@@ -105,4 +105,4 @@ def answer_to(error: ImilError) -> tuple[dict[str, str], int]:
 
 def _unexpected_error(error: Exception) -> tuple[dict[str, Any], int]:
     logger.error("%s failed", request.path, exc_info=error)
-    return {"error": "The backend failed; its log tells why."}, 500
+    return {"error": "The backend failed; see its log."}, 500

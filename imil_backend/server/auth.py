@@ -42,7 +42,7 @@ class BasicAuth:
         if settings.listens_beyond_loopback:
             raise SettingsError(
                 f"IMIL_HOST={settings.host} lets other machines reach the backend: set IMIL_BASIC_AUTH_USER "
-                "and IMIL_BASIC_AUTH_PASSWORD (Label Studio is told both when a project is pushed), or set "
+                "and IMIL_BASIC_AUTH_PASSWORD (`imil push` passes both to Label Studio), or set "
                 "IMIL_HOST=127.0.0.1."
             )
         return cls(None)
@@ -65,8 +65,9 @@ class BasicAuth:
         """
         if not self.allows(request):
             raise Unauthorized(
-                "The user or password is wrong or missing. Label Studio's model settings must hold "
-                "IMIL_BASIC_AUTH_USER and IMIL_BASIC_AUTH_PASSWORD of this backend as Basic authentication.",
+                "The user or password is wrong or missing. Set IMIL_BASIC_AUTH_USER and "
+                "IMIL_BASIC_AUTH_PASSWORD of this backend as Basic authentication in Label Studio's "
+                "model settings.",
                 www_authenticate=WWWAuthenticate("basic", {"realm": "IMIL backend"}),
             )
 

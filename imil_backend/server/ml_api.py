@@ -49,8 +49,8 @@ def ml_api(champion: PredictionService, events: Events) -> Blueprint:
         project = project_id(body.get("project"))
         if not places.acquire(blocking=False):
             raise ServiceUnavailable(
-                f"{MOST_PREDICTIONS} predictions are being made already: ask again in a moment, or set "
-                "IMIL_WEB_PROCESSES to more."
+                f"{MOST_PREDICTIONS} predictions are already in progress: retry in a moment, or "
+                "increase IMIL_WEB_PROCESSES."
             )
         try:
             label_config = _text(body.get("label_config"))
@@ -71,8 +71,8 @@ def ml_api(champion: PredictionService, events: Events) -> Blueprint:
     def job_status() -> dict[str, str]:
         job = read_object(request).get("job")
         if not isinstance(job, str) or not job:
-            raise BadRequest('Name the job: {"job": "..."}.')
-        status = JOB_STATUS.get(events.job_status(job))
+            raise BadRequest('The request needs the job: {"job": "..."}.')
+        status = JOB_STATUS.get(events.workflow_status(job))
         if status is None:
             # Label Studio takes 410, and no other status, for a job that is not there any more.
             raise Gone(f"There is no job {job[:50]!r}.")

@@ -63,7 +63,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise SettingsError(f"IMIL_HOST={host} is no address to listen on: {error.strerror}.") from error
+        raise SettingsError(f"IMIL_HOST={host} is not an address to listen on: {error.strerror}.") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

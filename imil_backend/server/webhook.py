@@ -51,9 +51,9 @@ def webhook(events: Events, basic_auth: BasicAuth) -> Blueprint:
 def _record(events: Events) -> tuple[dict[str, Any], int]:
     payload = parse_object(_received())
     if payload is None:
-        logger.warning("A webhook body was empty or cut off; reconciliation finds what it told.")
+        logger.warning("A webhook body was empty or truncated; reconciliation finds what it reported.")
     receipt = events.record(payload or {})
-    return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.jobs}, 200
+    return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.workflow_ids}, 200
 
 
 def _received() -> bytes:
@@ -68,5 +68,7 @@ def _project_of(body: Mapping[str, Any]) -> int:
     project = body.get("project")
     found = project_id(project.get("id") if isinstance(project, dict) else None)
     if found is None:
-        raise BadRequest('Name the project: {"action": "START_TRAINING", "project": {"id": 13}}.')
+        raise BadRequest(
+            'The request needs the project: {"action": "START_TRAINING", "project": {"id": 13}}.'
+        )
     return found

@@ -1,4 +1,4 @@
-"""The database: where it lies, how it is opened, and how it is brought up to date."""
+"""The database: its URL, sessions and migrations."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Store:
             if isinstance(error, IntegrityError):
                 raise  # not the database's fault
             raise StoreError(
-                f"The database cannot be used ({error.orig}). Is the disk full, or the database down?"
+                f"The database cannot be used ({error.orig}). Is it running, or is its disk full?"
             ) from error
 
     def migrate(self) -> None:
-        """Bring the tables up to this package's version; what SQLite held before is kept beside it.
+        """Migrate the tables to this package's version; SQLite's file is copied first.
 
         Raises:
             NewerDataError: the data was written by a newer version.
@@ -75,14 +75,12 @@ class Store:
         except CommandError as error:
             raise NewerDataError(
                 f"The database was written by a newer version of imil-backend ({error}). "
-                "Install that version or a later one; nothing was changed."
+                "Install that version or a later one. Nothing was changed."
             ) from error
         except DBAPIError as error:
-            raise StoreError(f"The database cannot be brought up to date: {error.orig}") from error
+            raise StoreError(f"The database cannot be migrated: {error.orig}") from error
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"The database cannot be copied before it is brought up to date: {error}"
-            ) from error
+            raise StoreError(f"The database cannot be copied before its migration: {error}") from error
 
     def _keep_a_copy(self) -> None:
         """Copy an SQLite database that is about to be changed; one copy of each version stays."""

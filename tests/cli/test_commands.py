@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import imil_backend
 from imil_backend.cli import app
-from imil_backend.images.windows import PRESETS
+from imil_backend.images.intensity.windows import PRESETS
 
 pytestmark = pytest.mark.slow  # whole commands, on data directories
 
@@ -75,7 +75,7 @@ def test_all_the_commands_are_there() -> None:
 
 def test_an_import_shows_what_came_in_and_what_was_set_aside(films: Path) -> None:
     shown = ok("import", films)
-    assert "12 samples added, 0 were there already." in shown
+    assert "12 samples added, 0 were known already." in shown
     assert "Set aside sick/bad[red].png: bad[red].png is empty" in shown
     report = json.loads(ok("import", films, "--json"))
     assert (report["added"], report["known"]) == (0, 12)
@@ -88,11 +88,13 @@ def test_an_import_shows_counts_that_can_be_checked_at_a_glance(films: Path) -> 
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()]
     for row in (
         ["fit", "4", "1", "1", "6"], ["sick", "4", "1", "1", "6"], ["samples", "8", "2", "2", "12"],
-        ["groups", "8", "2", "2", "12"], ["read now", "16"], ["added", "12"], ["there already", "0"],
+        ["groups", "8", "2", "2", "12"], ["read now", "16"], ["added", "12"], ["known already", "0"],
         ["set aside", "4"], ["duplicates", "0"], ["near-duplicates", "0"],
     ):  # fmt: skip
         assert row in rows
-    assert "Set aside 3, such as fit/cut-0.png, fit/cut-1.png, fit/cut-2.png: cut-0.png is not an" in shown
+    assert (
+        "Set aside 3, such as fit/cut-0.png, fit/cut-1.png, fit/cut-2.png: cut-0.png is not a JPEG" in shown
+    )
     assert "No image has a group (patient): images of one patient may be in train and in validation" in shown
     report = json.loads(ok("import", films, "--json"))
     assert [each["count"] for each in report["set_aside_reasons"]] == [3, 1]
@@ -100,9 +102,9 @@ def test_an_import_shows_counts_that_can_be_checked_at_a_glance(films: Path) -> 
 
 def test_copies_are_shown_with_what_becomes_of_them(films: Path) -> None:
     shutil.copy(films / "sick" / "0[x].png", films / "fit" / "copy.png")
-    left = "the same image is there with another label"
-    assert f"figures: 2, such as fit/copy.png = sick/0[x].png: {left}." in ok("import", films)
-    assert f"2 samples are left out: {left}." in ok("status")
+    left = "the same image has another label too"
+    assert f"metrics: 2, such as fit/copy.png = sick/0[x].png: {left}." in ok("import", films)
+    assert f"2 samples are excluded: {left}." in ok("status")
 
 
 def test_status_as_json_is_json_alone(films: Path) -> None:
@@ -123,7 +125,7 @@ def test_before_the_baseline_every_command_says_what_to_do(films: Path) -> None:
     for command in ("mispredictions", "push"):
         assert "Train one: `imil train`" in refused(command)
     assert "imil push" in refused("reconcile")
-    assert "no champion before" in refused("rollback")
+    assert "no previous champion" in refused("rollback")
     assert "no such closed round" in refused("report")
     assert "--all" in refused("export", "out")
 
@@ -139,10 +141,10 @@ def test_one_of_several_datasets_must_be_named(films: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("import", "absent"), "There is no absent"),
+        (("import", "absent"), "absent does not exist"),
         (("promote", "absent"), "no version 'absent'"),
         (("weights", "--from", "absent.safetensors"), "absent.safetensors"),
-        (("--data-dir", "/dev/null/data", "status"), "cannot be made"),
+        (("--data-dir", "/dev/null/data", "status"), "cannot be created"),
     ],
 )
 def test_what_cannot_be_done_ends_with_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
@@ -174,15 +176,16 @@ def test_a_recipe_or_policy_that_cannot_be_followed_is_refused_at_once(films: Pa
 
 def test_a_window_is_chosen_at_the_import_and_named_by_it(tmp_path: Path, films: Path) -> None:
     result = imil("import", films, "--window", "40,400")
-    assert (result.exit_code, "none of them has more than 8 bits" in result.stderr) == (1, True)
-    assert "There is no window 'lungs'" in refused("import", films, "--window", "lungs")
+    assert (result.exit_code, "none has more than 8 bits" in result.stderr) == (1, True)
+    assert "'lungs' is not a window" in refused("import", films, "--window", "lungs")
     for number in range(12):
         path = tmp_path / "scans" / ("sick", "fit")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, np.random.default_rng(number).integers(0, 2000, (6, 8), np.uint16))
     shown = ok("import", tmp_path / "scans", "--window", "-600,1500")
     assert (
-        "12 images have more than 8 bits; clinicians see them by the window center -600, width 1500" in shown
+        "12 images have more than 8 bits; clinicians see them with the window center -600, width 1500"
+        in shown
     )
     assert "(lung)" in shown
     report = json.loads(ok("import", tmp_path / "scans", "--window", "own", "--json"))

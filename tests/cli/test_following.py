@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from imil_backend.cli.helpers.following import _described, run_and_follow
 from imil_backend.cli.helpers.showing import phase_in_words
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.queues.engine import prepare
@@ -90,7 +90,7 @@ def test_a_push_that_fails_is_told_with_what_to_do(
     run_and_follow(open_round.backend, open_round.id)
     assert states(open_round) == ["closed", "pushing"]
     said = capsys.readouterr().out
-    assert "Round 2 is not pushed yet: None of the images to be asked can be read" in said
+    assert "Round 2 is not pushed yet: None of the images to ask about can be read" in said
     assert "imil push" in said
 
 

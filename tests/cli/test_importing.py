@@ -59,7 +59,7 @@ def refused(*arguments: object) -> str:
 def test_an_option_that_means_nothing_for_class_folders_is_refused(
     films: Path, options: tuple[str, str]
 ) -> None:
-    assert f"{options[0]} means nothing" in refused(films, *options)
+    assert f"{options[0]} does not apply" in refused(films, *options)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_an_option_that_means_nothing_for_label_studio_is_refused_before_it_is_a
     options: tuple[str, str],
 ) -> None:
     message = refused("--label-studio", 4, *options)
-    assert f"{options[0]} means nothing for a project of Label Studio. Leave it out." in message
+    assert f"{options[0]} does not apply to a project of Label Studio. Omit it." in message
 
 
 @pytest.mark.parametrize("options", [("--class-choices", "x"), ("--several", "latest")])
 def test_an_option_of_label_studio_is_refused_for_a_table(films: Path, options: tuple[str, str]) -> None:
     (films / "index.csv").write_text("image,label\nsick/0.png,sick\nfit/1.png,fit\n")
-    assert f"{options[0]} means nothing for files" in refused(films / "index.csv", *options)
+    assert f"{options[0]} does not apply to files" in refused(films / "index.csv", *options)
 
 
 def test_options_that_mean_nothing_are_named_together() -> None:
     message = refused("--label-studio", 4, "--label", "x", "--mask", "y")
-    assert "--label and --mask mean nothing for a project of Label Studio. Leave them out." in message
+    assert "--label and --mask do not apply to a project of Label Studio. Omit them." in message
 
 
 def test_what_was_passed_over_and_what_is_warned_of_is_said(films: Path) -> None:
@@ -93,7 +93,7 @@ def test_what_was_passed_over_and_what_is_warned_of_is_said(films: Path) -> None
     result = imil(films)
     assert result.exit_code == 0, result.output
     assert "Passed over, thumbnails: 1 (@eaDir 1)" in result.stdout
-    assert "Passed over, files that are no images: 1 (*.txt 1)" in result.stdout
+    assert "Passed over, files that are not images: 1 (*.txt 1)" in result.stdout
     assert "Warning The classes 'Sick' and 'sick' look alike" in result.stdout
     report = json.loads(imil(films, "--json").stdout)
     assert report["passed_over"]["thumbnails"] == {"@eaDir": 1}

@@ -86,9 +86,9 @@ def test_a_recipe_is_refused_once_its_training_is_under_way(
         dataset.recipe = {"pretrained": False}
         lifecycle.change_state(session.get_one(Round, open_round.id), CLOSED)
         baseline = lifecycle.begin_baseline(session, dataset)
-    training.lay_down_job(backend, baseline.id)
+    training.prepare_round_training(backend, baseline.id)
     line = refused("train", "--fresh", "--epochs", "99")
-    assert f"Round 2 is being trained already, with epochs {recipe_of(dataset).epochs};" in line
+    assert f"Round 2 is already being trained with epochs {recipe_of(dataset).epochs}," in line
     assert "imil cancel" in line
     assert dataset_of(open_round).recipe == {"pretrained": False}
 
@@ -101,6 +101,6 @@ def test_layers_are_refused_once_the_round_is_being_trained(open_round: OpenRoun
     sync_annotation(backend, open_round.project, answer)
     with backend.store.begin() as session:
         lifecycle.close_round(session, session.get_one(Round, open_round.id))
-    training.lay_down_job(backend, open_round.id)
-    assert "with trainable all;" in refused("train", "--trainable", "layer4")
+    training.prepare_round_training(backend, open_round.id)
+    assert "with trainable all," in refused("train", "--trainable", "layer4")
     assert policy_of(dataset_of(open_round)).trainable == "all"

@@ -10,9 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.cli.helpers.options import with_options
+from imil_backend.cli.helpers.declared_options import with_options
 from imil_backend.errors import SettingsError
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.loop.base.policy import Policy
 from imil_backend.options import check_options, declared, option
 

@@ -19,7 +19,7 @@ from support.proxy import Proxy
 from support.truth import assert_equals_label_studio
 
 from imil_backend.label_studio.api.simulated_clinician import paint
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 from imil_backend.store.tables import Annotation, Promotion, Round, Version
 
 MAPPING = read_label_config(load_label_config("blackout"))

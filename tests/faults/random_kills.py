@@ -16,7 +16,11 @@ from imil_backend.store.tables import Round
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(0)]
 
 # What is killed, by a word of its command; a training is torchrun and its child.
-VICTIMS = {"web process": "imil serve", "worker": "imil worker", "training child": "learning.child.training"}
+VICTIMS = {
+    "web process": "imil serve",
+    "worker": "imil worker",
+    "training child": "learning.child.training_process",
+}
 LONGEST_LIFE = 8.0  # seconds between two kills, at the most
 AGAIN = 0.2  # share of answers that are taken back and given anew
 

@@ -12,7 +12,15 @@ from support.http_server import Answer, Request
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(900)]
 
 DYING = Path(__file__).with_name("dying")
-STEPS = ("bring_in_line", "lay_down_job", "run_job", "conclude", "write_report", "ensure_job", "push_round")
+STEPS = (
+    "bring_in_line",
+    "prepare_round_training",
+    "run_round_training",
+    "conclude",
+    "write_report",
+    "ensure_workflow",
+    "push_round",
+)
 
 
 def deadly(make_scene: Callable[..., Scene], deaths: Path, *steps: str) -> Scene:

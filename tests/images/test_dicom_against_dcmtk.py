@@ -15,7 +15,7 @@ from support.dicoms import dicom_bytes, in_words, packed, palette, ramp, table_i
 from support.label_studio import missing
 
 from imil_backend.errors import UnreadableImageError
-from imil_backend.images.dicom.reading import read_dicom
+from imil_backend.images.dicom.dicom_image import read_dicom
 
 SETTING = "IMIL_TEST_DCMJ2PNM"
 PROGRAM = os.environ.get(SETTING, "dcmj2pnm")

@@ -171,7 +171,7 @@ def test_colour_that_cannot_be_meant_is_refused_by_name():
     with pytest.raises(UnreadableImageError, match="YBR_ICT pixels stored as Explicit VR Little Endian"):
         read(dicom_bytes(COLOUR, PhotometricInterpretation="YBR_ICT"))
     with pytest.raises(
-        UnreadableImageError, match="has CMYK as PhotometricInterpretation, which is not read"
+        UnreadableImageError, match="has CMYK as PhotometricInterpretation, which is not supported"
     ):
         read(dicom_bytes(COLOUR, PhotometricInterpretation="CMYK"))
     with pytest.raises(UnreadableImageError, match="PhotometricInterpretation that contradict"):

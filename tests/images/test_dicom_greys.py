@@ -10,9 +10,9 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from support.dicoms import dicom_bytes, packed, ramp, table_item, words
 
 from imil_backend.errors import UnreadableImageError
-from imil_backend.images.dicom.reading import DicomImage, read_dicom
+from imil_backend.images.dicom.dicom_image import DicomImage, read_dicom
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.reading import read_image
-from imil_backend.images.scaling import Window
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
 INPUTS = Path(__file__).parents[1] / "fixtures" / "inputs"
@@ -278,7 +278,7 @@ def test_a_single_slope_or_intercept_is_no_rescaling():
 
 @pytest.mark.parametrize(
     ("slope", "reason"),
-    [("0", "is 0: that leaves one grey"), ("NaN", "is not a number"), ("1,5", "is not a number")],
+    [("0", "is 0, which leaves a single grey"), ("NaN", "is not a number"), ("1,5", "is not a number")],
 )
 def test_a_slope_that_cannot_be_meant_is_a_reason_to_refuse(slope, reason):
     data = dicom_bytes(RAMP, RescaleSlope=("LO", slope), RescaleIntercept=0)

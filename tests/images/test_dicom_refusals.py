@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from support.dicoms import dicom_bytes, ramp
 
 from imil_backend.errors import ImageTooLargeError, UnreadableImageError
-from imil_backend.images.dicom.reading import is_dicom
+from imil_backend.images.dicom.dicom_image import is_dicom
 from imil_backend.images.reading import image_format, inspect_image, read_image
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
@@ -53,7 +53,7 @@ def test_a_bare_data_set_of_compressed_pixels_is_refused_by_name():
         encapsulate([b"any"]), shape=RAMP.shape, BitsAllocated=16, syntax="1.2.840.10008.1.2.4.70"
     )
     bare_data = data[data.index(FIRST[ExplicitVRLittleEndian]) :]
-    assert "a.dcm is DICOM without its header" in refusal(bare_data)
+    assert "a.dcm is DICOM without its file header" in refusal(bare_data)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -85,7 +85,7 @@ def test_arbitrary_bytes_are_not_taken_for_dicom(seed):
             {"BitsStored": 17, "HighBit": 16},
             "BitsAllocated, BitsStored and HighBit that contradict each other",
         ),
-        ({"BitsAllocated": 12}, "has 12 bits a pixel, which are not read"),
+        ({"BitsAllocated": 12}, "has 12 bits per pixel, which are not supported"),
         ({"BitsAllocated": None}, "lacks BitsAllocated"),
         ({"Rows": None}, "lacks Rows"),
         ({"Rows": 0}, "has no Rows or no Columns"),
@@ -96,13 +96,13 @@ def test_arbitrary_bytes_are_not_taken_for_dicom(seed):
         ({"NumberOfFrames": ("LO", "1A")}, "NumberOfFrames is not a number"),
         (
             {"FloatPixelData": ("OF", bytes(4)), "PixelData": None, "PhotometricInterpretation": "RGB"},
-            "colours as",
+            "floating-point colours",
         ),
         ({"NumberOfFrames": 12}, "holds 12 pages or frames"),
         ({"PixelData": ("OW", RAMP.tobytes()[:-10])}, "promises 6,144 bytes of pixels, and 6,134 are there"),
-        ({"PixelData": ("OW", RAMP.tobytes() * 2)}, "holds the pixels of 2 frames, and its header says that"),
+        ({"PixelData": ("OW", RAMP.tobytes() * 2)}, "holds the pixels of 2 frames, but its header declares"),
         ({"PixelData": ("OW", b"")}, "promises 6,144 bytes of pixels, and 0 are there"),
-        ({"PixelData": None}, "is DICOM without an image in it; it is truncated, or a header only"),
+        ({"PixelData": None}, "is DICOM without an image in it; it is truncated, or only a header"),
     ],
 )
 def test_a_header_that_cannot_be_followed_is_refused_with_the_reason(elements, reason):
@@ -126,7 +126,7 @@ def test_the_last_bytes_of_a_file_that_was_cut_off_are_missed():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("DICOMDIR", "it is a DICOMDIR, which lists the files of a medium"),
+        ("DICOMDIR", "it is a DICOMDIR, an index of files"),
         ("reportsi.dcm", "it is of the kind Basic Text SR Storage"),
         ("rtplan.dcm", "it is of the kind RT Plan Storage"),
         ("waveform_ecg.dcm", "it is of the kind 12-lead ECG Waveform Storage"),
@@ -157,7 +157,7 @@ def compressed(syntax: str, frame: bytes = b"any") -> bytes:
     [
         ("1.2.840.10008.1.2.4.100", r"is DICOM video \(MPEG2 Main Profile / Main Level\)"),
         ("1.2.840.10008.1.2.4.107", r"is DICOM video \(HEVC"),
-        ("1.2.840.10008.1.2.4.94", "is DICOM compressed as JPIP Referenced, which is not read"),
+        ("1.2.840.10008.1.2.4.94", "is DICOM compressed as JPIP Referenced, which is not supported"),
         ("1.2.840.10008.1.2.4.70", r"its pixels \(JPEG Lossless, .*\) cannot be decoded"),
         ("1.2.840.10008.1.2.4.90", r"its pixels \(JPEG 2000 .*\) cannot be decoded"),
         ("1.2.840.10008.1.2.5", r"its pixels \(RLE Lossless\) cannot be decoded"),
@@ -170,7 +170,7 @@ def test_a_compression_that_is_not_read_is_named(syntax, reason):
 
 def test_an_unknown_compression_is_told():
     data = compressed("1.2.840.10008.1.2.5").replace(b"1.2.840.10008.1.2.5\0", b"1.2.3.4.5.6.7.8.9.1\0")
-    assert "is DICOM compressed in an unknown way, which is not read" in refusal(data)
+    assert "is DICOM compressed in an unknown way, which is not supported" in refusal(data)
 
 
 def test_pixels_that_are_not_as_the_header_says_are_told():

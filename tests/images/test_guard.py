@@ -123,7 +123,7 @@ def test_a_colour_map_that_hides_the_picture_is_told(tmp_path: Path) -> None:
 def test_a_wholly_transparent_image_is_no_sample(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.dstack([RAMP, RAMP, RAMP, 0 * RAMP])).save(path, lossless=True, exact=True)
-    with pytest.raises(BlankImageError, match=rf"a\.{suffix} is wholly transparent; save it without"):
+    with pytest.raises(BlankImageError, match=rf"a\.{suffix} is fully transparent; save it without"):
         inspect_image(path, **LIMITS)
 
 

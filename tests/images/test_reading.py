@@ -185,7 +185,7 @@ def test_zero_bytes_no_image_and_no_file_are_told(tmp_path):
         inspect_image(empty, **LIMITS)
     text = tmp_path / "notes.jpg"
     text.write_text("no image at all")
-    with pytest.raises(UnreadableImageError, match=r"notes\.jpg is not an image"):
+    with pytest.raises(UnreadableImageError, match=r"notes\.jpg is not a JPEG"):
         inspect_image(text, **LIMITS)
     with pytest.raises(UnreadableImageError, match=r"gone\.jpg cannot be read: No such file"):
         inspect_image(tmp_path / "gone.jpg", **LIMITS)
@@ -196,7 +196,7 @@ def test_zero_bytes_no_image_and_no_file_are_told(tmp_path):
 def test_postscript_never_reaches_an_interpreter(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    with pytest.raises(UnreadableImageError, match="is not an image"):
+    with pytest.raises(UnreadableImageError, match="is not a JPEG"):
         inspect_image(path, **LIMITS)
 
 

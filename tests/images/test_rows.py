@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imil_backend.images.rows import RowStore, remove_rows
+from imil_backend.images.row_store import RowStore, remove_rows
 
 KEYS = [bytes([number] * 32) for number in range(4)]
 

@@ -229,7 +229,7 @@ def test_bits_in_reversed_order_are_read(tmp_path: Path) -> None:
 def test_what_is_not_read_is_refused_with_its_kind(
     tmp_path: Path, options: dict[str, object], what: str
 ) -> None:
-    with pytest.raises(UnreadableImageError, match=rf"a\.tif is a TIFF of a kind that is not read \({what}"):
+    with pytest.raises(UnreadableImageError, match=rf"a\.tif is a TIFF of an unsupported kind \({what}"):
         read(write_tiff(tmp_path / "a.tif", **options))
 
 

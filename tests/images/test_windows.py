@@ -13,9 +13,9 @@ from support.png import write_png
 from support.tiff import write_tiff
 
 from imil_backend.errors import BlankImageError, SettingsError
+from imil_backend.images.intensity.scaling import Window
+from imil_backend.images.intensity.windows import PRESETS, in_words, parse_window
 from imil_backend.images.reading import inspect_image, png_for_display, read_image
-from imil_backend.images.scaling import Window
-from imil_backend.images.windows import PRESETS, in_words, parse_window
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
 FILM = np.arange(4000).reshape(50, 80).astype(np.uint16)

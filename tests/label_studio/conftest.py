@@ -6,7 +6,7 @@ import pytest
 from support.label_studio import RunningLabelStudio
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imil_backend.images.masks.masks import encode_rle
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 
 PAYLOADS = Path(__file__).parents[1] / "fixtures" / "payloads"
 MAPPING = read_label_config(load_label_config("blackout"))
@@ -87,7 +87,7 @@ def test_a_wrong_label_may_be_painted_as_well() -> None:
         ([region(np.zeros((HEIGHT, WIDTH), bool))], "Nothing is painted"),
         ([region(painted()), choice("nothing_to_black_out")], "painted although"),
         ([region(painted()), choice("unreadable")], "painted although"),
-        ([choice("label_wrong", "unreadable")], "at once"),
+        ([choice("label_wrong", "unreadable")], "contradictory"),
         ([choice("something else")], "not in the labeling config"),
         ([region(np.ones((HEIGHT, WIDTH), bool))], "Every pixel"),
         ([{**region(painted()), "original_width": 41}], "41"),
@@ -108,13 +108,16 @@ def test_a_choice_that_is_a_text_instead_of_a_list_is_that_choice() -> None:
     text["value"]["choices"] = "label_wrong"
     reading = read(text, region(painted()))
     assert (reading.answer, reading.choice) == (Answer.LABEL_WRONG, "label_wrong")
-    assert "at once" in read(text, choice("unreadable")).reason
+    assert "contradictory" in read(text, choice("unreadable")).reason
 
 
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        ([choice("label_wrong", "unreadable")], "It says 'The label is wrong' and 'Unreadable' at once."),
+        (
+            [choice("label_wrong", "unreadable")],
+            "It has contradictory choices: 'The label is wrong' and 'Unreadable'.",
+        ),
         ([region(painted()), choice("nothing_to_black_out")], "although 'Nothing to black out' is chosen"),
     ],
 )
@@ -131,13 +134,13 @@ def test_a_key_point_beside_a_brush_is_named_and_the_brush_counts() -> None:
     reading = read(key_point("k1"), region(painted()))
     assert reading.answer is Answer.BLACKOUT
     assert np.array_equal(reading.mask, painted())
-    assert reading.reason.startswith("Passed over, since a key point covers no pixels: 'k1'.")
+    assert reading.reason.startswith("Ignored, since a key point covers no pixels: 'k1'.")
 
 
 def test_a_key_point_alone_is_set_aside_and_named() -> None:
     reading = read(key_point("k1"))
     assert (reading.answer, reading.mask) == (Answer.SET_ASIDE, None)
-    assert reading.reason.startswith("Nothing is painted and nothing is chosen. Passed over")
+    assert reading.reason.startswith("Nothing is painted and nothing is chosen. Ignored")
 
 
 def test_a_broken_rle_is_set_aside() -> None:

@@ -15,7 +15,7 @@ from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 

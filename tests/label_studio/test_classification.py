@@ -59,8 +59,8 @@ def test_several_annotators_are_decided_by_the_rule(
 @pytest.mark.parametrize(
     ("rule", "labels", "words"),
     [
-        (MAJORITY, ("sick", "normal"), "divided"),
-        (AGREED, ("sick", "sick", "normal"), r"do not agree \(sick 2, normal 1\)"),
+        (MAJORITY, ("sick", "normal"), "tied"),
+        (AGREED, ("sick", "sick", "normal"), r"disagree \(sick 2, normal 1\)"),
     ],
 )
 def test_annotators_that_the_rule_cannot_decide_set_the_task_aside(

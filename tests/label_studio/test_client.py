@@ -7,7 +7,7 @@ from support.push import SHOWN, png
 from imil_backend.errors import LabelStudioAuthError, LabelStudioError, NotFoundError
 from imil_backend.label_studio.api import client as client_module
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 
 pytestmark = pytest.mark.label_studio
 
@@ -155,7 +155,7 @@ def test_the_instructions_are_shown_and_empty_submissions_are_not_offered(
 
 def test_an_unknown_token_is_named(label_studio: RunningLabelStudio) -> None:
     token = "f" * 40
-    with pytest.raises(LabelStudioAuthError, match="does not know the token") as caught:
+    with pytest.raises(LabelStudioAuthError, match="does not accept the token") as caught:
         LabelStudio(label_studio.url, token).project(1)
     assert token not in str(caught.value)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
-from imil_backend.label_studio.labeling.config_change import completed_config, difference
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
+from imil_backend.label_studio.labeling.label_config_change import completed_config, difference
 
 SHORT = '<View><Image name="größe" value="$i"/></View>'
 LONG = '<?xml version="1.0"?>\n<View >\r\n  <!-- </View> -->\n  <Image\tname="a" value="$i"/>\n\n</View >  \n'

@@ -4,7 +4,7 @@ import pytest
 from support.label_configs import classification_config
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.config import (
+from imil_backend.label_studio.labeling.label_config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,
@@ -86,12 +86,12 @@ def test_classes_beside_which_an_image_may_be_unreadable_are_no_review() -> None
 @pytest.mark.parametrize(
     ("xml", "words"),
     [
-        ("<View>", "no valid XML"),
-        ("", "no valid XML"),
+        ("<View>", "not valid XML"),
+        ("", "not valid XML"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><View>&a;</View>', "must not declare"),
         ("<View/>", "exactly one <Image>; it has 0"),
         (f"<View>{IMAGE}{IMAGE}</View>", "it has 2"),
-        ('<View><Image name="i" valueList="$images"/></View>', "no list of images"),
+        ('<View><Image name="i" valueList="$images"/></View>', "a list of images is not supported"),
         (f"<View>{IMAGE}</View>", "no labels to paint with"),
         (
             f'<View>{IMAGE}<BrushLabels name="b" toName="image"><Label value="Lesion"/></BrushLabels></View>',

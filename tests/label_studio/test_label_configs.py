@@ -11,8 +11,8 @@ import pytest
 from support.label_studio import RunningLabelStudio
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
-from imil_backend.label_studio.labeling.config_change import completed_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config_change import completed_config
 
 CONFIGS = Path(__file__).parents[1] / "fixtures" / "label_configs"
 GUIDE = Path(__file__).parents[2] / "docs" / "existing-label-studio.md"

@@ -11,7 +11,7 @@ from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
 from imil_backend.label_studio.labeling.annotations import read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import (
+from imil_backend.label_studio.labeling.label_config import (
     load_label_config,
     read_label_config,
 )

@@ -9,7 +9,7 @@ from support.push import SHOWN, png, push_item
 from imil_backend.label_studio.api import tasks
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.api.tasks import push_tasks, pushed_tasks
-from imil_backend.label_studio.labeling.config import read_label_config
+from imil_backend.label_studio.labeling.label_config import read_label_config
 
 pytestmark = pytest.mark.label_studio
 

@@ -40,7 +40,7 @@ def client(url: str, token: str = TOKEN, **options: object) -> LabelStudio:
 @pytest.mark.parametrize(
     ("status", "body", "error", "words"),
     [
-        (401, {"detail": "Invalid token."}, LabelStudioAuthError, "does not know the token"),
+        (401, {"detail": "Invalid token."}, LabelStudioAuthError, "does not accept the token"),
         (
             401,
             {"detail": "Authentication token no longer valid: legacy token authentication has been disabled"},
@@ -63,8 +63,8 @@ def client(url: str, token: str = TOKEN, **options: object) -> LabelStudio:
         ),
         (500, b"<html>oops</html>", LabelStudioUnreachableError, "500"),
         (429, {"detail": "slow down"}, LabelStudioUnreachableError, "slow down"),
-        (200, b"<html>some other site</html>", LabelStudioUnreachableError, "no JSON"),
-        (200, b'{"half": ', LabelStudioUnreachableError, "no JSON"),
+        (200, b"<html>some other site</html>", LabelStudioUnreachableError, "not JSON"),
+        (200, b'{"half": ', LabelStudioUnreachableError, "not JSON"),
     ],
 )
 def test_an_error_says_what_to_do(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tiny_jobs import TAG, JobMaker, lay_down
 
-from imil_backend.learning.contract.job import MODEL_FILE, TrainingSample
+from imil_backend.learning.contract.training_job import MODEL_FILE, TrainingSample
 from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.steps import epoch
 
 _once = Path(sys.argv[1]) / "ran-out-of-memory"
 _loss = epoch._Visits.loss
-_train_epoch = training.train_epoch
+_train_epoch = training_process.train_epoch
 _at: list[int] = []
 
 
@@ -27,6 +27,6 @@ def _run_out(visits, network, positions, images):
 
 
 if __name__ == "__main__":
-    training.train_epoch = _train
+    training_process.train_epoch = _train
     epoch._Visits.loss = _run_out
-    sys.exit(training.main())
+    sys.exit(training_process.main())

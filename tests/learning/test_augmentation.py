@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from imil_backend.learning.child.steps.epoch import image_size
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.augmentation import augment, prepare
 from imil_backend.learning.inputs.batches import PARAMETERS
 from imil_backend.learning.networks.network import IMAGENET_MEAN, IMAGENET_STD, ModelConfig

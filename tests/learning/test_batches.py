@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imil_backend.errors import DatasetError
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.batches import (
     check_processes,
     class_weights,

@@ -33,7 +33,7 @@ def test_a_flipped_bit_is_noticed(path: Path):
 @pytest.mark.parametrize("kept", [0, 100, 5000])
 def test_a_cut_file_is_noticed(path: Path, kept: int):
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match="not a whole training state"):
+    with pytest.raises(WeightsError, match="not a complete training state"):
         load_state(path)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.learning.contract.checks import check_recipe, check_samples
-from imil_backend.learning.contract.job import Recipe, TrainingSample
+from imil_backend.learning.contract.training_job import Recipe, TrainingSample
 
 CLASSES = ("normal", "lesion")
 
@@ -24,13 +24,13 @@ def test_enough_is_enough():
 @pytest.mark.parametrize(
     ("samples", "classes", "message"),
     [
-        (GOOD, CLASSES[:1], "one class only"),
+        (GOOD, CLASSES[:1], "only one class"),
         ([], CLASSES, "No sample is in the train split"),
         (GOOD[:2], CLASSES, "No sample is in the validation split"),
         (GOOD[:1] + GOOD[2:], CLASSES, "train split has no sample of class lesion"),
         (GOOD[:3], CLASSES, "validation split has no sample of class lesion"),
         ([*GOOD, sample("odd", 2, "test")], CLASSES, "odd has label 2"),
-        ([*GOOD, GOOD[0]], CLASSES, "train0 is given more than once"),
+        ([*GOOD, GOOD[0]], CLASSES, "train0 occurs more than once"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_by_name(samples: list, classes: tuple, message: str):

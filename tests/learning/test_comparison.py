@@ -155,7 +155,7 @@ def test_a_class_that_does_not_occur_leaves_it_undecided_and_is_named() -> None:
     split["probabilities"] = [[*row, 0.0] for row in split["probabilities"]]
     result = compare(split, split, classes=("normal", "lesion", "tube"))
     assert result.verdict == "undecided"
-    assert result.reason == "The validation split has no sample of tube, and tells nothing of its recall."
+    assert result.reason == "The validation split has no sample of tube, and says nothing about its recall."
     assert finding(result, "recall", "tube").champion is None
 
 
@@ -196,7 +196,7 @@ def test_a_candidate_that_answers_with_no_numbers_is_an_error() -> None:
     champion, broken = predicting(labels, labels), predicting(labels, labels)
     # NaN is the highest of a row, so that these would be right by chance.
     broken["probabilities"][4] = [float("nan")] * 2
-    with pytest.raises(LearningError, match=r"s4 .*no numbers"):
+    with pytest.raises(LearningError, match=r"s4 .*not numbers"):
         compare(champion, broken)
 
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_jobs import JobMaker
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.steps import compiling
 from imil_backend.learning.child.steps.compiling import MICRO_BATCHES_TO_PAY
-from imil_backend.learning.contract.job import MODEL_FILE, RESULT_FILE, read_json
+from imil_backend.learning.contract.training_job import MODEL_FILE, RESULT_FILE, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +51,7 @@ def test_a_compiled_training_is_the_same_training(make_job: JobMaker, monkeypatc
     recipe = {"epochs": 2, "trainable": "layer4", "augmentation": "none"}
     jobs: list[Path] = [make_job(name, recipe=recipe) for name in ("plain", "compiled")]
     for job in jobs:
-        training.run_job(job)
+        training_process.run_training_job(job)
 
     assert micro_batches == [2 * 3 * 2] * 2  # epochs, batches of 40 images, micro-batches
     assert graphs

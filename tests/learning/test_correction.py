@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.batches import draw_views, plan_epoch
 from imil_backend.learning.inputs.data import Draw, SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, Masks

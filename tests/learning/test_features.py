@@ -10,8 +10,8 @@ from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.learner import new_learner
 from imil_backend.learning.child.steps.features import with_features
-from imil_backend.learning.contract.job import read_job, read_samples
-from imil_backend.learning.inputs.data import Splits, fill_cache, load_dataset
+from imil_backend.learning.contract.training_job import read_samples, read_training_job
+from imil_backend.learning.inputs.data import LoadedSplits, fill_cache, load_dataset
 from imil_backend.learning.networks.network import ModelConfig, build_network
 from imil_backend.learning.networks.runtime import Runtime
 
@@ -20,14 +20,14 @@ from imil_backend.learning.networks.runtime import Runtime
 def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]]:
     """Computes features before the classifier by random weights; the directories that there are then."""
     directory = make_job(recipe={"trainable": "classifier", "augmentation": "none"})
-    job, samples = read_job(directory), read_samples(directory)
+    job, samples = read_training_job(directory), read_samples(directory)
     dataset = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None))
     runtime = Runtime(torch.device("cpu"), "float32")
 
     def make(seed: int, chosen: slice) -> list[str]:
         parts = {name: split.select(np.arange(len(split))[chosen]) for name, split in dataset.splits.items()}
         reporter = Reporter(directory, 1, enabled=False)
-        context = Context(directory, job, Splits(parts, ()), runtime, reporter, 8)
+        context = Context(directory, job, LoadedSplits(parts, ()), runtime, reporter, 8)
         torch.manual_seed(seed)
         config = ModelConfig(job.classes, 32, 1, "v1.5")
         learner = new_learner(build_network(2, "v1.5"), config, job.recipe, runtime, 2)

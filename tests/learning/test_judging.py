@@ -1,4 +1,4 @@
-"""What a candidate is promoted for: images as they come, exchanged ones, or both. By numbers."""
+"""Promotion: unchanged images, exchanged ones, or both. By numbers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_equal_candidate_is_promoted_by_one_and_not_by_both() -> None:
     assert result.verdict == "undecided"
     assert result.reason == (
         "The candidate is not worse by a margin or more in anything, and is not shown to be better: +0.0 "
-        "points on images as they come, +0.0 points when markers no longer tell the class."
+        "points on unchanged images, +0.0 points when markers no longer tell the class."
     )
     assert judged(won=20, test=exchanged(0.5, 0.5)).verdict == "promote"
 
@@ -89,16 +89,16 @@ def test_a_trade_is_left_to_a_person_and_named() -> None:
     worse = judged(lost=60, test=exchanged(0.4, 0.7))
     assert worse.verdict == "undecided"
     assert worse.reason.startswith(
-        "-10.0 points on images as they come, +15.0 points when markers no longer tell the class. Accuracy "
+        "-10.0 points on unchanged images, +15.0 points when markers no longer tell the class. Accuracy "
         "went from 0.900 to 0.800"
     )
     perhaps = judged(lost=7, test=exchanged(0.4, 0.7))
     assert perhaps.verdict == "undecided"
-    assert perhaps.reason.startswith("-1.2 points on images as they come, +15.0 points when")
+    assert perhaps.reason.startswith("-1.2 points on unchanged images, +15.0 points when")
     assert "a loss of 0.020 is neither shown nor excluded" in perhaps.reason
     leaning = judged(won=40, test=exchanged(0.7, 0.5))
     assert leaning.verdict == "undecided"
-    assert leaning.reason.startswith("+6.7 points on images as they come, -10.0 points when")
+    assert leaning.reason.startswith("+6.7 points on unchanged images, -10.0 points when")
 
 
 def test_what_loses_on_one_side_and_gains_on_none_is_rejected() -> None:
@@ -125,14 +125,15 @@ def test_a_lost_class_is_a_trade_only_against_robust_accuracy() -> None:
 
 def test_robust_looks_at_every_class_under_exchange_and_at_nothing_else() -> None:
     result = judged(lost=60, test=exchanged(0.4, 0.7), judge="robust")
-    assert result.verdict == "promote"  # though images as they come tell of a loss
+    assert result.verdict == "promote"  # though unchanged images tell of a loss
     assert [each.metric for each in result.findings] == ["robust_accuracy", "robust_recall", "robust_recall"]
     assert "robust recall of" in result.reason
     assert (result.judge, result.samples, result.margin) == ("robust", 600, 0.02)
     halved = judged(test=exchanged(0.4, 0.7, classes=(1,)), judge="robust")
     assert halved.verdict == "undecided"
     assert halved.reason == (
-        "The validation split has no sample with a known irrelevant part of normal, and tells nothing of its "
+        "The validation split has no sample with a known irrelevant part of normal, and says nothing "
+        "about its "
         "robust recall."
     )
     few = {

@@ -10,10 +10,16 @@ import torch
 from tiny_jobs import JobMaker
 
 from imil_backend.errors import OutOfMemoryError, TrainingFailedError, WeightsError
-from imil_backend.learning.child.training import is_out_of_memory
+from imil_backend.learning.child.training_process import is_out_of_memory
 from imil_backend.learning.contract import launch
-from imil_backend.learning.contract.job import ERROR_FILE, LAUNCH_FILE, RESULT_FILE, read_json, write_json
 from imil_backend.learning.contract.supervision import NICENESS, only_training_in
+from imil_backend.learning.contract.training_job import (
+    ERROR_FILE,
+    LAUNCH_FILE,
+    RESULT_FILE,
+    read_json,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -97,7 +103,8 @@ def test_every_kind_of_memory_that_runs_out_is_known():
 
 @pytest.mark.slow
 def test_launching_needs_no_torch():
-    modules = ("contract.launch", "contract.checks", "contract.job", "scoring.comparison", "scoring.ranking")
+    contract = ("contract.launch", "contract.checks", "contract.training_job")
+    modules = (*contract, "scoring.comparison", "scoring.ranking")
     imports = "".join(f"import imil_backend.learning.{name}; " for name in modules)
     code = f"import sys; {imports} sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

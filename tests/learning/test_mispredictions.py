@@ -73,7 +73,7 @@ def test_disagreement_asks_where_the_epochs_disagreed_and_doubted_labels_last():
 
 @pytest.mark.parametrize("ask", ["mixed", "disagreement"])
 def test_records_of_an_earlier_release_are_refused_where_they_do_not_suffice(ask: str):
-    with pytest.raises(LearningError, match=f"--ask {ask} needs figures .*--ask mispredicted"):
+    with pytest.raises(LearningError, match=f"--ask {ask} needs values .*--ask mispredicted"):
         rank_mispredictions(RECORDS, budget=10, ask=ask)
 
 

@@ -9,7 +9,7 @@ from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.child.state.learner import new_learner
 from imil_backend.learning.contract.backbones import BACKBONES, Backbone
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.networks.network import (
     ModelConfig,
     Tail,

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from tiny_jobs import RECIPE, JobMaker
 
-from imil_backend.learning.child.training import OUT_OF_MEMORY_EXIT
+from imil_backend.learning.child.training_process import OUT_OF_MEMORY_EXIT
 from imil_backend.learning.contract import launch
-from imil_backend.learning.contract.job import LAUNCH_FILE, LOG_FILE, read_json
+from imil_backend.learning.contract.training_job import LAUNCH_FILE, LOG_FILE, read_json
 
 pytestmark = pytest.mark.training
 
@@ -16,7 +16,10 @@ def test_out_of_memory_ends_the_child_which_goes_on_with_half_the_micro_batch(
     """The batch stays as it is, of more micro-batches; epochs that are done are not done again."""
     job = make_job()
     command = launch._command(job, 1)
-    faulty = [{"imil_backend.learning.child.training": "faulty_training"}.get(word, word) for word in command]
+    faulty = [
+        {"imil_backend.learning.child.training_process": "faulty_training"}.get(word, word)
+        for word in command
+    ]
     monkeypatch.setattr(launch, "_command", lambda _directory, _processes: faulty)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imil_backend.learning.contract.job import read_json
+from imil_backend.learning.contract.training_job import read_json
 from imil_backend.learning.inference.prediction import Predictor
 from imil_backend.learning.networks import precision
 from imil_backend.learning.networks.precision import REMEMBERED_FILE, faster_precision

@@ -9,7 +9,7 @@ from PIL import Image
 from imil_backend.errors import WeightsError
 from imil_backend.images.cache import CachedItem, PixelCache
 from imil_backend.images.reading import read_image
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.inference.prediction import Predictor, predict_split
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.networks.fusion import fused_for_inference

@@ -9,7 +9,7 @@ import torch
 
 from imil_backend.learning.inputs import prefetching
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.data import SampleSet, Splits
+from imil_backend.learning.inputs.data import LoadedSplits, SampleSet
 from imil_backend.learning.inputs.prefetching import keep_on_device, prefetch
 from imil_backend.learning.networks.network import ModelConfig
 
@@ -35,8 +35,8 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(prefetching, "_ROWS_AT_ONCE", 2)
 
 
-def dataset(samples: SampleSet) -> Splits:
-    return Splits({"train": samples, "test": samples.select(np.array([], np.int64))}, ())
+def dataset(samples: SampleSet) -> LoadedSplits:
+    return LoadedSplits({"train": samples, "test": samples.select(np.array([], np.int64))}, ())
 
 
 def test_batches_come_in_order_and_the_next_is_sent_before_one_is_worked_on(samples: SampleSet):

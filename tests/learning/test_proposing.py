@@ -9,9 +9,14 @@ import pytest
 from tiny_jobs import TAG, JobMaker
 
 from imil_backend.errors import TrainingStoppedError
-from imil_backend.learning.contract.job import CHECKPOINT_FILE, MASKS_FILE, MODEL_FILE, TrainingSample
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import (
+    CHECKPOINT_FILE,
+    MASKS_FILE,
+    MODEL_FILE,
+    TrainingSample,
+)
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 

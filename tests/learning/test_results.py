@@ -11,13 +11,13 @@ import torch
 from tiny_jobs import JobMaker
 
 from imil_backend.errors import WeightsError
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.ending import mining, results
 from imil_backend.learning.child.steps import asking
-from imil_backend.learning.contract.job import MINING, MINING_FILE, RESULT_FILE, read_json
+from imil_backend.learning.contract.training_job import MINING, MINING_FILE, RESULT_FILE, read_json
 from imil_backend.learning.inference.prediction import Predictor, predict_split
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import build_network
-from imil_backend.learning.networks.weights import fetch_weights
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 
@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_every_epoch_validates_once_and_the_end_asks_for_the_test_split_alone(
     make_job: JobMaker, asked: list[int]
 ):
-    training.run_job(make_job(recipe=SMALL))
+    training_process.run_training_job(make_job(recipe=SMALL))
     assert asked == [VALIDATION, TRAIN, VALIDATION, VALIDATION, TEST]
 
 
@@ -54,13 +54,13 @@ def test_mining_again_makes_no_forward_pass(
     job: Path = make_job(recipe={**SMALL, "mining": mode, "epochs": 2, "folds": 2})
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(results, "save_model", lambda *_: (_ for _ in ()).throw(InterruptedError))
-        training.run_job(job)
+        training_process.run_training_job(job)
     assert asked[2:] == predictions
     mined = read_json(job / MINING_FILE)
 
     monkeypatch.setattr(torch.nn.Module, "__call__", None)
     asked.clear()
-    training.run_job(job)
+    training_process.run_training_job(job)
     assert asked == []
     assert read_json(job / MINING_FILE) == mined
     assert read_json(job / RESULT_FILE)["metrics"]["test"]["accuracy"] is not None
@@ -70,7 +70,7 @@ def test_mining_again_makes_no_forward_pass(
 def test_a_training_that_starts_over_forgets_what_was_kept(make_job: JobMaker, asked: list[int]):
     job: Path = make_job(recipe={**SMALL, "epochs": 2})
     (job / "kept-test.npy").write_bytes(b"of another network")
-    training.run_job(job)
+    training_process.run_training_job(job)
     assert asked[-1] == TEST
 
 
@@ -83,7 +83,7 @@ def ask_for_the_opposite(context, learner, state):
 def test_one_entry_adds_a_way_of_mining(make_job: JobMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(MINING, "opposite", f"{__name__}:{ask_for_the_opposite.__name__}")
     job: Path = make_job(recipe={**SMALL, "epochs": 2, "mining": "opposite"})
-    training.run_job(job)
+    training_process.run_training_job(job)
     records = read_json(job / MINING_FILE)
     assert len(records) == TRAIN and all(record["wrong"] for record in records)
 
@@ -95,12 +95,12 @@ def test_another_backbone_is_trained_kept_and_asked(
     torch.save(build_network(7, "v1.5", "resnet18").state_dict(), tmp_path / "mine.pth")
     weights = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "weights", backbone="resnet18")
     with pytest.raises(WeightsError, match="holds weights of ResNet-18, and the recipe asks for ResNet-50"):
-        training.run_job(make_job("wrong", weights=str(weights)))
+        training_process.run_training_job(make_job("wrong", weights=str(weights)))
     recipe = {**SMALL, "trainable": trainable, "epochs": 2}
     if trainable != "all":
         recipe["augmentation"] = "none"
     job = make_job(recipe=recipe, weights=str(weights))
-    training.run_job(job)
+    training_process.run_training_job(job)
     predictor = Predictor(job, "cpu", remembered)
     assert predictor.config.backbone == "resnet18"
     assert predictor.predict([np.zeros((32, 32, 1), np.uint8)]).shape == (1, 2)

@@ -11,9 +11,9 @@ import torch
 from tiny_jobs import JobMaker
 from torch import nn
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.ending import results
-from imil_backend.learning.contract.job import MODEL_FILE, RESULT_FILE, SHORTCUT_FILE, read_json
+from imil_backend.learning.contract.training_job import MODEL_FILE, RESULT_FILE, SHORTCUT_FILE, read_json
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import (
     Exchanges,
@@ -148,7 +148,7 @@ def test_a_single_draw_shows_each_sample_once_with_a_donor_of_either_class() -> 
 @pytest.fixture
 def masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The irrelevant part of all validation samples of a training but one is known: their upper left."""
-    load = training.load_dataset
+    load = training_process.load_dataset
 
     def load_masked(*arguments):
         dataset = load(*arguments)
@@ -161,7 +161,7 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> None:
         originals = {**dataset.originals, "validation": replace(validation, masks=masks)}
         return replace(dataset, originals=originals)
 
-    monkeypatch.setattr(training, "load_dataset", load_masked)
+    monkeypatch.setattr(training_process, "load_dataset", load_masked)
 
 
 @pytest.mark.training
@@ -172,12 +172,12 @@ def test_a_training_tests_its_version_and_its_parent_alike_and_an_interrupted_en
 ) -> None:
     recipe = {"epochs": 2, "trainable": trainable, "augmentation": "none"}
     parent = make_job("parent", recipe=recipe)
-    training.run_job(parent)
+    training_process.run_training_job(parent)
     assert read_json(parent / SHORTCUT_FILE)["parent"] is None
     job: Path = make_job("child", recipe=recipe, parent="parent", parent_model=str(parent / MODEL_FILE))
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(results, "save_model", lambda *_: (_ for _ in ()).throw(InterruptedError))
-        training.run_job(job)
+        training_process.run_training_job(job)
     first = read_json(job / SHORTCUT_FILE)
     # Trained alike, they are the same network: one as it was trained, the other from its file.
     assert first["candidate"] | {"name": "parent"} == first["parent"]
@@ -189,8 +189,8 @@ def test_a_training_tests_its_version_and_its_parent_alike_and_an_interrupted_en
     with monkeypatch.context() as patch:
         patch.setattr(nn.Module, "__call__", None)
         if trainable == "all":  # else its features' shape is asked for again
-            training.run_job(job)
-    training.run_job(job)
+            training_process.run_training_job(job)
+    training_process.run_training_job(job)
     assert read_json(job / SHORTCUT_FILE) | {"seconds": 0} == first | {"seconds": 0}
     result = read_json(job / RESULT_FILE)
     assert result["metrics"]["shortcut"] == first["candidate"]["summary"]
@@ -201,7 +201,7 @@ def test_a_training_tests_its_version_and_its_parent_alike_and_an_interrupted_en
 @pytest.mark.usefixtures("one_thread", "masked")
 def test_a_parent_that_cannot_be_asked_is_said_and_loses_no_training(make_job: JobMaker) -> None:
     job: Path = make_job(recipe={"epochs": 2}, parent="gone", parent_model="gone/model.safetensors")
-    training.run_job(job)
+    training_process.run_training_job(job)
     tested = read_json(job / SHORTCUT_FILE)
     assert tested["parent"] is None
     assert "gone/model.json is missing" in tested["parent_untested"]
@@ -212,6 +212,6 @@ def test_a_parent_that_cannot_be_asked_is_said_and_loses_no_training(make_job: J
 @pytest.mark.usefixtures("one_thread")
 def test_without_masks_there_is_no_test(make_job: JobMaker) -> None:
     job: Path = make_job(recipe={"epochs": 2})
-    training.run_job(job)
+    training_process.run_training_job(job)
     assert not (job / SHORTCUT_FILE).exists()
     assert "shortcut" not in read_json(job / RESULT_FILE)["metrics"]

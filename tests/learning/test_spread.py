@@ -130,7 +130,7 @@ def test_below_the_bar_nothing_is_proposed(briefly: None) -> None:
     images, masks = with_squares(9)
     proposed = propose(images, masks[:8])
     assert not proposed.usable
-    assert "Nothing is proposed: on 8 painted masks of 8 groups (patients)" in proposed.reason
+    assert "No masks are proposed: on 8 painted masks of 8 groups (patients)" in proposed.reason
     assert "must lie above 0.5" in proposed.reason
     assert proposed.quality.mean is not None
     assert len(proposed.packed) == len(proposed.confidence) == 0

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_jobs import JobMaker
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.steps import strength
 from imil_backend.learning.child.steps.strength import STRENGTHS, choose
-from imil_backend.learning.contract.job import RESULT_FILE, STRENGTH_FILE, TrainingSample, read_json
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, Proposed, Quality, write_proposed
+from imil_backend.learning.contract.training_job import RESULT_FILE, STRENGTH_FILE, TrainingSample, read_json
 
 
 def tried(*figures: tuple[float, float]) -> list[dict[str, object]]:
@@ -39,7 +39,7 @@ def test_the_highest_robust_accuracy_is_taken_of_those_that_lose_no_more_than_th
 def test_the_reason_says_what_was_gained_and_what_it_costs():
     reason = choose(tried((0.90, 0.60), (0.90, 0.70), (0.89, 0.82), (0.88, 0.81)))[1]
     assert "'spread' was chosen" in reason
-    assert "+22.0 points of robust accuracy and -1.0 on images as they come" in reason
+    assert "+22.0 points of robust accuracy and -1.0 on unchanged images" in reason
 
 
 def propose_the_corners(job: Path, samples: list[TrainingSample]) -> None:
@@ -67,7 +67,7 @@ def test_a_training_tries_every_strength_and_goes_on_with_the_chosen_one(
     recipe = {"backbone": "resnet18", "epochs": 2, "correction": "auto"}
     job: Path = make_job(given=tagged, recipe=recipe)
     propose_the_corners(job, tagged)
-    training.run_job(job)
+    training_process.run_training_job(job)
     kept = read_json(job / STRENGTH_FILE)
     assert [each["name"] for each in kept["tried"]] == list(STRENGTHS)
     assert kept["chosen"] == choose(kept["tried"])[0]
@@ -76,7 +76,7 @@ def test_a_training_tries_every_strength_and_goes_on_with_the_chosen_one(
 
     (job / RESULT_FILE).unlink()  # a training that was interrupted tries nothing again
     monkeypatch.setattr(strength, "_try", None)
-    training.run_job(job)
+    training_process.run_training_job(job)
     assert read_json(job / RESULT_FILE)["recipe"] == used
 
 
@@ -86,7 +86,7 @@ def test_where_no_shortcut_can_be_measured_the_default_is_taken(
     make_job: JobMaker, samples: list[TrainingSample]
 ):
     job: Path = make_job(given=samples, recipe={"backbone": "resnet18", "epochs": 2, "correction": "auto"})
-    training.run_job(job)
+    training_process.run_training_job(job)
     kept = read_json(job / STRENGTH_FILE)
     assert (kept["chosen"], kept["tried"]) == ("spread", [])
     assert "no shortcut can be measured" in kept["reason"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tiny_jobs import JobMaker
 
-from imil_backend.learning.child import training
+from imil_backend.learning.child import training_process
 from imil_backend.learning.child.ending.surroundings import by_variety
-from imil_backend.learning.contract.job import MINING_FILE, read_json
+from imil_backend.learning.contract.training_job import MINING_FILE, read_json
 
 
 def test_each_next_one_is_as_different_as_can_be_from_those_before_it():
@@ -26,7 +26,7 @@ def test_of_equals_each_has_a_place_and_those_beyond_the_most_follow_in_their_or
 @pytest.mark.usefixtures("one_thread")
 def test_a_training_notes_whose_answer_changes(make_job: JobMaker):
     job: Path = make_job(recipe={"backbone": "resnet18", "epochs": 2})
-    training.run_job(job)
+    training_process.run_training_job(job)
     records = read_json(job / MINING_FILE)
     places = [record["variety"] for record in records if record["variety"] is not None]
     assert sorted(places) == list(range(len(places)))

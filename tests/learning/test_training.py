@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from tiny_jobs import JobMaker, lay_down
 
 from imil_backend.errors import DatasetError, TrainingStoppedError, WeightsError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     INTERMEDIATE_FILE,
     MINING_FILE,
@@ -30,8 +32,6 @@ from imil_backend.learning.contract.job import (
     read_json,
     read_progress,
 )
-from imil_backend.learning.contract.launch import run_training
-from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.inference.prediction import Predictor
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
@@ -64,7 +64,7 @@ def training_processes(directory: Path) -> list[psutil.Process]:
     """Whatever runs for a job's directory, torchrun and its processes, but not the test itself."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        if "imil_backend.learning.child.training" in (process.info["cmdline"] or []):
+        if "imil_backend.learning.child.training_process" in (process.info["cmdline"] or []):
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
             found += [process] if alive and str(directory) in process.info["cmdline"] else []
     return found

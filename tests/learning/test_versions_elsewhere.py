@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
 from imil_backend.errors import SettingsError, WeightsError
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.inference import prediction
 from imil_backend.learning.inference.prediction import Predictor
-from imil_backend.learning.networks.exporting import check_onnx, write_onnx, write_state_dict
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import (
     ModelConfig,
     Variant,
@@ -33,7 +33,7 @@ from imil_backend.learning.networks.network import (
     load_model,
     save_model,
 )
-from imil_backend.learning.networks.weights import fetch_weights
+from imil_backend.learning.networks.network_export import check_onnx, write_onnx, write_state_dict
 
 pytestmark = pytest.mark.slow  # networks, written and read
 

@@ -14,6 +14,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.inputs.augmentation import prepare
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
     ModelConfig,
@@ -22,7 +23,6 @@ from imil_backend.learning.networks.network import (
     read_config,
     read_tensors,
 )
-from imil_backend.learning.networks.weights import fetch_weights
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_a_state_dict_of_torchvisions_is_kept_in_our_form(tmp_path: Path):
 @pytest.mark.slow
 def test_each_backbone_has_weights_of_its_own(tmp_path: Path):
     torch.save(build_network(7, "v1.5", "resnet18").state_dict(), tmp_path / "mine.pth")
-    with pytest.raises(WeightsError, match="does not hold the weights of this ResNet-50"):
+    with pytest.raises(WeightsError, match="does not contain the weights of this ResNet-50"):
         fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "cache")
     path = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "cache", backbone="resnet18")
     assert read_config(path).backbone == "resnet18"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tiny_jobs import RECIPE, lay_down
 
-from imil_backend.learning.contract.job import MINING_FILE, TrainingSample, read_json
 from imil_backend.learning.contract.launch import run_training
-from imil_backend.learning.networks.weights import fetch_weights
+from imil_backend.learning.contract.training_job import MINING_FILE, TrainingSample, read_json
+from imil_backend.learning.networks.imagenet_weights import fetch_weights
 
 XRAYS = os.environ.get("IMIL_TEST_XRAYS")
 

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imil_backend.learning.contract.job import Recipe, TrainingJob, TrainingSample, write_job
+from imil_backend.learning.contract.training_job import (
+    Recipe,
+    TrainingJob,
+    TrainingSample,
+    write_training_job,
+)
 
 SIZE = 32
 TAG = 8  # pixels a side of planted tags, in images of 40
@@ -28,5 +33,5 @@ def lay_down(
         cache_dir=str(root / "cache"),
         device="cpu",
     )
-    write_job(root / name, replace(job, **changes), samples)
+    write_training_job(root / name, replace(job, **changes), samples)
     return root / name

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from loop_fakes import (
-    FakeJobs,
     FakeLabelStudio,
+    FakeQueues,
     OpenRound,
     make_backend,
     make_dataset,
@@ -45,8 +45,8 @@ def session(backend: Backend) -> Iterator[Session]:
 
 
 @pytest.fixture
-def jobs() -> FakeJobs:
-    return FakeJobs()
+def queues() -> FakeQueues:
+    return FakeQueues()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from loop_fakes import RESULT, FakeLabelStudio, write_results
 from sqlalchemy import select
 
 from imil_backend.config import Settings
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import lifecycle, push, training
@@ -28,11 +28,11 @@ from imil_backend.store.tables import Round
 
 STEPS = {
     "bring_in_line": training,
-    "lay_down_job": training,
-    "run_job": training,
+    "prepare_round_training": training,
+    "run_round_training": training,
     "conclude": training,
     "write_report": workflows,
-    "ensure_job": lifecycle,
+    "ensure_workflow": lifecycle,
     "push_round": push,
 }
 DIED = 9

@@ -25,16 +25,16 @@ from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, N
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.label_studio.api.client import AnnotationSummary
 from imil_backend.label_studio.api.simulated_clinician import paint
-from imil_backend.label_studio.labeling.config import load_label_config, read_label_config
-from imil_backend.learning.contract.job import (
+from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
+from imil_backend.learning.contract.training_job import (
     MINING_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
-    write_job,
     write_json,
+    write_training_job,
 )
 from imil_backend.learning.scoring.robustness import robustness_of
 from imil_backend.loop.base.backend import Backend
@@ -288,27 +288,27 @@ class FakeLabelStudio:
 
 
 @dataclass
-class FakeJobs:
-    """Remembers what was enqueued, as `engine.Jobs` does."""
+class FakeQueues:
+    """Remembers what was enqueued, as `engine.WorkflowQueues` does."""
 
     enqueued: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     statuses: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
     def enqueue(
-        self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
+        self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
     ) -> str:
-        job = job_id or f"job-{len(self.statuses) + 1}"
-        if job not in self.statuses:
-            self.statuses[job] = "ENQUEUED"
+        workflow_id = workflow_id or f"workflow-{len(self.statuses) + 1}"
+        if workflow_id not in self.statuses:
+            self.statuses[workflow_id] = "ENQUEUED"
             self.enqueued.append((workflow, args))
-        return job
+        return workflow_id
 
-    def status(self, job_id: str) -> str | None:
-        return self.statuses.get(job_id)
+    def status(self, workflow_id: str) -> str | None:
+        return self.statuses.get(workflow_id)
 
-    def result(self, job_id: str) -> Any:
-        return self.results.get(job_id)
+    def result(self, workflow_id: str) -> Any:
+        return self.results.get(workflow_id)
 
 
 def region(mask: Any) -> list[dict[str, Any]]:
@@ -390,7 +390,7 @@ def make_version(
     with backend.store.begin() as session:
         samples = training_samples(session, dataset)
         job = TrainingJob(name, tuple(dataset.classes), 1, Recipe(pretrained=False), "cache")
-        write_job(directory, job, samples)
+        write_training_job(directory, job, samples)
         write_results(directory, samples, wrong)
         version = Version(
             dataset_id=dataset.id, name=name, baseline_id=baseline.id if baseline else None,

@@ -146,7 +146,8 @@ def test_the_report_shows_what_the_readers_disagree_on(read_twice: OpenRound) ->
     text = write_report(read_twice.backend, read_twice.id).text
     lines = text.read_text()
     assert "- 4 of 4 tasks were answered by 2 readers, 0 by fewer" in lines
-    assert "the same answer in 50% of cases (kappa -0.2308), and their masks agree by Dice 0.5000" in lines
+    assert "the same answer in 50% of cases (kappa -0.2308)" in lines
+    assert "and the mean Dice of their masks is 0.5000" in lines
     assert f"- `train-2`, task {read_twice.tasks[2]}: annotator 7: blackout; annotator 9: nothing; " in lines
     assert "annotator 9: label_wrong; Dice -" in lines
     for number in (1, 2, 3):

@@ -10,7 +10,7 @@ from loop_fakes import MAPPING, PROJECT, FakeLabelStudio, make_project, make_ver
 
 from imil_backend.errors import ImageError, ImilError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.images.masks.rle import encode_rle
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.serving.predictions import UNTRAINED, PredictionService

@@ -9,7 +9,7 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import read_source
+from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
 
 

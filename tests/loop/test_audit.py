@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from imil_backend.errors import NotFoundError, StoreError
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.audit import find_sample, history
@@ -59,7 +59,7 @@ def test_what_a_version_was_trained_on_and_its_promotion_are_told_once(open_roun
     sync_annotation(backend, open_round.project, number)
     with backend.store.begin() as session:
         close_round(session, session.get_one(Round, open_round.id))
-    training.lay_down_job(backend, open_round.id)
+    training.prepare_round_training(backend, open_round.id)
     directory = directory_of(backend, str(open_round.round.version_name))
     write_results(directory, read_samples(directory))
     for _ in range(2):

@@ -20,7 +20,7 @@ from imil_backend.config import Settings
 from imil_backend.errors import BackupError
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import SYNC_QUEUE, Jobs, prepare, worker_lock
+from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare, worker_lock
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
 from imil_backend.loop.upkeep.backup import back_up, restore
 from imil_backend.store.database import SQLITE_FILE
@@ -34,9 +34,9 @@ def answered(open_round: OpenRound) -> OpenRound:
     for number, task in enumerate(open_round.tasks[:2]):
         open_round.label_studio.annotate(task, region(mask_of(number)))
     reconcile(open_round.backend, open_round.project)
-    jobs = Jobs(open_round.backend)
-    jobs.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE, job_id="waiting")
-    jobs.close()
+    queues = WorkflowQueues(open_round.backend)
+    queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE, workflow_id="waiting")
+    queues.close()
     assert open_round.backend.webhook_secrets  # made now
     return open_round
 
@@ -91,9 +91,9 @@ def test_a_destroyed_original_comes_back_elsewhere(
             assert Path(sample.path).exists()
         (version,) = session.query(Version)
         assert version.directory == str(elsewhere.directory / "versions" / version.name)
-    jobs = Jobs(elsewhere)
-    assert jobs.status("waiting") == "ENQUEUED"
-    jobs.close()
+    queues = WorkflowQueues(elsewhere)
+    assert queues.status("waiting") == "ENQUEUED"
+    queues.close()
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

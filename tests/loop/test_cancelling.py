@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop_fakes import RESULT, FakeJobs, OpenRound, mask_of, region, write_results
+from loop_fakes import RESULT, FakeQueues, OpenRound, mask_of, region, write_results
 from sqlalchemy import func, select
 
 from imil_backend.errors import RoundError, TrainingStoppedError
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.answers.sync import sync_annotation
@@ -34,7 +34,7 @@ def begin_training(open_round: OpenRound) -> Path:
     answer(open_round, 0)
     with open_round.backend.store.begin() as session:
         close_round(session, session.get_one(Round, open_round.id))
-    training.lay_down_job(open_round.backend, open_round.id)
+    training.prepare_round_training(open_round.backend, open_round.id)
     return directory_of(open_round.backend, str(open_round.round.version_name))
 
 
@@ -44,14 +44,14 @@ def answer(open_round: OpenRound, task: int) -> None:
 
 
 def test_the_answers_of_a_cancelled_round_stand_and_later_ones_too(
-    open_round: OpenRound, jobs: FakeJobs
+    open_round: OpenRound, queues: FakeQueues
 ) -> None:
     answer(open_round, 0)
     cancel(open_round)
     for task in (1, 2, 3):
         answer(open_round, task)
-    close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
-    assert (open_round.round.state, jobs.enqueued) == (CANCELLED, [])
+    close_due_rounds(open_round.backend, queues)  # type: ignore[arg-type]
+    assert (open_round.round.state, queues.enqueued) == (CANCELLED, [])
     with open_round.backend.store.begin() as session:
         dataset = session.get_one(Dataset, open_round.dataset.id)
         assert len(sample_states(open_round.backend, session, dataset)) == 4
@@ -77,13 +77,13 @@ def test_a_training_that_is_cancelled_stops_and_brings_no_version(
 
     monkeypatch.setattr(training, "run_training", train)
     with pytest.raises(TrainingStoppedError):
-        training.run_job(backend, open_round.id)
+        training.run_round_training(backend, open_round.id)
     training.fail(backend, open_round.id, "stopped")
     training.postpone(backend, open_round.id, "train-round-1-1", "stopped")
     assert (open_round.round.state, open_round.round.error) == (CANCELLED, None)
     assert all(record.levelno == logging.INFO for record in caplog.records)
     assert "The training of round 1 was cancelled." in caplog.text
-    for step in (training.lay_down_job, training.run_job):
+    for step in (training.prepare_round_training, training.run_round_training):
         with pytest.raises(RoundError, match="was cancelled"):
             step(backend, open_round.id)
 
@@ -119,5 +119,5 @@ def test_only_what_is_under_way_can_be_cancelled(open_round: OpenRound) -> None:
     assert open_round.round.state == OPEN
     with open_round.backend.store.begin() as session:
         change_state(session.get_one(Round, open_round.id), CLOSED)
-    with pytest.raises(RoundError, match="nothing to cancel"):
+    with pytest.raises(RoundError, match="no current round to cancel"):
         cancel(open_round)

@@ -19,7 +19,7 @@ def test_rolling_back_goes_from_champion_to_the_one_before_until_there_is_none(
         champion = champion_of(session, dataset.id)
         assert champion is not None
         assert champion.id == expected.id
-    with pytest.raises(RoundError, match="no champion before"):
+    with pytest.raises(RoundError, match="no previous champion"):
         roll_back(session, dataset)
     promote(session, third, "person")
     assert roll_back(session, dataset).id == first.id

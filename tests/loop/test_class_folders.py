@@ -9,10 +9,10 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import read_source
+from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
 
-MASKS = "masks, each with its image"
+MASKS = "masks of images"
 
 
 @pytest.fixture
@@ -73,13 +73,17 @@ def test_a_mask_is_no_sample_and_goes_with_its_image(films: Path, image: str, ma
 
 def test_a_folder_called_like_masks_whose_files_belong_to_no_image_is_refused_by_name(films: Path) -> None:
     write(films, "sick/images/a.png", "sick/masks/b.png", "well/c.png")
-    with pytest.raises(DatasetError, match=r"The folder sick/masks is called like one of masks.*rename it"):
+    with pytest.raises(
+        DatasetError,
+        match=r"The folder sick/masks is named like a folder of "
+        "masks.*rename it",
+    ):
         read(films)
 
 
 def test_masks_in_a_folder_that_might_be_a_class_are_refused_by_name(films: Path) -> None:
     write(films, "CXR/a_0.png", "CXR/b_1.png", "ManualMask/left/a_0.png")
-    with pytest.raises(DatasetError, match="The folder ManualMask is called like one of masks"):
+    with pytest.raises(DatasetError, match="The folder ManualMask is named like a folder of masks"):
         read(films)
 
 
@@ -122,14 +126,14 @@ def test_thumbnails_and_system_folders_beside_those_of_the_splits_are_no_splits(
 
 def test_images_in_no_class_folder_are_counted(films: Path) -> None:
     write(films, "overview.png", "sick/a.png", "well/b.png")
-    assert read(films).passed_over == {"images in no folder of a class": {"films": 1}}
+    assert read(films).passed_over == {"images outside the class folders": {"films": 1}}
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png"], ["images/a.png", "masks/a.png"], ["train/a.png"]])
 def test_images_without_any_class_folder_are_refused(films: Path, names: list[str]) -> None:
     write(films, *names)
     (films / "labels.xlsx").touch()
-    with pytest.raises(DatasetError, match=r"Nothing says the label of the images .*Save labels.xlsx as CSV"):
+    with pytest.raises(DatasetError, match=r"The images in .* have no labels .*Save labels.xlsx as CSV"):
         read(films)
 
 
@@ -139,7 +143,7 @@ def test_a_folder_whose_name_stands_for_no_label_is_set_aside(films: Path) -> No
     assert {row.label for row in found.rows} == {"sick", "well"}
     ((kind, reference, reason),) = found.set_aside
     assert (kind, reference) == ("class", "nan")
-    assert "left out: 2" in reason
+    assert "not imported: 2" in reason
 
 
 def test_a_name_that_is_not_utf8_is_set_aside_and_printed_escaped(films: Path) -> None:
@@ -152,7 +156,7 @@ def test_a_name_that_is_not_utf8_is_set_aside_and_printed_escaped(films: Path) -
     assert [row.name for row in found.rows] == ["sick/a.png", "well/b.png"]
     references = {reference for _, reference, _ in found.set_aside}
     assert references == {r"caf\xe9", r"sick/caf\xe9.png", r"sick/caf\xe9.txt", r"well/caf\xe9"}
-    assert found.passed_over["files of the system"] == {"._*": 1, r"@caf\xe9": 1}
+    assert found.passed_over["system files"] == {"._*": 1, r"@caf\xe9": 1}
 
 
 def test_a_source_whose_path_is_not_utf8_is_refused_in_letters_that_can_be_printed(tmp_path: Path) -> None:
@@ -179,7 +183,7 @@ def test_folders_without_end_are_set_aside(films: Path) -> None:
     write(films, "sick/a.png", "well/b.png", "/".join(["x"] * 60) + "/c.png")
     found = read(films)
     assert [row.name for row in found.rows] == ["sick/a.png", "well/b.png"]
-    assert "lies too deep" in found.set_aside[0][2]
+    assert "nested too deeply" in found.set_aside[0][2]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +201,7 @@ def test_an_option_that_names_a_column_is_refused_for_class_folders(
     films: Path, option: str, columns: dict[str, object]
 ) -> None:
     write(films, "sick/a.png", "well/b.png")
-    with pytest.raises(DatasetError, match=f"{option} means nothing for class folders.*in a CSV"):
+    with pytest.raises(DatasetError, match=f"{option} does not apply to class folders.*in a CSV"):
         read(films, **columns)
 
 
@@ -230,7 +234,7 @@ def test_a_table_that_lists_nothing_that_is_there_beside_class_folders_is_refuse
     write(films, "sick/a.png", "well/b.png")
     (films / "meta.csv").write_text("image,label\na.png,sick\nb.png,well\n")
     with pytest.raises(
-        DatasetError, match=r"--image 'images/\{image\}'; to read the class folders \(sick, well\)"
+        DatasetError, match=r"--image 'images/\{image\}'; to import the class folders \(sick, well\)"
     ):
         read(films)
     assert len(read(films, image="{label}/{image}").rows) == 2
@@ -238,5 +242,5 @@ def test_a_table_that_lists_nothing_that_is_there_beside_class_folders_is_refuse
 
 def test_a_folder_of_other_pictures_beside_the_images_is_refused_by_name(films: Path) -> None:
     write(films, "sick/images/a.png", "sick/overlays/a.png", "well/b.png")
-    with pytest.raises(DatasetError, match="sick/images and sick/overlays hold files of the same names"):
+    with pytest.raises(DatasetError, match="sick/images and sick/overlays contain files of the same names"):
         read(films)

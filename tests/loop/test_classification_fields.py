@@ -70,13 +70,13 @@ def test_a_task_without_the_field_is_set_aside(
     report = imported(backend, tmp_path, tasks, **fields)
     assert report.added == 2
     assert [name for name, _ in report.set_aside] == ["task 2", "task 3", "task 4"]
-    assert all("It has no 'fold' to be" in reason for _, reason in report.set_aside)
+    assert all("It has no 'fold' for the" in reason for _, reason in report.set_aside)
 
 
 def test_a_number_is_no_split(backend: Backend, tmp_path: Path) -> None:
     report = imported(backend, tmp_path, [{"fold": "Val"}, {"fold": "train"}, {"fold": 0}], split="fold")
     assert [reason for _, reason in report.set_aside] == [
-        "It has the split '0'; train, validation and test are known."
+        "Its split is '0'; it must be train, validation or test."
     ]
     with backend.store.begin() as session:
         assert set(session.scalars(select(Sample.split))) == {"validation", "train"}

@@ -59,7 +59,7 @@ def test_a_project_is_taken_by_one_dataset_and_a_dataset_has_one_project(
     backend: Backend, dataset: Dataset
 ) -> None:
     make_project(backend, dataset)
-    with pytest.raises(RoundError, match="is in project 3 already"):
+    with pytest.raises(RoundError, match="already uses project 3"):
         connect(backend, dataset, PROJECT + 1)
     with backend.store.begin() as session:
         other = Dataset(name="others", classes=["a", "b"])

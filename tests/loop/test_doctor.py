@@ -21,11 +21,11 @@ from support.push import png
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.upkeep.check_results import CheckResult, State
 from imil_backend.loop.upkeep.doctor import examine
 from imil_backend.loop.upkeep.doctor_probe import TITLE
-from imil_backend.loop.upkeep.findings import Finding, State
 from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.slow  # servers and databases
@@ -35,15 +35,15 @@ OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
 
 @pytest.fixture
 def look_at(tmp_path: Path) -> Iterator[Any]:
-    """Examine a backend with these settings; gives the findings by subject."""
+    """Examine a backend with these settings; gives the results by subject."""
     backends: list[Backend] = []
 
     def examined(
         *, probe: bool = False, prepare: Callable[[Backend], None] = lambda _: None, **settings: object
-    ) -> dict[str, Finding]:
+    ) -> dict[str, CheckResult]:
         backends.append(make_backend(tmp_path / str(len(backends)), **settings))
         prepare(backends[-1])
-        return {finding.subject: finding for finding in examine(backends[-1], probe=probe)}
+        return {result.subject: result for result in examine(backends[-1], probe=probe)}
 
     yield examined
     for backend in backends:
@@ -70,7 +70,7 @@ def test_all_is_well_with_a_label_studio_that_reaches_us(
 ) -> None:
     key = real_label_studio.api_key if kind == "legacy" else real_label_studio.personal_access_token
     found = look_at(probe=True, **real(real_label_studio, label_studio_api_key=key))
-    assert {finding.state for finding in found.values()} <= {OK, WARNING}
+    assert {result.state for result in found.values()} <= {OK, WARNING}
     assert found["token"].text.startswith(f"A {kind} token")
     assert found["callback"].text == "A webhook of Label Studio arrived here."
     assert TITLE not in titles(real_label_studio)
@@ -88,7 +88,7 @@ def test_an_address_that_label_studio_cannot_reach_and_one_that_it_does_not_take
         FAILED,
     )
     found = look_at(probe=True, **real(real_label_studio, public_url="http://imil:9090"))
-    assert (found["webhook"].state, found["the backend's address"].state) == (FAILED, FAILED)
+    assert (found["webhook"].state, found["the backend's URL"].state) == (FAILED, FAILED)
     assert "needs a dot" in found["webhook"].text
     assert TITLE not in titles(real_label_studio)
 
@@ -96,7 +96,7 @@ def test_an_address_that_label_studio_cannot_reach_and_one_that_it_does_not_take
 @pytest.mark.label_studio
 def test_a_token_that_label_studio_does_not_know(look_at: Any, real_label_studio: RunningLabelStudio) -> None:
     found = look_at(probe=True, **real(real_label_studio, label_studio_api_key="0" * 40))
-    assert found["Label Studio's address"].state is OK
+    assert found["Label Studio's URL"].state is OK
     assert found["token"].state is FAILED
     assert "Personal Access Token" in found["token"].text
     assert "webhook" not in found
@@ -159,8 +159,8 @@ def test_images_of_a_data_set_that_can_be_fetched_no_longer(
     places = ("uploads", "local files", "cloud storage", "10.1.2.3")
     uploads, local_files, cloud, elsewhere = (found[f"images of films, {place}"] for place in places)
     assert (uploads.state, local_files.state, cloud.state, elsewhere.state) == (OK, FAILED, FAILED, FAILED)
-    assert "storage of the kind Local Files" in local_files.text
-    assert "the cloud storage no longer" in cloud.text
+    assert "a Local Files storage" in local_files.text
+    assert "no longer has the cloud storage" in cloud.text
     assert "IMIL_IMAGE_HOSTS" in elsewhere.text
 
 
@@ -169,7 +169,7 @@ def test_something_listens_at_our_port_already(look_at: Any, real_label_studio: 
     with serve(lambda _: Answer(200, {"status": "UP", "model_version": "v1"})) as server:
         port = urlsplit(server.url).port
         found = look_at(probe=True, **real(real_label_studio, port=port))
-    assert "Not listened for" in found["callback"].text
+    assert "Not tested" in found["callback"].text
     assert found["ML backend"].state is OK
 
 
@@ -200,7 +200,7 @@ def test_what_a_label_studio_of_the_defaults_refuses(look_at: Any) -> None:
 
 def test_a_token_that_is_not_set(look_at: Any) -> None:
     found = look_at(label_studio_api_key=" ")
-    assert "Personal Access Token" in found["Label Studio's address"].text
+    assert "Personal Access Token" in found["Label Studio's URL"].text
 
 
 def test_a_database_of_a_newer_version(look_at: Any) -> None:
@@ -221,22 +221,22 @@ def test_the_status_and_json_are_for_programs(tmp_path: Path, monkeypatch: pytes
     found = json.loads(result.stdout)
     assert result.exit_code == 1
     assert [(each["subject"], each["state"]) for each in found[:2]] == [
-        ("Label Studio's address", "failed"),
-        ("the backend's address", "ok"),
+        ("Label Studio's URL", "failed"),
+        ("the backend's URL", "ok"),
     ]
 
 
 def test_nobody_listens_at_the_address(look_at: Any) -> None:
     found = look_at(label_studio_url=f"http://127.0.0.1:{free_port()}", label_studio_timeout=2.0)
-    assert found["Label Studio's address"].state is FAILED
-    assert "no connection" in found["Label Studio's address"].text
+    assert found["Label Studio's URL"].state is FAILED
+    assert "no connection" in found["Label Studio's URL"].text
     assert found["database"].state is OK
 
 
 def test_something_else_than_label_studio_is_at_the_address(look_at: Any) -> None:
     with serve(lambda _: Answer(404, b"<html>nginx</html>")) as page:
         found = look_at(label_studio_url=page.url)
-    assert "sub-path" in found["Label Studio's address"].text
+    assert "sub-path" in found["Label Studio's URL"].text
 
 
 def test_a_clock_that_is_wrong_and_a_version_that_was_not_tried(
@@ -261,7 +261,7 @@ def test_versions_outside_of_those_that_were_tried_are_warned_of(
     with serve(lambda _: Answer(200, {"release": release, "id": 1})) as label_studio:
         found = look_at(label_studio_url=label_studio.url)["Label Studio's version"]
     assert found.state is state
-    assert ("tried with 1.18 to 1.23" in found.text) == (state is WARNING)
+    assert ("supported are 1.18 to 1.23" in found.text) == (state is WARNING)
 
 
 def test_a_label_studio_that_calls_itself_otherwise(look_at: Any) -> None:
@@ -288,5 +288,5 @@ def test_a_full_disk_a_missing_gpu_and_no_weights(look_at: Any, monkeypatch: pyt
 
 def test_label_studio_in_a_container_cannot_reach_loopback(look_at: Any) -> None:
     found = look_at(label_studio_url="http://127.0.0.2:9", label_studio_timeout=2.0)
-    assert found["the backend's address"].state is WARNING
-    assert "IMIL_PUBLIC_URL" in found["the backend's address"].text
+    assert found["the backend's URL"].state is WARNING
+    assert "IMIL_PUBLIC_URL" in found["the backend's URL"].text

@@ -14,8 +14,8 @@ from sqlalchemy import select, update
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.importing import ImportReport, import_dataset
-from imil_backend.loop.sources.reading import Columns
-from imil_backend.loop.views.export import export
+from imil_backend.loop.sources.read_source import Columns
+from imil_backend.loop.views.image_export import export
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Sample
 

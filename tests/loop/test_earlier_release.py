@@ -20,10 +20,11 @@ from loop_fakes import URL
 from sqlalchemy import select, text
 
 from imil_backend.config import Settings
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED, OPEN
 from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.running import workflows
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.views.status import status
 from imil_backend.store.database import MIGRATIONS
@@ -78,6 +79,12 @@ def test_its_schema_is_brought_up_to_date_and_nothing_is_lost(left: Path, backen
         assert baseline is not None
         assert len(read_samples(Path(baseline.directory))) == 40
     assert json.dumps(status(backend))
+
+
+def test_the_steps_of_a_training_keep_the_names_that_dbos_recorded() -> None:
+    """DBOS refuses to go on with a workflow whose steps have other names than those it has recorded."""
+    names = {getattr(step, "dbos_function_name", None) for step in vars(workflows).values()}
+    assert names >= {"_bring_in_line", "_lay_down_job", "_run_job", "_conclude", "_report", "_open_next"}
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.queues.engine import (
     APPLICATION,
     SYNC_QUEUE,
-    Jobs,
+    WorkflowQueues,
     launched,
     prepare,
     worker_is_running,
@@ -38,16 +38,16 @@ def prepared(tmp_path: Path) -> Backend:
     return backend
 
 
-def test_the_same_job_enqueued_twice_is_one(prepared: Backend) -> None:
-    jobs = Jobs(prepared)
-    assert jobs.status("train-1-1") is None
+def test_the_same_workflow_enqueued_twice_is_one(prepared: Backend) -> None:
+    queues = WorkflowQueues(prepared)
+    assert queues.status("train-1-1") is None
     for _ in range(2):
-        assert jobs.enqueue("train_round", SYNC_QUEUE, 1, job_id="train-1-1") == "train-1-1"
-    assert jobs.status("train-1-1") == "ENQUEUED"
-    assert jobs.result("train-1-1") is None
-    first, second = (jobs.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
+        assert queues.enqueue("train_round", SYNC_QUEUE, 1, workflow_id="train-1-1") == "train-1-1"
+    assert queues.status("train-1-1") == "ENQUEUED"
+    assert queues.result("train-1-1") is None
+    first, second = (queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
     assert first != second  # hints are told apart: the first may be under way already
-    jobs.close()
+    queues.close()
 
 
 def test_preparing_again_is_a_few_looks(prepared: Backend) -> None:
@@ -72,7 +72,7 @@ def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backen
     with worker_lock(prepared, "a"):
         assert worker_is_running(prepared)
         with (
-            pytest.raises(RoundError, match="'a' is running already"),
+            pytest.raises(RoundError, match="'a' is already running"),
             worker_lock(prepared, "a"),
         ):
             pass
@@ -81,7 +81,7 @@ def test_one_worker_of_an_id_runs_and_others_may_look_meanwhile(prepared: Backen
     assert not worker_is_running(prepared)
 
 
-def test_asking_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Backend) -> None:
+def test_questions_whether_a_worker_runs_never_keeps_one_from_starting(prepared: Backend) -> None:
     stop = threading.Event()
 
     def ask() -> None:
@@ -112,20 +112,20 @@ def test_a_queue_in_which_nothing_waits_is_looked_at_and_not_dequeued(
 ) -> None:
     prepare(backend)
     looks, dequeued = [], []
-    jobs = Jobs(backend)
+    queues = WorkflowQueues(backend)
     with launched(backend):
-        queues = DBOS(config={"name": APPLICATION})._sys_db
-        look, dequeue = queues.dequeue_scopes, queues.start_queued_workflows
-        queues.dequeue_scopes = lambda queue: looks.append(queue) or look(queue)
-        queues.start_queued_workflows = lambda queue, *more, **named: (
+        tables = DBOS(config={"name": APPLICATION})._sys_db
+        look, dequeue = tables.dequeue_scopes, tables.start_queued_workflows
+        tables.dequeue_scopes = lambda queue: looks.append(queue) or look(queue)
+        tables.start_queued_workflows = lambda queue, *more, **named: (
             dequeued.append(queue.name) or dequeue(queue, *more, **named)
         )
         wait_until(lambda: looks.count(SYNC_QUEUE) > 2)
         assert dequeued == []
-        jobs.enqueue("nothing of this name", SYNC_QUEUE)
+        queues.enqueue("nothing of this name", SYNC_QUEUE)
         wait_until(lambda: bool(dequeued))
     assert dequeued == [SYNC_QUEUE]
-    jobs.close()
+    queues.close()
 
 
 def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:

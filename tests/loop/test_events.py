@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop_fakes import FakeJobs, FakeLabelStudio, OpenRound, chosen, make_dataset, make_project
+from loop_fakes import FakeLabelStudio, FakeQueues, OpenRound, chosen, make_dataset, make_project
 from sqlalchemy.exc import OperationalError
 
 from imil_backend.errors import NotFoundError, RoundError, StoreError
@@ -25,9 +25,9 @@ def payload(name: str) -> Any:
 
 
 @pytest.fixture
-def events(backend: Backend, jobs: FakeJobs) -> Events:
+def events(backend: Backend, queues: FakeQueues) -> Events:
     events = Events(backend)
-    events._jobs = jobs  # type: ignore[assignment]
+    events._queues = queues  # type: ignore[assignment]
     return events
 
 
@@ -44,30 +44,32 @@ def project(name: str) -> int:
 
 @pytest.mark.parametrize("path", PAYLOADS, ids=lambda path: path.stem)
 def test_every_recorded_payload_of_another_project_is_answered_and_not_used(
-    events: Events, jobs: FakeJobs, path: Path
+    events: Events, queues: FakeQueues, path: Path
 ) -> None:
     receipt = events.record(payload(path.stem) or {})
     assert not receipt.accepted
     assert receipt.reason
-    assert jobs.enqueued == []
+    assert queues.enqueued == []
 
 
 @pytest.mark.parametrize(
     "name", ["annotation_created_brush_and_choices", "annotation_updated", "annotation_created_skip_empty"]
 )
-def test_an_annotation_event_is_one_hint(events: Events, jobs: FakeJobs, backend: Backend, name: str) -> None:
+def test_an_annotation_event_is_one_hint(
+    events: Events, queues: FakeQueues, backend: Backend, name: str
+) -> None:
     make_project(backend, make_dataset(backend), project(name))
     receipt = events.record(payload(name))
     assert receipt.accepted
-    assert receipt.jobs == ["job-1"]
+    assert receipt.workflow_ids == ["workflow-1"]
     number = payload(name)["annotation"]["id"]
-    assert jobs.enqueued == [("sync_annotation", (project(name), number))]
+    assert queues.enqueued == [("sync_annotation", (project(name), number))]
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_deletion_is_synced_like_any_other_change(events: Events, jobs: FakeJobs) -> None:
+def test_a_deletion_is_synced_like_any_other_change(events: Events, queues: FakeQueues) -> None:
     events.record(payload("annotations_deleted_one"))
-    assert jobs.enqueued == [("sync_annotation", (3, 18))]
+    assert queues.enqueued == [("sync_annotation", (3, 18))]
 
 
 @pytest.mark.usefixtures("ours")
@@ -80,15 +82,15 @@ def test_a_deletion_is_synced_like_any_other_change(events: Events, jobs: FakeJo
     ],
 )
 def test_an_event_that_names_no_project_has_all_of_them_compared(
-    events: Events, jobs: FakeJobs, event: dict[str, Any]
+    events: Events, queues: FakeQueues, event: dict[str, Any]
 ) -> None:
     assert events.record(event).accepted
-    assert jobs.enqueued == [("reconcile_all", ())]
+    assert queues.enqueued == [("reconcile_all", ())]
 
 
 @pytest.mark.usefixtures("ours")
 def test_an_event_about_tasks_or_very_many_annotations_is_one_reconciliation(
-    events: Events, jobs: FakeJobs
+    events: Events, queues: FakeQueues
 ) -> None:
     annotations = [{"id": number + 1} for number in range(MANY + 1)]
     for event in (
@@ -96,10 +98,10 @@ def test_an_event_about_tasks_or_very_many_annotations_is_one_reconciliation(
         {"action": "ANNOTATIONS_CREATED", "annotations": annotations},
     ):
         events.record({**event, "project": {"id": 3}})
-    assert jobs.enqueued == [("reconcile_project", (3, False))] * 2
-    jobs.enqueued.clear()
+    assert queues.enqueued == [("reconcile_project", (3, False))] * 2
+    queues.enqueued.clear()
     events.record({"action": "ANNOTATIONS_CREATED", "annotations": annotations[:2], "project": {"id": 3}})
-    assert jobs.enqueued == [("sync_annotation", (3, 1)), ("sync_annotation", (3, 2))]
+    assert queues.enqueued == [("sync_annotation", (3, 1)), ("sync_annotation", (3, 2))]
 
 
 @pytest.mark.usefixtures("ours")
@@ -114,30 +116,32 @@ def test_an_event_about_tasks_or_very_many_annotations_is_one_reconciliation(
     ],
 )
 def test_what_is_of_no_use_is_answered_with_the_reason(
-    events: Events, jobs: FakeJobs, event: dict[str, Any]
+    events: Events, queues: FakeQueues, event: dict[str, Any]
 ) -> None:
     receipt = events.record(event)
-    assert (receipt.accepted, jobs.enqueued) == (False, [])
+    assert (receipt.accepted, queues.enqueued) == (False, [])
     assert receipt.reason
 
 
 @pytest.mark.usefixtures("ours")
-def test_numbers_that_no_label_studio_gives_do_not_reach_the_database(events: Events, jobs: FakeJobs) -> None:
+def test_numbers_that_no_label_studio_gives_do_not_reach_the_database(
+    events: Events, queues: FakeQueues
+) -> None:
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 10**30}, "annotation": {"id": -1}}
     assert events.record(event).accepted
-    assert jobs.enqueued == [("reconcile_all", ())]
+    assert queues.enqueued == [("reconcile_all", ())]
 
 
-def test_the_button_closes_the_open_round_and_gives_its_job(
-    events: Events, jobs: FakeJobs, open_round: OpenRound, label_studio: FakeLabelStudio
+def test_the_button_closes_the_open_round_and_gives_its_workflow(
+    events: Events, queues: FakeQueues, open_round: OpenRound, label_studio: FakeLabelStudio
 ) -> None:
     with pytest.raises(RoundError, match="answered yet"):
         events.start_training(3)
     label_studio.annotate(open_round.tasks[0], chosen("nothing_to_black_out"))
     reconcile(open_round.backend, open_round.project)
-    job = events.start_training(3)
-    assert events.start_training(3) == job
-    assert jobs.enqueued == [("train_round", (open_round.id,))]
+    workflow_id = events.start_training(3)
+    assert events.start_training(3) == workflow_id
+    assert queues.enqueued == [("train_round", (open_round.id,))]
     assert open_round.round.state == TRAINING
 
 
@@ -159,10 +163,10 @@ def test_the_button_tries_a_failed_training_again(events: Events, open_round: Op
     assert events.start_training(3).endswith("-2")
 
 
-def test_a_job_that_ended_with_an_error_has_failed(events: Events, jobs: FakeJobs) -> None:
-    jobs.statuses = {"a": "ENQUEUED", "b": "PENDING", "c": "SUCCESS", "d": "SUCCESS", "e": "ERROR"}
-    jobs.results = {"c": {"verdict": "promote"}, "d": {"error": "It is damaged."}}
-    assert [events.job_status(job) for job in "abcdef"] == [
+def test_a_workflow_that_ended_with_an_error_has_failed(events: Events, queues: FakeQueues) -> None:
+    queues.statuses = {"a": "ENQUEUED", "b": "PENDING", "c": "SUCCESS", "d": "SUCCESS", "e": "ERROR"}
+    queues.results = {"c": {"verdict": "promote"}, "d": {"error": "It is damaged."}}
+    assert [events.workflow_status(each) for each in "abcdef"] == [
         "pending", "running", "done", "failed", "failed", "unknown",
     ]  # fmt: skip
 

@@ -73,8 +73,8 @@ def test_after_a_crash_no_image_is_fetched_twice_but_those_of_the_last_batch(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"<html>log in</html>", "no image that can be read but a web page"),
-        (b"GIF89a", "no image that can be read"),
+        (b"<html>log in</html>", "not a readable image but a web page"),
+        (b"GIF89a", "not a readable image"),
         (ImageError("refused"), "refused"),
         (LabelStudioUnreachableError("500 to this image"), "500"),
     ],

@@ -128,7 +128,7 @@ def test_masks_may_come_with_a_later_import_and_a_missing_one_is_told(backend: B
     mask = write_mask(films / "mask.png", mask_of(1))
     csv_of(films, *(f"{row},mask.png" for row in rows[1:]), f"{rows[0]},absent.png")
     report = import_dataset(backend, table, mask_means="irrelevant")
-    assert report.set_aside == ((rows[0].split(",")[0], "Its mask absent.png is not there."),)
+    assert report.set_aside == ((rows[0].split(",")[0], "Its mask absent.png does not exist."),)
     sample = stored(backend)[rows[1].split(",")[0]]
     assert (sample.clinician_mask, sample.clinician_mask_means) == (str(mask), "irrelevant")
 
@@ -193,7 +193,7 @@ def test_a_new_class_is_refused_while_a_training_is_under_way(backend: Backend, 
     with backend.store.begin() as session:
         session.add(Round(dataset_id=1, number=0, state=TRAINING))
     write_image(films / "tired" / "a.png")
-    with pytest.raises(DatasetError, match=r"under way, .* tired would change them"):
+    with pytest.raises(DatasetError, match=r"in progress, .* tired would change them"):
         import_dataset(backend, films)
 
 
@@ -228,7 +228,7 @@ def test_a_group_that_comes_into_the_test_split_later_leaves_training(backend: B
 
 
 def test_what_the_masks_mean_is_refused_where_there_are_none(backend: Backend, films: Path) -> None:
-    with pytest.raises(DatasetError, match=r"--mask-means means nothing here: no image of .* has a mask"):
+    with pytest.raises(DatasetError, match=r"--mask-means does not apply: no image of .* has a mask"):
         import_dataset(backend, films, mask_means="irrelevant")
     write_mask(films / "sick" / "masks" / "4.png", mask_of(1))
     import_dataset(backend, films, mask_means="irrelevant")

@@ -61,7 +61,7 @@ def test_labels_that_stand_for_none_are_set_aside(
     report, classes = imported(backend, INPUTS / name)
     assert classes == kept
     for (_, reason), label in zip(report.set_aside, set_aside, strict=True):
-        assert (f"{label!r}, which stands for none" if label else "empty") in reason
+        assert (f"{label!r}, a word for a missing label" if label else "empty") in reason
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_class_folders_with_images_and_masks_have_the_masks_attached(backend: Ba
     for sample in stored(backend):
         assert "/images/" in sample.path
         assert sample.clinician_mask == sample.path.replace("/images/", "/masks/")
-    assert report.passed_over["masks, each with its image"] == {"COVID/masks": 6, "Normal/masks": 6}
-    assert report.passed_over["files that are no images"] == {"*.txt": 1, "*.xlsx": 2}
+    assert report.passed_over["masks of images"] == {"COVID/masks": 6, "Normal/masks": 6}
+    assert report.passed_over["files that are not images"] == {"*.txt": 1, "*.xlsx": 2}
     assert report.set_aside == report.warnings == ()
 
 
@@ -105,12 +105,12 @@ def test_files_of_the_system_are_no_samples_and_are_counted(backend: Backend, tm
     (source / "normal" / "0.png:Zone.Identifier").touch()
     report, classes = imported(backend, source)
     assert classes == {"normal": 4, "pneumonia": 4}
-    system = report.passed_over["files of the system"]
+    system = report.passed_over["system files"]
     assert system["__pycache__"] == system["lost+found"] == system["$RECYCLE.BIN"] == 1
     assert system["._*"] == system["Thumbs.db"] == 2
     assert system["#recycle"] == 2
     assert report.passed_over["thumbnails"] == {"@eaDir": 2, ".thumbnails": 2, "Thumbnails": 2}
-    assert report.passed_over["files that are no images"] == {"*.txt": 2, "*.xml": 2}
+    assert report.passed_over["files that are not images"] == {"*.txt": 2, "*.xml": 2}
     assert report.set_aside == ()
 
 
@@ -120,7 +120,7 @@ def test_class_folders_with_another_table_beside_them_are_imported_and_the_table
     report, classes = imported(backend, INPUTS / "stray_csv")
     assert classes == {"normal": 4, "pneumonia": 4}
     (warning,) = report.warnings
-    assert "metadata.csv was not" in warning and "--image and --label" in warning
+    assert "metadata.csv was ignored" in warning and "--image and --label" in warning
 
 
 def test_images_whose_masks_have_another_size_go_without_and_are_warned_of(
@@ -136,4 +136,4 @@ def test_images_whose_masks_have_another_size_go_without_and_are_warned_of(
     assert classes == {"COVID": 3, "Normal": 3}
     assert {sample.clinician_mask for sample in stored(backend)} == {None}
     (warning,) = report.warnings
-    assert "lies beside them: 6." in warning and "8 x 3 pixels, not 8 x 6" in warning
+    assert "without the mask beside them: 6." in warning and "8 x 3 pixels, not 8 x 6" in warning

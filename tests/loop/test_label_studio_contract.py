@@ -14,7 +14,7 @@ from support.push import SHOWN, png
 
 from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.label_studio.api.webhooks import ACTIONS, Change, ensure_webhook, remove_webhook
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 
 CONFIG = load_label_config("blackout")
 UNKNOWN = 10**6

@@ -46,7 +46,7 @@ class RecordedEvents:
 
     def record(self, payload: dict[str, Any]) -> SimpleNamespace:
         self.seen.append(payload)
-        return SimpleNamespace(jobs=["sync-5"])
+        return SimpleNamespace(workflow_ids=["sync-5"])
 
     def start_training(self, project: int) -> str:
         self.seen.append(project)
@@ -108,7 +108,7 @@ def post_start_training(module: Any, project: int) -> Response:
 
 @pytest.mark.parametrize(
     ("project", "status", "words"),
-    [(PROJECT, 409, "No round has been opened"), (PROJECT + 1, 404, "none of this backend's")],
+    [(PROJECT, 409, "No round has been opened"), (PROJECT + 1, 404, "not managed by this backend")],
 )
 def test_a_training_that_cannot_start_is_answered_with_the_reason(
     module: Any, monkeypatch: pytest.MonkeyPatch, project: int, status: int, words: str

@@ -13,7 +13,7 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
 from support.label_configs import classification_config
 
 from imil_backend.errors import WeightsError
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.store.tables import Dataset, Project
@@ -157,7 +157,7 @@ def test_without_label_studio_the_start_goes_on_and_the_first_question_loads(
     slow.go.set()
     label_studio.down = True
     champion.load_ahead().join(PATIENCE)
-    assert "loaded when it is asked for first: Label Studio does not answer" in caplog.text
+    assert "loaded at the first request: Label Studio does not answer" in caplog.text
     answers(champion)
     wait(champion)
     assert answers(champion) == ["A"]

@@ -46,7 +46,7 @@ def test_the_same_label_studio_goes_on_at_its_new_address(
         assert session.get_one(Dataset, moved.dataset.id).source_instance == NEW
     warn_of_other_addresses(moved.backend)
     assert "imil moved" not in caplog.text
-    with pytest.raises(NotFoundError, match="no other address than LABEL_STUDIO_URL"):
+    with pytest.raises(NotFoundError, match="no other URL than LABEL_STUDIO_URL"):
         follow_label_studio(moved.backend, URL)
 
 
@@ -66,5 +66,5 @@ def test_a_label_studio_without_the_project_is_refused(moved: OpenRound) -> None
 
 
 def test_an_address_that_was_never_used_is_named_with_those_that_were(moved: OpenRound) -> None:
-    with pytest.raises(NotFoundError, match=f"at http://typo.test, but of {URL}"):
+    with pytest.raises(NotFoundError, match=f"at http://typo.test. Known: {URL}"):
         follow_label_studio(moved.backend, "http://typo.test")

@@ -23,7 +23,7 @@ from imil_backend.loop.projects.connection import connect
 from imil_backend.loop.rounds.lifecycle import open_round
 from imil_backend.loop.rounds.push import push_round
 from imil_backend.loop.upkeep import doctor_label_studio
-from imil_backend.loop.upkeep.findings import State
+from imil_backend.loop.upkeep.check_results import State
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 

@@ -15,7 +15,7 @@ from PIL import Image
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from imil_backend.cli.helpers.options import with_options
+from imil_backend.cli.helpers.declared_options import with_options
 from imil_backend.cli.helpers.showing import show_versions
 from imil_backend.errors import SettingsError
 from imil_backend.images.masks.blackout import FILLS
@@ -23,10 +23,10 @@ from imil_backend.images.masks.region_types import REGION_TYPES, RegionType
 from imil_backend.label_studio.api.calls import Call
 from imil_backend.label_studio.api.storages import address_in, storages
 from imil_backend.label_studio.labeling.annotations import Answer, read_annotation
-from imil_backend.label_studio.labeling.config import read_label_config
+from imil_backend.label_studio.labeling.label_config import read_label_config
 from imil_backend.label_studio.storage_kinds import STORAGE_KINDS, StorageKind
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import MINING, Recipe
+from imil_backend.learning.contract.training_job import MINING, Recipe
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.learning.scoring.endpoints import QUANTITIES, Endpoint, Pairs, Quantity, mean_endpoint
 from imil_backend.learning.scoring.metrics import METRICS, Metric, compute_metrics
@@ -38,7 +38,7 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.versions.mispredictions import next_mispredictions
-from imil_backend.loop.views.export import export
+from imil_backend.loop.views.image_export import export
 from imil_backend.store.tables import Dataset, Round, Version
 
 

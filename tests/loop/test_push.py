@@ -9,7 +9,7 @@ from loop_fakes import PROJECT, FakeLabelStudio, make_dataset, make_project, mak
 from sqlalchemy import select
 
 from imil_backend.errors import LabelStudioUnreachableError, RoundError
-from imil_backend.learning.contract.job import read_json
+from imil_backend.learning.contract.training_job import read_json
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
 from imil_backend.loop.rounds import lifecycle
@@ -92,7 +92,7 @@ def test_a_round_that_was_given_up_while_it_was_pushed_is_not_opened(
             with backend.store.begin() as session:
                 lifecycle.begin_baseline(session, mined)
 
-    with pytest.raises(RoundError, match="given up for a new baseline"):
+    with pytest.raises(RoundError, match="cancelled for a new baseline"):
         push_round(backend, round_id, give_up)
     assert state(backend, round_id) == FAILED
 

@@ -330,5 +330,5 @@ def test_a_dry_run_says_what_becomes_of_the_projects_setting(
 def test_combining_readers_without_several_is_refused_by_name(imil: Callable[..., Result]) -> None:
     shown = imil("push", "--dry-run", "--annotators", "majority")
     assert shown.exit_code == 1
-    assert "--annotators majority combines what several people painted" in shown.stderr
+    assert "--annotators majority combines the masks of several people" in shown.stderr
     assert imil("push", "--dry-run", "--annotators", "majority", "--readers", "2").exit_code == 0

@@ -19,7 +19,7 @@ from loop_fakes import (
 from sqlalchemy import func, select
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError, RoundError
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.answers.reconcile import Differences, reconcile
 from imil_backend.loop.answers.sample_states import load_mask, mask_path
 from imil_backend.loop.answers.sync import sync_annotation

@@ -8,7 +8,7 @@ import pytest
 from loop_fakes import (
     LENIENT,
     RESULT,
-    FakeJobs,
+    FakeQueues,
     OpenRound,
     chosen,
     make_version,
@@ -21,11 +21,11 @@ from loop_fakes import (
 from sqlalchemy import select
 
 from imil_backend.errors import RoundError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     MODEL_FILE,
     SHORTCUT_FILE,
-    read_job,
     read_samples,
+    read_training_job,
     write_json,
 )
 from imil_backend.loop.answers.reconcile import reconcile
@@ -114,14 +114,14 @@ def test_a_number_of_answers_closes_a_round_too(open_round: OpenRound) -> None:
 
 
 def test_a_clinician_who_is_still_answering_keeps_the_round_open_for_a_while(
-    open_round: OpenRound, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+    open_round: OpenRound, queues: FakeQueues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_policy(open_round, close_share=0.5, close_quiet_seconds=60)
     answer(open_round, region(mask_of(1)), region(mask_of(1)))
     for _ in range(2):
-        lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+        lifecycle.close_due_rounds(open_round.backend, queues)  # type: ignore[arg-type]
     assert open_round.round.state == OPEN
-    assert jobs.enqueued == [("close_due_rounds", (open_round.dataset.id,))]  # which looks again
+    assert queues.enqueued == [("close_due_rounds", (open_round.dataset.id,))]  # which looks again
     reconcile(open_round.backend, open_round.project, full=True)  # is no answer
     heard = now()
     for later, due in ((61, True), (30, False), (-3600, True)):  # the last: the clock was set back
@@ -135,12 +135,12 @@ def test_the_last_answer_closes_a_round_at_once(open_round: OpenRound) -> None:
     assert is_due(open_round)
 
 
-def test_a_due_round_is_closed_and_trained_once(open_round: OpenRound, jobs: FakeJobs) -> None:
+def test_a_due_round_is_closed_and_trained_once(open_round: OpenRound, queues: FakeQueues) -> None:
     answer(open_round, region(mask_of(1)), region(mask_of(2)))
     for _ in range(2):
-        lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
+        lifecycle.close_due_rounds(open_round.backend, queues)  # type: ignore[arg-type]
     assert open_round.round.state == TRAINING
-    assert jobs.enqueued == [("train_round", (open_round.id,))]
+    assert queues.enqueued == [("train_round", (open_round.id,))]
 
 
 def test_only_an_answered_open_round_can_be_closed_by_hand(open_round: OpenRound) -> None:
@@ -205,48 +205,48 @@ def test_a_new_baseline_takes_the_place_of_what_cannot_go_on(
     assert open_round.round.state in {CLOSED, FAILED}
 
 
-# --- jobs
+# --- queues
 
 
 def test_a_job_that_ended_without_moving_its_round_on_is_followed_by_another(
-    open_round: OpenRound, jobs: FakeJobs
+    open_round: OpenRound, queues: FakeQueues
 ) -> None:
     set_state(open_round, TRAINING)
-    first = lifecycle.ensure_job(open_round.backend, jobs, open_round.round)  # type: ignore[arg-type]
-    jobs.statuses[str(first)] = "ERROR"
+    first = lifecycle.ensure_workflow(open_round.backend, queues, open_round.round)  # type: ignore[arg-type]
+    queues.statuses[str(first)] = "ERROR"
     stale = open_round.round
-    second = lifecycle.ensure_job(open_round.backend, jobs, stale)  # type: ignore[arg-type]
+    second = lifecycle.ensure_workflow(open_round.backend, queues, stale)  # type: ignore[arg-type]
     assert second != first
-    assert lifecycle.ensure_job(open_round.backend, jobs, stale) == second  # type: ignore[arg-type]
-    jobs.statuses[str(second)] = "SUCCESS"
+    assert lifecycle.ensure_workflow(open_round.backend, queues, stale) == second  # type: ignore[arg-type]
+    queues.statuses[str(second)] = "SUCCESS"
     stale = open_round.round
     set_state(open_round, CLOSED)
-    assert lifecycle.ensure_job(open_round.backend, jobs, stale) is None  # type: ignore[arg-type]
+    assert lifecycle.ensure_workflow(open_round.backend, queues, stale) is None  # type: ignore[arg-type]
 
 
 def test_what_label_studio_held_up_is_tried_again_at_the_next_reconciliation(
-    open_round: OpenRound, jobs: FakeJobs
+    open_round: OpenRound, queues: FakeQueues
 ) -> None:
     backend = open_round.backend
     for state in (PUSHING, TRAINING):
         set_state(open_round, state)
-        first = lifecycle.ensure_job(backend, jobs, open_round.round)  # type: ignore[arg-type]
+        first = lifecycle.ensure_workflow(backend, queues, open_round.round)  # type: ignore[arg-type]
         for _ in range(2):
             training.postpone(backend, open_round.id, str(first), "Label Studio does not answer.")
         assert (open_round.round.state, open_round.round.error) == (state, "Label Studio does not answer.")
-        lifecycle.close_due_rounds(backend, jobs)  # type: ignore[arg-type]
-        assert jobs.status(lifecycle.job_of(open_round.round)) == "ENQUEUED"
-        assert lifecycle.job_of(open_round.round) != first
+        lifecycle.close_due_rounds(backend, queues)  # type: ignore[arg-type]
+        assert queues.status(lifecycle.workflow_id_of(open_round.round)) == "ENQUEUED"
+        assert lifecycle.workflow_id_of(open_round.round) != first
 
 
 def test_a_failed_training_waits_for_a_person_and_a_closed_round_stays_closed(
-    open_round: OpenRound, jobs: FakeJobs
+    open_round: OpenRound, queues: FakeQueues
 ) -> None:
     set_state(open_round, TRAINING)
     training.fail(open_round.backend, open_round.id, "It is damaged.")
     assert (open_round.round.state, open_round.round.error) == (FAILED, "It is damaged.")
-    lifecycle.close_due_rounds(open_round.backend, jobs)  # type: ignore[arg-type]
-    assert jobs.enqueued == []
+    lifecycle.close_due_rounds(open_round.backend, queues)  # type: ignore[arg-type]
+    assert queues.enqueued == []
     with open_round.backend.store.begin() as session:
         round_ = lifecycle.close_round(session, session.get_one(Round, open_round.id))
         assert (round_.state, round_.attempt, round_.error) == (TRAINING, 2, None)
@@ -263,7 +263,7 @@ def train(backend: Backend, round_id: int, shortcut: dict[str, Any] | None = Non
     for _ in range(2):
         training.bring_in_line(backend, round_id)
     for _ in range(2):
-        training.lay_down_job(backend, round_id)
+        training.prepare_round_training(backend, round_id)
     with backend.store.begin() as session:
         directory = backend.directory / "versions" / str(session.get_one(Round, round_id).version_name)
     write_results(directory, read_samples(directory))
@@ -295,13 +295,13 @@ def test_what_is_shown_on_exchanged_images_counts_as_the_dataset_says(open_round
     set_state(open_round, TRAINING)
     verdict = train(open_round.backend, open_round.id, shortcut_results("baseline", [0.9] * 4, [0.9] * 4))
     assert (verdict["verdict"], verdict["judge"]) == ("undecided", "both")
-    assert "is not shown to be better: +0.0 points on images as they come" in verdict["reason"]
+    assert "is not shown to be better: +0.0 points on unchanged images" in verdict["reason"]
     assert verdict["shortcut"]["champion"]["robust_accuracy"]["value"] == pytest.approx(0.9)
     assert verdict["shortcut"]["candidate"]["drop"]["value"] == pytest.approx(0.1)
     with open_round.backend.store.begin() as session:
         version = session.scalars(select(Version).order_by(Version.id.desc())).first()
         assert version is not None
-        job = read_job(Path(version.directory))
+        job = read_training_job(Path(version.directory))
         assert job.parent_model == str(Path(open_round.version.directory) / MODEL_FILE)
         assert not (Path(version.directory) / SHORTCUT_FILE).stat().st_mode & 0o222
 
@@ -334,7 +334,7 @@ def test_the_first_version_is_promoted(backend: Backend, open_round: OpenRound) 
 
 def test_a_round_that_was_not_prepared_says_so(open_round: OpenRound) -> None:
     with pytest.raises(RoundError, match="not prepared"):
-        training.run_job(open_round.backend, open_round.id)
+        training.run_round_training(open_round.backend, open_round.id)
     assert training.recipe_under_way(open_round.backend, open_round.round) is None
     assert training.training_progress(open_round.backend, open_round.round) is None
     assert Path(open_round.version.directory).exists()

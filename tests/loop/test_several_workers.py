@@ -123,7 +123,7 @@ def test_a_dead_worker_s_round_is_taken_over_by_another_and_never_done_by_both(
 ) -> None:
     first = start("a")
     wait_until(lambda: trainings(answered) == ["a"])
-    assert start("b", "a", says="'a' is running already").wait() == 1  # it lives
+    assert start("b", "a", says="'a' is already running").wait() == 1  # it lives
 
     first.kill()
     first.wait()
@@ -179,7 +179,7 @@ def test_a_worker_id_is_taken_once(answered: Backend) -> None:
     with worker_lock(answered, "a") as lock:
         assert lock.is_held()
         assert worker_is_running(answered)
-        with pytest.raises(RoundError, match="'a' is running already"), worker_lock(answered, "a"):
+        with pytest.raises(RoundError, match="'a' is already running"), worker_lock(answered, "a"):
             pass
         with worker_lock(answered, "b"):
             pass

@@ -40,8 +40,8 @@ from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
 from imil_backend.loop.rounds.worth import outlook
-from imil_backend.loop.versions.shortcuts import about
-from imil_backend.loop.views.export import export
+from imil_backend.loop.versions.shortcut_results import about
+from imil_backend.loop.views.image_export import export
 from imil_backend.loop.views.status import status, versions
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
@@ -116,7 +116,7 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
         "# Round 1: candidate",
         "**undecided**: Too few groups.",
         "| validation | baseline",
-        "(this version is its no. 2)",
+        "(this is no. 2)",
         "| test |",
         "| 0.7500 | 0.7500 |",
         "- blackout: 2",
@@ -184,7 +184,7 @@ def test_report_and_status_tell_what_the_round_was_worth(
         "Clinicians spent 2.0 minutes on 3 of 4 answers, 30 seconds each (median).",
         "Accuracy: +5.0 points (-1.0 to +11.0), +2.50 a minute (-0.50 to +5.50).",
         "Robust accuracy: +7.0 points (+2.0 to +12.0), +3.50 a minute (+1.00 to +6.00).",
-        "Another round has nothing to ask: no misprediction is left.",
+        "Another round has nothing to ask about: no misprediction is left.",
     ):
         assert said in text
     monkeypatch.setattr(console, "width", 1000)
@@ -201,8 +201,8 @@ def test_report_and_status_tell_what_the_round_was_worth(
             0.1,
             "may pay: the model still leans on what was painted (by 10.0",
         ),
-        ([("accuracy", -0.01, -0.03, 0.01)], None, "unlikely to pay: this one gained 1.0 points at most"),
-        ([("accuracy", 0.01, -0.04, 0.06)], None, "cannot be told: 40 groups"),
+        ([("accuracy", -0.01, -0.03, 0.01)], None, "unlikely to pay: this one gained at most 1.0 points"),
+        ([("accuracy", 0.01, -0.04, 0.06)], None, "unknown whether another round pays: 40 groups"),
     ],
 )
 def test_whether_another_round_pays_is_said_with_its_reason(
@@ -226,10 +226,10 @@ def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant
         return write_report(answered.backend, answered.id).text.read_text()
 
     text = told()
-    assert "| with bounds of 95 % each | champion | candidate |" in text
+    assert "| with 95% bounds | champion | candidate |" in text
     assert "| robust accuracy: with the irrelevant part of any class | 0.6000 (0." in text
-    assert "4 samples in 4 groups, 10 draws each; 1 samples whose irrelevant part is not known" in text
-    assert "A drop is no proof of a shortcut" in text
+    assert "4 samples in 4 groups, 10 draws each; 1 samples without a known irrelevant part" in text
+    assert "A drop does not prove a shortcut" in text
     found = status(answered.backend)
     shown = found["datasets"][0]["last_closed"]["verdict"]["shortcut"]
     assert shown["candidate"]["drop"]["value"] == pytest.approx(0.1)
@@ -240,7 +240,7 @@ def test_report_and_status_tell_how_far_both_versions_lean_on_what_is_irrelevant
     assert "Candidate: robust accuracy 0.900 (0." in said
 
     alone = told(parent=None, parent_untested="It is gone.")
-    assert "| with bounds of 95 % each | candidate |" in alone
+    assert "| with 95% bounds | candidate |" in alone
     assert "The champion was not tested: It is gone." in alone
     assert "Nothing is known." in told(untested="Nothing is known.")
     show_status(status(answered.backend))
@@ -324,7 +324,7 @@ def test_a_mask_of_another_size_or_none_names_its_sample(backend: Backend, tmp_p
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample)).first()
     assert sample is not None
-    with pytest.raises(DatasetError, match=f"{sample.key} came without a mask"):
+    with pytest.raises(DatasetError, match=f"{sample.key} has no mask"):
         irrelevant_region(sample)
     sample.clinician_mask = str(write_mask(tmp_path / "mask.png", np.ones((3, 3), bool)))
     with pytest.raises(DatasetError, match=rf"{sample.key} .*3 x 3"):
@@ -385,6 +385,6 @@ def test_the_status_says_whose_annotation_is_set_aside_and_where_to_open_it(
         f"Nothing is painted and nothing is chosen. {where}"
     ) in lines
     assert (
-        f"In part annotation 5 of task {answered.tasks[3]} (train-3) by bob@example.org: Passed over, since "
-        f"a key point covers no pixels: 'k1'. What is meant must be painted over. {where}"
+        f"Partly used annotation 5 of task {answered.tasks[3]} (train-3) by bob@example.org: "
+        f"Ignored, since a key point covers no pixels: 'k1'. Paint over what is meant. {where}"
     ) in lines

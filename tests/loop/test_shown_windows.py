@@ -24,7 +24,7 @@ from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import Dataset, Round, Sample, SetAside
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
-WINDOW = "by the window center 1000, width 400"
+WINDOW = "with the window center 1000, width 400"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_importing_again_keeps_the_window_changes_it_or_gives_it_up(backend: Bac
     assert import_dataset(backend, films).shown_by == {WINDOW: 20}
     assert window(backend) == {"center": 1000, "width": 400}
     assert import_dataset(backend, films, window="bone").shown_by == {
-        "by the window center 400, width 1800 (bone)": 20
+        "with the window center 400, width 1800 (bone)": 20
     }
     import_dataset(backend, films, window="own")
     assert window(backend) is None
@@ -120,11 +120,11 @@ def test_importing_again_mends_how_images_were_shown_before(backend: Backend, fi
 def test_a_window_that_means_nothing_is_refused_and_changes_nothing(backend: Backend, films: Path) -> None:
     for number in range(4):
         write_image(films.parent / "small" / ("sick", "fit")[number % 2] / f"{number}.png", number)
-    with pytest.raises(DatasetError, match=r"--window means nothing .* none of them has more than 8 bits"):
+    with pytest.raises(DatasetError, match=r"--window does not apply .* none has more than 8 bits"):
         import_dataset(backend, films.parent / "small", window="40,400")
-    with pytest.raises(SettingsError, match="no window 'lungs'"):
+    with pytest.raises(SettingsError, match="'lungs' is not a window"):
         import_dataset(backend, films, window="lungs")
-    with pytest.raises(DatasetError, match=r"center 9000, width 10 leaves nothing to see in any of the 20"):
+    with pytest.raises(DatasetError, match=r"center 9000, width 10 leaves nothing visible in any of the 20"):
         import_dataset(backend, films, window="9000,10")
     with backend.store.begin() as session:
         assert session.scalars(select(Dataset)).all() == []
@@ -138,11 +138,11 @@ def test_windows_that_dicom_files_bring_are_named_and_give_way(backend: Backend,
         center = {"WindowCenter": 40, "WindowWidth": 400} if number < 15 else {}
         path.write_bytes(dicom_bytes(values, BitsStored=12, RescaleIntercept=-1024, RescaleSlope=1, **center))
     assert import_dataset(backend, tmp_path / "ct").shown_by == {
-        "by the window center 40, width 400": 15,
+        "with the window center 40, width 400": 15,
         "from the darkest to the brightest value": 5,
     }
     assert import_dataset(backend, tmp_path / "ct", window="lung").shown_by == {
-        "by the window center -600, width 1500 (lung)": 20
+        "with the window center -600, width 1500 (lung)": 20
     }
 
 

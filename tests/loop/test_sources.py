@@ -7,7 +7,7 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import Columns, Source, read_source
+from imil_backend.loop.sources.read_source import Columns, Source, read_source
 
 
 def read(source: Path, **columns: object) -> Source:
@@ -158,8 +158,8 @@ def test_a_file_that_is_neither_csv_nor_zip_is_refused(tmp_path: Path, content: 
 
 
 def test_nothing_to_import_is_said_with_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="There is no"):
+    with pytest.raises(DatasetError, match="does not exist"):
         read(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no images"):
+    with pytest.raises(DatasetError, match="contains no images"):
         read(tmp_path / "empty")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
-from imil_backend.loop.sources.reading import read_source
+from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
 
 
@@ -91,7 +91,7 @@ def test_damage_is_refused_with_its_line(tmp_path: Path) -> None:
         read(table(tmp_path, "image,label\na.png,sick\n\0\0\0\0"))
     with pytest.raises(DatasetError, match="a quote in the row that begins in line 3 is never closed"):
         read(table(tmp_path, 'image,label\na.png,sick\nb.png,"well\nc.png,sick\n'))
-    with pytest.raises(DatasetError, match="no whole UTF-16"):
+    with pytest.raises(DatasetError, match="not valid UTF-16"):
         read(table(tmp_path, b"\xff\xfei"))
 
 
@@ -106,7 +106,7 @@ def test_a_stray_quote_that_swallows_rows_is_told(tmp_path: Path) -> None:
     content = 'image,label,note\na.png,sick,"5 inch\nb.png,well,6\nc.png,well,7" film\nd.png,well,\n'
     found = read(table(tmp_path, content))
     assert labels(found) == {"d.png": "well"}
-    assert "quote too many" in reasons(found)["a.png"]
+    assert "quote missing or superfluous" in reasons(found)["a.png"]
 
 
 def test_long_fields_are_read(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_long_fields_are_read(tmp_path: Path) -> None:
 def test_rows_with_more_cells_than_the_header_are_set_aside_by_their_line(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label\na.png,sick, very\nb.png,well\n"))
     assert labels(found) == {"b.png": "well"}
-    assert "It has 3 cells, and the header 2" in reasons(found)["t.csv, line 2"]
+    assert "It has 3 cells, but the header has 2" in reasons(found)["t.csv, line 2"]
 
 
 def test_rows_that_end_early_have_nothing_in_the_other_columns(tmp_path: Path) -> None:
@@ -145,16 +145,16 @@ def test_labels_that_stand_for_none_may_be_named(tmp_path: Path) -> None:
     assert labels(read(path)) == {**WANTED, "c.png": "Unknown"}
     found = read(path, missing_labels=("unknown",))
     assert labels(found) == WANTED
-    assert "'Unknown', which stands for none" in reasons(found)["c.png"]
+    assert "'Unknown', a word for a missing label" in reasons(found)["c.png"]
     assert found.warnings == [
-        "t.csv: rows set aside since they have no label: 3 ('Unknown' 1, 'NaN' 1, '#N/A' 1)."
+        "t.csv: rows set aside because they have no label: 3 ('Unknown' 1, 'NaN' 1, '#N/A' 1)."
     ]
 
 
 def test_blanks_after_labels_are_left_out_with_a_warning(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label\na.png,sick \nb.png,well\n"))
     assert labels(found) == WANTED
-    assert "blanks around labels were left out: 1" in found.warnings[0] and "'sick '" in found.warnings[0]
+    assert "spaces around labels were removed: 1" in found.warnings[0] and "'sick '" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -227,14 +227,14 @@ def test_a_column_that_was_named_and_is_empty_is_not_taken_in_silence(
     assert labels(found) == {"a.png": "sick"}
     assert "It has no 'fold'" in reasons(found)["b.png"]
     assert "It has no 'fold'" in reasons(found)["c.png"]
-    with pytest.raises(DatasetError, match=rf"'fold' is empty in every row.*leave --{option} out"):
+    with pytest.raises(DatasetError, match=rf"'fold' is empty in every row.*omit --{option}"):
         read(table(tmp_path, "image,label,fold\na.png,sick,\nb.png,well,\n"), **columns)
 
 
 def test_a_usual_column_that_is_empty_in_some_rows_is_warned_of(tmp_path: Path) -> None:
     found = read(table(tmp_path, "image,label,split,group\na.png,sick,train,\nb.png,well,,\n"))
     assert labels(found) == WANTED
-    assert found.warnings[0].startswith("t.csv: rows with nothing in 'split': 1 of 2.")
+    assert found.warnings[0].startswith("t.csv: rows without 'split': 1 of 2.")
     assert len(found.warnings) == 1
 
 
@@ -251,7 +251,7 @@ def test_texts_that_the_store_cannot_keep_are_set_aside(tmp_path: Path) -> None:
     found = read(table(tmp_path, content))
     found.check_texts()
     assert labels(found) == {"a.png": "sick"}
-    assert "label has 201 characters; 200" in reasons(found)["b.png"]
+    assert "label has 201 characters; the limit is 200" in reasons(found)["b.png"]
     assert "group has 201" in reasons(found)["c.png"]
 
 

@@ -9,13 +9,13 @@ import pytest
 from loop_fakes import RESULT, OpenRound, mask_of, region, write_results
 
 from imil_backend.errors import RoundError, TrainingFailedError
-from imil_backend.learning.contract.job import Progress, read_samples
+from imil_backend.learning.contract.training_job import Progress, read_samples
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import training
 from imil_backend.loop.rounds.beginning import begin_training
-from imil_backend.loop.running import following
-from imil_backend.loop.running.following import train_and_wait
+from imil_backend.loop.running import waiting
+from imil_backend.loop.running.waiting import train_and_wait
 from imil_backend.store.tables import Dataset, Round
 
 
@@ -93,7 +93,7 @@ def test_a_worker_that_runs_does_the_training(answered: OpenRound, monkeypatch: 
     round_ = begin_training(answered.backend, None, {}, {})
     monkeypatch.setattr(training, "run_training", lambda *_, **__: pytest.fail("trained here"))
     asked = iter([True, True, False])
-    monkeypatch.setattr(following, "worker_is_running", lambda _backend: next(asked))
+    monkeypatch.setattr(waiting, "worker_is_running", lambda _backend: next(asked))
     with pytest.raises(RoundError, match="The worker has ended"):
-        following.train_and_wait(answered.backend, round_.id)
+        waiting.train_and_wait(answered.backend, round_.id)
     assert state(answered) == "training"

@@ -15,7 +15,7 @@ from support.truth import Standing, assert_equals_label_studio
 
 from imil_backend.errors import LabelStudioUnreachableError
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.answers.reconcile import Differences, reconcile
 from imil_backend.loop.answers.sample_states import mask_path
 from imil_backend.loop.answers.sync import sync_annotation

@@ -13,7 +13,7 @@ from support.browser import VIEWPORT, Editor
 from support.label_studio import RunningLabelStudio
 from support.people import Person, join
 
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import change_policy

@@ -12,12 +12,12 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
-from imil_backend.learning.contract.job import PREDICTIONS_FILE
+from imil_backend.learning.contract.training_job import PREDICTIONS_FILE
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import Policy
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
-from imil_backend.loop.versions.power import as_sentences, validation_power
+from imil_backend.loop.versions.validation_power import as_sentences, validation_power
 from imil_backend.store.tables import Dataset, Round, Sample
 
 FOUR = "4 groups cannot exclude a loss of 0.020 in accuracy; 149 could."
@@ -48,7 +48,7 @@ def imil(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
 def test_before_the_baseline_the_imported_samples_are_counted(backend: Backend, dataset: Dataset) -> None:
     said = told(backend, dataset)
     assert said.startswith(f"Validation split: {FOUR} {TWO}")
-    assert "no candidate is promoted by itself" in said
+    assert "no candidate is promoted automatically" in said
     with backend.store.begin() as session:
         sample = session.scalars(select(Sample).where(Sample.name == "validation-0")).one()
         sample.excluded = GROUP_IN_TEST

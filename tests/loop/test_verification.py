@@ -7,11 +7,17 @@ from loop_fakes import RESULT, OpenRound, write_results
 
 import imil_backend
 from imil_backend.errors import StoreError, WeightsError
-from imil_backend.learning.contract.job import MODEL_FILE, read_samples
+from imil_backend.learning.contract.training_job import MODEL_FILE, read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.training_jobs import code_version, directory_of, prepare_job, record_version
-from imil_backend.loop.versions.weights import required_weights, select_weights, verify_versions
+from imil_backend.loop.versions.starting_weights import required_weights, select_weights
+from imil_backend.loop.versions.training_jobs import (
+    code_version,
+    directory_of,
+    prepare_training_job,
+    record_version,
+)
+from imil_backend.loop.versions.verification import verify_versions
 from imil_backend.store.tables import Dataset, Round, Version
 
 
@@ -23,7 +29,7 @@ def version(open_round: OpenRound) -> Version:
         session.get_one(Dataset, open_round.dataset.id).recipe = {"pretrained": False}
         round_ = session.get_one(Round, open_round.id)
         champion = champion_of(session, open_round.dataset.id)
-        prepare_job(backend, session, round_, champion)
+        prepare_training_job(backend, session, round_, champion)
         directory = directory_of(backend, str(round_.version_name))
         write_results(directory, read_samples(directory))
         return record_version(backend, session, round_, champion, RESULT)

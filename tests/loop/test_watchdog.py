@@ -45,15 +45,15 @@ def test_a_workflow_that_could_not_be_recorded_goes_on_when_there_is_room_again(
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.3)
     prepare(open_round.backend)
     answer = open_round.label_studio.annotate(open_round.tasks[0], chosen("nothing_to_black_out"))
-    with running(open_round.backend) as jobs:
+    with running(open_round.backend) as queues:
         tables = DBOS(config={"name": APPLICATION})._sys_db.engine
         disk = FillingDisk("a hint")
         event.listen(tables, "before_cursor_execute", disk)
-        job = jobs.enqueue(
-            SYNC_WORKFLOW, SYNC_QUEUE, open_round.project.label_studio_id, answer, job_id=disk.workflow
+        workflow_id = queues.enqueue(
+            SYNC_WORKFLOW, SYNC_QUEUE, open_round.project.label_studio_id, answer, workflow_id=disk.workflow
         )
-        wait_until(lambda: jobs.status(job) == "PENDING" and disk.refused > 5)
+        wait_until(lambda: queues.status(workflow_id) == "PENDING" and disk.refused > 5)
         disk.room = True
-        wait_until(lambda: jobs.status(job) == "SUCCESS")
-        assert jobs.result(job) == {"answer": "nothing"}
+        wait_until(lambda: queues.status(workflow_id) == "SUCCESS")
+        assert queues.result(workflow_id) == {"answer": "nothing"}
     assert [each.answer for each in open_round.annotations] == ["nothing"]

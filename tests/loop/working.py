@@ -16,7 +16,7 @@ from loop_fakes import RESULT, URL, FakeLabelStudio, write_results
 
 from imil_backend.config import Settings
 from imil_backend.errors import RoundError
-from imil_backend.learning.contract.job import read_samples
+from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import prepare, take_over
 from imil_backend.loop.rounds import training

@@ -17,7 +17,7 @@ SECRET = {"X-IMIL-Secret": "new-secret"}
 class FakeReceipt:
     accepted: bool = True
     reason: str = "recorded"
-    jobs: list[str] = field(default_factory=lambda: ["job-1"])
+    workflow_ids: list[str] = field(default_factory=lambda: ["workflow-1"])
 
 
 class FakeEvents:
@@ -41,8 +41,8 @@ class FakeEvents:
         self.trainings.append(project_id)
         return f"training-{project_id}"
 
-    def job_status(self, job_id: str) -> str:
-        return "running" if job_id == "job-1" else "unknown"
+    def workflow_status(self, workflow_id: str) -> str:
+        return "running" if workflow_id == "workflow-1" else "unknown"
 
     def _fail(self) -> None:
         if self.error is not None:

@@ -80,12 +80,12 @@ def test_a_password_beyond_ascii_is_known_as_label_studio_and_as_browsers_send_i
         ({"basic_auth_password": "\u0142\u00f3d\u017a-1"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
         ({"basic_auth_password": "\u5bc6\u7801"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
         ({"basic_auth_password": "10 \u20ac"}, r"IMIL_BASIC_AUTH_PASSWORD: .*outside Latin-1"),
-        ({"basic_auth_password": "secret "}, r"IMIL_BASIC_AUTH_PASSWORD: .*blank"),
-        ({"basic_auth_password": "sec\nret"}, r"IMIL_BASIC_AUTH_PASSWORD: .*do not show"),
+        ({"basic_auth_password": "secret "}, r"IMIL_BASIC_AUTH_PASSWORD: .*space"),
+        ({"basic_auth_password": "sec\nret"}, r"IMIL_BASIC_AUTH_PASSWORD: .*invisible"),
         ({"basic_auth_user": "\u533b\u751f"}, r"IMIL_BASIC_AUTH_USER: .*outside Latin-1"),
         ({"basic_auth_user": "label:studio"}, r"IMIL_BASIC_AUTH_USER: .*colon"),
         ({"webhook_secrets": "good,schl\u00fcssel-\u20ac"}, r"IMIL_WEBHOOK_SECRETS: .*outside Latin-1"),
-        ({"label_studio_api_key": "0123\u200b4567"}, r"API_KEY: .*no token.*copy it again"),
+        ({"label_studio_api_key": "0123\u200b4567"}, r"API_KEY: .*no Label Studio token.*copy it again"),
     ],
 )
 def test_what_label_studio_cannot_send_is_refused_at_the_start_with_the_reason(

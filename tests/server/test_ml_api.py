@@ -63,7 +63,7 @@ def test_predictions_leave_threads_to_events(app: Flask, champion: FakeChampion)
         go_on.set()
     assert [each.result().status_code for each in predictions] == [200] * MOST_PREDICTIONS
     assert (one_more.status_code, health.status_code) == (503, 200)
-    assert "ask again in a moment" in one_more.json["error"]
+    assert "retry in a moment" in one_more.json["error"]
     assert ask().status_code == 200
 
 
@@ -116,7 +116,7 @@ def test_versions_are_listed(client: FlaskClient) -> None:
 
 
 def test_the_state_of_a_job_is_told(client: FlaskClient) -> None:
-    assert client.post("/job_status", json={"job": "job-1"}).json == {"job_status": "started"}
+    assert client.post("/job_status", json={"job": "workflow-1"}).json == {"job_status": "started"}
     assert client.post("/job_status", json={"job": "other"}).status_code == 410
     assert client.post("/job_status", json={"job": 1}).status_code == 400
 

@@ -18,7 +18,7 @@ WEBHOOK_EVENTS = sorted(
 def test_recorded_events_reach_the_loop(client: FlaskClient, events: FakeEvents, name: str) -> None:
     answer = client.post("/webhook", json=recorded(name), headers=SECRET)
     assert answer.status_code == 200
-    assert answer.json == {"accepted": True, "reason": "recorded", "jobs": ["job-1"]}
+    assert answer.json == {"accepted": True, "reason": "recorded", "jobs": ["workflow-1"]}
     assert events.recorded == [recorded(name)]
 
 
@@ -115,9 +115,9 @@ def test_start_training_without_a_project_is_refused(client: FlaskClient, projec
 
 
 def test_start_training_says_why_it_cannot(client: FlaskClient, events: FakeEvents) -> None:
-    events.error = RoundError("Round 2 is being trained already.")
+    events.error = RoundError("Round 2 is already being trained.")
     answer = client.post("/webhook", json=recorded("ml_start_training"))
-    assert (answer.status_code, answer.json) == (409, {"error": "Round 2 is being trained already."})
+    assert (answer.status_code, answer.json) == (409, {"error": "Round 2 is already being trained."})
 
 
 def test_an_event_over_the_limit_is_refused(client: FlaskClient, events: FakeEvents) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from imil_backend.images.masks.masks import mask_from_png, mask_to_png
 from imil_backend.label_studio.labeling.annotations import read_annotation
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.loop.answers.sample_states import mask_path
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.store.tables import Annotation, Sample, Task

@@ -1,4 +1,4 @@
-"""The command on the audit trail."""
+"""`imil audit`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def audit(
     context: typer.Context,
     sample: Annotated[
         str | None,
-        typer.Argument(help="A sample's key or name; without one: what was done to the dataset as a whole."),
+        typer.Argument(help="A sample's key or name. Without one: the dataset's own history."),
     ] = None,
     dataset: DatasetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a sample's history: who painted what and when, which version asked, which trained on it.
+    """Show a sample's history: who painted what and when, which version asked for it, which trained on it.
 
-    Without a sample: promotions, rollbacks, cancelled rounds, repairs. The trail is only ever added to.
+    Without a sample: promotions, rollbacks, cancelled rounds, repairs. Entries are never changed or deleted.
     """
     from imil_backend.loop.base.audit import find_sample, history
     from imil_backend.loop.base.backend import find_dataset

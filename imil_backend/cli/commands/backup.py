@@ -17,9 +17,9 @@ def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The backup to write, such as imil-2026-11-25.tar.")],
 ) -> None:
-    """Write everything into one file, while everything runs: databases, masks, versions, weights, secrets.
+    """Back up databases, masks, versions, weights and secrets into one file, while everything runs.
 
-    Left out are the pixel cache, which is made again, and images that lie outside the data directory. The
+    The pixel cache, which is rebuilt, and images outside the data directory are not included. The
     file holds patients' masks and the webhook's secret: keep it as safe as the original.
     """
     from imil_backend.loop.upkeep.backup import back_up
@@ -29,6 +29,6 @@ def backup(
     say(f"{file}: {made.files} files, {made.bytes / MEBIBYTE:.0f} MiB.")
     if made.images_outside:
         say(
-            f"{made.images_outside} original images lie outside {settings_of(context).data_dir} and are not "
-            "in it: keep them where they are, or back them up as well."
+            f"{made.images_outside} original images are outside {settings_of(context).data_dir} and "
+            "are not included: keep them where they are, or back them up as well."
         )

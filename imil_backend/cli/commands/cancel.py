@@ -1,4 +1,4 @@
-"""The command that gives a round up."""
+"""`imil cancel`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from imil_backend.cli.helpers.console import DatasetOption, command, open_backen
 
 @command("cancel")
 def cancel(context: typer.Context, dataset: DatasetOption = None) -> None:
-    """Give up the round that is under way: its push, its tasks' wait for answers, or its training.
+    """Cancel the current round, whether it is being pushed, open or being trained.
 
-    Nothing that a clinician did is lost: the tasks stay in Label Studio, the answers stand, and they count
-    in the next round, as do those that are still to come. The champion stays.
+    No clinician's work is lost: the tasks stay in Label Studio, and all answers, later ones too, count in
+    the next round. The champion stays.
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.rounds.lifecycle import answered, cancel_round

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.helpers.asking import ask_for_credentials, settle
-from imil_backend.cli.helpers.calls import DryRunOption, show_calls
 from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
+from imil_backend.cli.helpers.dry_run import DryRunOption, show_calls
+from imil_backend.cli.helpers.questions import ask_for_credentials, settle
 
 if TYPE_CHECKING:
-    from imil_backend.label_studio.labeling.config import ProjectMapping
+    from imil_backend.label_studio.labeling.label_config import ProjectMapping
 
 
 @command("connect")
 def connect(
     context: typer.Context,
-    project: Annotated[int, typer.Option(help="Number of the existing Label Studio project.")],
+    project: Annotated[int, typer.Option(help="ID of the existing Label Studio project.")],
     dataset: DatasetOption = None,
-    image: Annotated[str | None, typer.Option(help="Name of the Image tag, where there are several.")] = None,
+    image: Annotated[str | None, typer.Option(help="Name of the Image tag, if there are several.")] = None,
     irrelevant: Annotated[
-        list[str] | None, typer.Option(help="A label that means irrelevant; may be repeated.")
+        list[str] | None, typer.Option(help="A label that means irrelevant; repeatable.")
     ] = None,
     relevant: Annotated[
-        list[str] | None, typer.Option(help="A label that means relevant; may be repeated.")
+        list[str] | None, typer.Option(help="A label that means relevant; repeatable.")
     ] = None,
     class_choices: Annotated[
-        str | None, typer.Option(help="Name of the Choices that carries the class, where there are several.")
+        str | None, typer.Option(help="Name of the Choices tag with the class, if there are several.")
     ] = None,
     predictions: Annotated[
         bool,
@@ -42,16 +42,16 @@ def connect(
         bool,
         typer.Option(
             "--write",
-            help="Add to the labeling config what it lacks, and the storages that images of another project "
-            "lie in. At a terminal their credentials are asked for.",
+            help="Add what is missing: lines in the labeling config, and storages with the images of "
+            "another project. Their credentials are asked for in a terminal.",
         ),
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Connect a dataset with a project that you have already, and change nothing else in it.
+    """Connect a dataset with an existing Label Studio project; change nothing else in it.
 
-    Reads what its labeling config means and registers the webhook. What is ambiguous in it is asked for,
-    at a terminal. `imil disconnect` takes everything back.
+    Reads its labeling config and registers the webhook. In a terminal, asks where the config is ambiguous.
+    `imil disconnect` undoes everything.
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.projects.existing import connect_project
@@ -75,12 +75,12 @@ def connect(
         )
     _show_mapping(changes.mapping)
     if changes.difference:
-        say("Added to the labeling config:" if write else "It goes without this; --write adds it:")
+        say("Added to the labeling config:" if write else "Optional; --write adds it:")
         say(escape(changes.difference))
     for entry in changes.offers:
         say(escape(entry))
     for entry in changes.by_hand:
-        say(f"[yellow]To be done by hand:[/] {escape(entry)}")
+        say(f"[yellow]To do by hand:[/] {escape(entry)}")
     show_calls(changes.calls, dry_run=dry_run)
     if not dry_run:
         say(f"Dataset {escape(found.name)} is connected with project {project}.")

@@ -1,4 +1,4 @@
-"""The command that looks at everything that usually goes wrong: doctor."""
+"""`imil doctor`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ def doctor(
     context: typer.Context,
     probe: Annotated[
         bool,
-        typer.Option(help="Try both directions in a Label Studio project of its own, deleted at the end."),
+        typer.Option(help="Test both directions in a temporary Label Studio project."),
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything that usually goes wrong, and say what to do. Status 1 if something failed."""
+    """Check everything that usually goes wrong, and say what to do. Exit status 1 if a check failed."""
     from imil_backend.loop.base.backend import Backend
+    from imil_backend.loop.upkeep.check_results import State
     from imil_backend.loop.upkeep.doctor import examine
-    from imil_backend.loop.upkeep.findings import State
 
     if probe:
-        errors.print("A project is made in Label Studio for this and deleted at the end (--no-probe: not).")
+        errors.print(
+            "Creates a temporary project in Label Studio, and deletes it at the end (skip with --no-probe)."
+        )
     backend = Backend(settings_of(context))
-    findings = []
+    results = []
     try:
-        for finding in examine(backend, probe=probe):
-            findings.append(finding)
+        for result in examine(backend, probe=probe):
+            results.append(result)
             if not as_json:
-                colour = _COLOURS[finding.state.value]
-                say(f"[{colour}]{finding.state.value:8}[/]{finding.subject}: {escape(finding.text)}")
+                colour = _COLOURS[result.state.value]
+                say(f"[{colour}]{result.state.value:8}[/]{result.subject}: {escape(result.text)}")
     finally:
         backend.close()
     if as_json:
-        print_json([{"subject": f.subject, "state": f.state.value, "text": f.text} for f in findings])
-    if any(finding.state is State.FAILED for finding in findings):
+        print_json([{"subject": f.subject, "state": f.state.value, "text": f.text} for f in results])
+    if any(result.state is State.FAILED for result in results):
         raise typer.Exit(1)

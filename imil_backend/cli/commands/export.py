@@ -33,31 +33,31 @@ class ExportFormat(str, Enum):
 @command("export")
 def export(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="Where to; created if missing.")],
+    directory: Annotated[Path, typer.Argument(help="Output directory; created if missing.")],
     dataset: DatasetOption = None,
     form: Annotated[
         ExportFormat,
         typer.Option(
             "--format",
-            help="images: the blacked-out images. A version: onnx, checked against torch; torchvision, a "
-            "state dict for resnet50.",
+            help="images: blacked-out images. For a version: onnx (checked against torch) or "
+            "torchvision (a state dict for resnet50).",
         ),
     ] = ExportFormat.IMAGES,
     everything: Annotated[
-        bool, typer.Option("--all", help="Images: write those that are not blacked out as well.")
+        bool, typer.Option("--all", help="images: include those that are not blacked out.")
     ] = False,
     version: Annotated[
-        str | None, typer.Option(help="onnx, torchvision: which version; the champion if absent.")
+        str | None, typer.Option(help="onnx, torchvision: the version (default: the champion).")
     ] = None,
 ) -> None:
-    """Write blacked-out images, their masks and a manifest.csv, or a version, for other tools."""
+    """Export blacked-out images with masks and a manifest.csv, or a version, for other tools."""
     if form is ExportFormat.IMAGES and version is not None:
         raise SettingsError(
-            "--version means nothing for images. Leave it out, or export the version: --format onnx or "
+            "--version does not apply to images. Omit it, or export the version: --format onnx or "
             "--format torchvision."
         )
     if form is not ExportFormat.IMAGES and everything:
-        raise SettingsError(f"--all means nothing for {form.value}. Leave it out.")
+        raise SettingsError(f"--all does not apply to {form.value}. Omit it.")
     with open_backend(context) as backend:
         if form is ExportFormat.IMAGES:
             _export_images(backend, dataset, directory, everything)
@@ -67,7 +67,7 @@ def export(
 
 def _export_images(backend: Backend, dataset: str | None, directory: Path, everything: bool) -> None:
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.views.export import export as export_samples
+    from imil_backend.loop.views.image_export import export as export_samples
 
     with backend.store.begin() as session:
         found = find_dataset(session, dataset)
@@ -75,15 +75,15 @@ def _export_images(backend: Backend, dataset: str | None, directory: Path, every
         report = export_samples(backend, found, directory, everything=everything, progress=progress)
     for key, reason in report.set_aside:
         say(f"[yellow]Set aside[/] {key}: {escape(reason)}")
-    say(f"{report.written} samples written; the manifest is {report.manifest}.")
+    say(f"{report.written} samples written, listed in {report.manifest}.")
 
 
 def _export_version(
     backend: Backend, dataset: str | None, name: str | None, directory: Path, form: ExportFormat
 ) -> None:
-    from imil_backend.loop.versions.exporting import export_version, version_or_champion
+    from imil_backend.loop.versions.version_export import export_version, version_or_champion
 
     with backend.store.begin() as session:
         version = version_or_champion(session, dataset, name)
     path = export_version(version, directory, "onnx" if form is ExportFormat.ONNX else "torchvision")
-    say(f"Version {version.name} is written to {escape(str(path))}; docs/versions.md loads it.")
+    say(f"Version {version.name} written to {escape(str(path))}; docs/versions.md loads it.")

@@ -1,4 +1,4 @@
-"""The command that imports a data set, from files or from a Label Studio project."""
+"""`imil import`: a data set, from files or from a Label Studio project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from imil_backend.cli.helpers.asking import settle
 from imil_backend.cli.helpers.console import (
     JsonOption,
     command,
@@ -21,6 +20,7 @@ from imil_backend.cli.helpers.console import (
     say,
 )
 from imil_backend.cli.helpers.import_summary import show_import
+from imil_backend.cli.helpers.questions import settle
 from imil_backend.errors import DatasetError
 from imil_backend.label_studio.labeling.classification import SeveralAnnotators
 
@@ -42,82 +42,88 @@ def import_(
     label_studio: Annotated[
         int | None,
         typer.Option(
-            "--label-studio", metavar="ID", help="A classification project of Label Studio instead."
+            "--label-studio",
+            metavar="ID",
+            help="ID of a classification project of Label Studio, instead of a source.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The dataset's name; the source's if absent.")] = None,
+    name: Annotated[str | None, typer.Option(help="The dataset's name (default: the source's).")] = None,
     image: Annotated[
         str | None,
         typer.Option(
-            help="CSV: column or template of the image's path ('image' if absent). Label Studio: name of the "
-            "Image tag, where there are several."
+            help="CSV: column or template of the image's path (default: image). Label Studio: name "
+            "of the Image tag, if there are several."
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="CSV: column of the label ('label' if absent).")] = None,
+    label: Annotated[str | None, typer.Option(help="CSV: column of the label (default: label).")] = None,
     missing_label: Annotated[
         list[str] | None,
-        typer.Option(help="CSV: a label that stands for none, as NaN and N/A always do; may be repeated."),
+        typer.Option(help="CSV: a label to treat as missing, like NaN and N/A; repeatable."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="CSV column or task field of the split.")] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="CSV column or task field of the group (patient); give several to join them."),
+        typer.Option(help="CSV column or task field of the group (patient); repeat it to combine several."),
     ] = None,
     mask: Annotated[
         str | None,
-        typer.Option(help="CSV: column or template of a mask's path, for the simulated clinician alone."),
+        typer.Option(help="CSV: column or template of the mask's path, for the simulated clinician only."),
     ] = None,
     mask_means: Annotated[
-        MaskMeans | None, typer.Option(help="Which region the masks mark (relevant if absent).")
+        MaskMeans | None, typer.Option(help="Which region the masks mark (default: relevant).")
     ] = None,
     class_choices: Annotated[
         str | None,
-        typer.Option(help="Label Studio: name of the Choices with the class, where there are several."),
+        typer.Option(help="Label Studio: name of the Choices tag with the class, if there are several."),
     ] = None,
     several: Annotated[
         SeveralAnnotators | None,
-        typer.Option(help="Label Studio: which class counts where annotators differ (majority if absent)."),
+        typer.Option(help="Label Studio: which class counts if annotators disagree (default: majority)."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images, drawn.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Import at most this many images, chosen at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of --limit and of the splits.")] = 0,
     keep_leaking: Annotated[
         bool,
         typer.Option(
             "--keep-leaking",
-            help="Train on groups that are in the given test split too; never on copies of its images.",
+            help="Keep training on groups that are in the given test split too, but never on copies "
+            "of its images.",
         ),
     ] = False,
     window: Annotated[
         str | None,
         typer.Option(
             metavar="CENTER,WIDTH",
-            help="What clinicians see of more than 8 bits, in Hounsfield units for CT; or lung, mediastinum, "
-            "soft-tissue, bone, brain; or own, as the files say. Training keeps the whole range.",
+            help="Window for images of more than 8 bits, in Hounsfield units for CT; or lung, "
+            "mediastinum, soft-tissue, bone, brain; or own: the files' own. For display only; "
+            "training uses the whole range.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
 
-    Class folders may lie in folders named train, val and test, and hold `images` and `masks`. Without given
-    splits the groups are split 70/15/15; a given test split wins. Originals stay where they are and are never
-    changed; only a zip is unpacked into the data directory. Importing again adds what is new and nothing
-    twice. DICOM may be among the images. What is no sample is passed over and counted, what cannot be used is
-    set aside with its reason, and an option that means nothing for the source is refused. A path may be a
-    template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
+    Class folders may be inside train, val and test folders, and contain `images` and `masks`. Without given
+    splits, groups are split 70/15/15; a given test split is kept. Originals stay where they are and are
+    never changed; only a zip is unpacked into the data directory. Importing again adds only what is new.
+    DICOM files may be among the images. Files that are not samples are skipped and counted, what cannot be
+    used is set aside with its reason, and an option that does not apply to the source is an error. A path
+    may be a template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
 
-    `--label-studio ID` takes the class that was chosen in each task of a project: ground truth first, then
-    as `--several` says; skipped annotations and predictions that nobody touched do not count. The images
-    are fetched once into the data directory, and shown to clinicians from where they lie. Interrupted, the
-    same command goes on. Nothing in that project is changed.
+    `--label-studio ID` imports the class chosen in each task of a project: ground truth first, then by
+    `--several`; skipped annotations and unchanged predictions do not count. Images are fetched once into the
+    data directory; clinicians see them at their original URLs. If interrupted, the same command resumes.
+    Nothing in that project is changed.
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.importing.importing import import_dataset
-    from imil_backend.loop.sources.reading import Columns
-    from imil_backend.loop.versions.power import as_sentences, as_values, validation_power
+    from imil_backend.loop.sources.read_source import Columns
+    from imil_backend.loop.versions.validation_power import as_sentences, as_values, validation_power
 
     if (source is None) == (label_studio is None):
-        raise typer.BadParameter("Name either a source or, with --label-studio, a project.")
+        raise typer.BadParameter("Give either a source or --label-studio ID.")
     common: dict[str, Any] = {
         "name": name,
         "limit": limit,
@@ -142,7 +148,7 @@ def import_(
             )
         else:
             columns = Columns(image, label, split, tuple(group or ()), mask, tuple(missing_label or ()))
-            with progress_bar("Looking at the images") as progress:
+            with progress_bar("Reading the images") as progress:
                 report = import_dataset(
                     backend,
                     source,
@@ -161,13 +167,13 @@ def import_(
 
 
 def _refuse_meaningless(options: dict[str, Any], source: str) -> None:
-    """Refuse the options that were given and mean nothing for this source."""
+    """Refuse the options that were given and do not apply to this source."""
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given:
         several = len(given) > 1
         raise DatasetError(
-            f"{' and '.join(given)} {'mean' if several else 'means'} nothing for {source}. "
-            f"Leave {'them' if several else 'it'} out."
+            f"{' and '.join(given)} {'do' if several else 'does'} not apply to {source}. "
+            f"Omit {'them' if several else 'it'}."
         )
 
 

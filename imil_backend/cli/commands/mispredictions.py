@@ -19,7 +19,7 @@ from imil_backend.cli.helpers.console import (
 )
 
 if TYPE_CHECKING:
-    from imil_backend.loop.versions.mispredictions import Misprediction
+    from imil_backend.loop.versions.mispredictions import MinedMisprediction
 
 
 @command("mispredictions")
@@ -27,7 +27,10 @@ def mispredictions(
     context: typer.Context,
     dataset: DatasetOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All that the champion got wrong, not only what is asked next.")
+        bool,
+        typer.Option(
+            "--all", help="List everything that the champion got wrong, not only what is asked next."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,7 +60,7 @@ def mispredictions(
     console.print(shown)
 
 
-def _described(item: Misprediction) -> dict[str, Any]:
+def _described(item: MinedMisprediction) -> dict[str, Any]:
     return {
         "rank": item.rank,
         "sample": item.sample.key,

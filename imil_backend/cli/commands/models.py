@@ -21,13 +21,13 @@ def models(
     dataset: DatasetOption = None,
     as_json: JsonOption = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="See that every version's weights are those that were trained.")
+        bool, typer.Option("--verify", help="Check that the weights of all versions are unchanged.")
     ] = False,
 ) -> None:
-    """List the versions with their metrics on the validation split. --json has everything, test included."""
+    """List the versions with their metrics on the validation split; --json adds the test split."""
     from imil_backend.cli.helpers.showing import show_versions
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.versions.weights import verify_versions
+    from imil_backend.loop.versions.verification import verify_versions
     from imil_backend.loop.views.status import versions
 
     with open_backend(context) as backend, backend.store.begin() as session:

@@ -1,4 +1,4 @@
-"""The command for a Label Studio that has got another address."""
+"""`imil moved`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imil_backend.cli.helpers.console import command, open_backend, say
 @command("moved")
 def moved(
     context: typer.Context,
-    former: Annotated[str, typer.Argument(metavar="FORMER_URL", help="Label Studio's address until now.")],
+    former: Annotated[str, typer.Argument(metavar="FORMER_URL", help="Label Studio's former URL.")],
 ) -> None:
-    """Label Studio has another address: go on there with the projects that it had at the former one.
+    """Tell IMIL that Label Studio has moved to a new URL, and continue with its projects there.
 
-    LABEL_STUDIO_URL is the address now. That it is the same Label Studio is told by the tasks that were
-    pushed to it; nothing is changed in it. Start `imil serve` and `imil worker` again, with the new address.
+    Set LABEL_STUDIO_URL to the new URL first. The tasks that were pushed must be found there; nothing in
+    Label Studio is changed. Restart `imil serve` and `imil worker` with the new URL afterwards.
     """
     from imil_backend.loop.projects.relocated import follow_label_studio
 

@@ -16,14 +16,14 @@ from imil_backend.cli.helpers.console import (
 
 @command("phantoms")
 def phantoms(
-    directory: Annotated[Path, typer.Argument(help="Where to; created if missing.")],
-    count: Annotated[int, typer.Option(min=40, help="How many.")] = 400,
-    size: Annotated[int, typer.Option(min=64, help="Side of the square films in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same phantoms.")] = 0,
+    directory: Annotated[Path, typer.Argument(help="Output directory; created if missing.")],
+    count: Annotated[int, typer.Option(min=40, help="Number of phantoms.")] = 400,
+    size: Annotated[int, typer.Option(min=64, help="Width and height in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed draws the same phantoms.")] = 0,
 ) -> None:
     """Draw phantoms: chest-like pictures with a known lesion, a planted shortcut, and known masks.
 
-    For trying things out where there is no data. Nothing shown from phantoms says anything about patients.
+    For trials without data. Results on phantoms say nothing about patients.
     """
     from imil_backend.images.phantoms import write_phantoms
 

@@ -18,9 +18,9 @@ from imil_backend.cli.helpers.console import (
 def promote(
     context: typer.Context,
     version: Annotated[str, typer.Argument(help="The version's name; `imil models` lists them.")],
-    reason: Annotated[str, typer.Option(help="Kept with the promotion.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; recorded with the promotion.")] = "",
 ) -> None:
-    """Make a version the champion. It answers at once, without a restart."""
+    """Make a version the champion. Takes effect at once, without a restart."""
     from imil_backend.loop.versions.champions import PERSON, find_version
     from imil_backend.loop.versions.champions import promote as make_champion
 

@@ -1,4 +1,4 @@
-"""The command that opens a round: push."""
+"""`imil push`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imil_backend.cli.helpers.console import (
     progress_bar,
     say,
 )
-from imil_backend.cli.helpers.options import with_options
+from imil_backend.cli.helpers.declared_options import with_options
 from imil_backend.loop.base.policy import ANSWERS, CLOSING, PROMOTION, QUESTIONS, Policy
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ def push(
     changes: dict[str, Any],
     dataset: DatasetOption = None,
     project: Annotated[
-        int | None, typer.Option(help="Label Studio project to use; without it one is made.")
+        int | None, typer.Option(help="ID of the Label Studio project (default: a new one is created).")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be pushed, and do nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be pushed, and change nothing.")
     ] = False,
 ) -> None:
     """Open a round: push the champion's mispredictions to Label Studio as brush tasks.
 
-    The first time, this makes the project, registers the webhook and, if `imil serve` is running, the ML
-    backend. Options are kept with the dataset. Pushing again creates nothing twice.
+    The first time, this creates the project and registers the webhook and, if `imil serve` is running, the
+    ML backend. Options are kept with the dataset. Idempotent.
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
@@ -49,7 +49,7 @@ def push(
     from imil_backend.loop.rounds import lifecycle
     from imil_backend.loop.rounds.push import push_round
     from imil_backend.loop.versions.mispredictions import next_mispredictions
-    from imil_backend.loop.versions.power import as_sentences, validation_power
+    from imil_backend.loop.versions.validation_power import as_sentences, validation_power
 
     with open_backend(context) as backend:
         with backend.store.begin() as session:
@@ -69,8 +69,8 @@ def push(
         say(escape(as_sentences(powers)))
         if hidden_text := sum(not item.sample.shown_as_is for item in asked):
             console.print(
-                f"[yellow]{hidden_text} images are pushed as PNG. Text burned into them is not removed:[/] "
-                "see that it names no patient before others can log in."
+                f"[yellow]{hidden_text} images are pushed as PNG. Text burned into them is not "
+                "removed:[/] make sure that it names no patient before others can log in."
             )
         if dry_run:
             _say_what_would_be_pushed(backend, found, project, len(asked), policy.readers)
@@ -85,13 +85,13 @@ def push(
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if round_.readers > 1:
         say(
-            f"Each task is for {round_.readers} readers. Let them work at this address, where a task comes "
-            "without what others painted. Opened from the list, it shows the answers of all."
+            f"Each task is for {round_.readers} readers. Give them this URL, where nobody sees the "
+            "others' answers. A task opened from the list shows everybody's answers."
         )
     if connection.problem:
         say(
-            f"[yellow]The ML backend was not registered:[/] {escape(connection.problem)} Start `imil serve` "
-            "and push again; the webhook is there, and tasks can be answered meanwhile."
+            f"[yellow]The ML backend was not registered:[/] {escape(connection.problem)} Start `imil "
+            "serve` and push again. The webhook is registered, so tasks can be answered meanwhile."
         )
 
 

@@ -24,10 +24,10 @@ def reconcile(
     context: typer.Context,
     dataset: DatasetOption = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Read every annotation, not only changed ones.")
+        bool, typer.Option("--full", help="Read every annotation again, not only changed ones.")
     ] = False,
 ) -> None:
-    """Bring the store in line with Label Studio now. The worker does it by itself every few minutes."""
+    """Compare with Label Studio now and fix differences. The worker does this every few minutes."""
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.answers.reconcile import reconcile as bring_in_line
     from imil_backend.loop.base.backend import find_dataset, project_of
@@ -48,6 +48,6 @@ def reconcile(
         f"{found.set_aside} set aside; {found.tasks_deleted} tasks are gone."
     )
     if found.webhook:
-        console.print(f"The webhook was not in order: it was {found.webhook}.")
+        console.print(f"The webhook was repaired: it was {found.webhook}.")
     if found.problem:
         say(f"[yellow]The webhook could not be checked:[/] {escape(found.problem)}")

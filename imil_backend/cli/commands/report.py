@@ -22,12 +22,12 @@ def report(
     context: typer.Context,
     dataset: DatasetOption = None,
     number: Annotated[
-        int | None, typer.Option("--round", help="The round; the latest closed one if absent.")
+        int | None, typer.Option("--round", help="Number of the round (default: the latest closed one).")
     ] = None,
 ) -> None:
-    """Write a closed round's report again: metrics (test split included), answers, pictures.
+    """Write a closed round's report again: metrics (including the test split), answers, pictures.
 
-    The loop writes it by itself when a round closes.
+    The worker writes it when a round closes.
     """
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.base.backend import find_dataset
@@ -38,7 +38,7 @@ def report(
         with backend.store.begin() as session:
             round_ = find_closed_round(session, find_dataset(session, dataset).id, number)
         if round_ is None:
-            raise NotFoundError("There is no such closed round; `imil status` says how things stand.")
+            raise NotFoundError("There is no such closed round; see `imil status`.")
         written = write_report(backend, round_.id)
     for path in (written.text, *written.pictures):
         say(str(path))

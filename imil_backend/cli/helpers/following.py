@@ -15,9 +15,9 @@ from imil_backend.cli.helpers.console import errors, say
 from imil_backend.cli.helpers.showing import phase_in_words, shortcut_test_in_words, show_versions
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.states import OPEN, PUSHING
-from imil_backend.loop.queues.engine import FINISHED, Jobs, worker_is_running
-from imil_backend.loop.rounds.lifecycle import ensure_job, job_of, latest_round
-from imil_backend.loop.running.following import POLL_SECONDS, follow, verdict_of
+from imil_backend.loop.queues.engine import FINISHED, WorkflowQueues, worker_is_running
+from imil_backend.loop.rounds.lifecycle import ensure_workflow, latest_round, workflow_id_of
+from imil_backend.loop.running.waiting import POLL_SECONDS, follow, verdict_of
 from imil_backend.loop.views.status import versions
 from imil_backend.store.tables import Dataset, Round
 
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
 
 def run_and_follow(backend: Backend, round_id: int) -> None:
-    """Have a round trained and show how it goes and what came out.
+    """Have a round trained; show its progress and its verdict.
 
     Raises:
         TrainingFailedError: the training failed; the message says why.
     """
     try:
         with ExitStack() as stack:
-            jobs, here = _jobs_of_a_worker(backend, stack)
+            queues, here = _queues_of_a_worker(backend, stack)
             with backend.store.begin() as session:
                 round_ = session.get_one(Round, round_id)
-            job = ensure_job(backend, jobs, round_)
-            if job is not None:
-                _follow(backend, jobs, round_id, job)
-            if here and job is not None:
-                _wait_for(jobs, job)
+            workflow_id = ensure_workflow(backend, queues, round_)
+            if workflow_id is not None:
+                _follow(backend, queues, round_id, workflow_id)
+            if here and workflow_id is not None:
+                _wait_for(queues, workflow_id)
             _show_verdict(backend, round_id)
             if here:
-                _follow_the_push(backend, jobs, round_)
+                _follow_the_push(backend, queues, round_)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Run the command again to go on from the last epoch.")
+        errors.print("Interrupted. Run the command again to resume from the last epoch.")
         # A training in this process ends with it; one in the worker goes on.
         os._exit(130)
 
 
-def _jobs_of_a_worker(backend: Backend, stack: ExitStack) -> tuple[Jobs, bool]:
-    """Jobs, and whether it is this process that does them until the stack is closed, or a worker."""
+def _queues_of_a_worker(backend: Backend, stack: ExitStack) -> tuple[WorkflowQueues, bool]:
+    """The queues, and whether this process runs their workflows until the stack is closed."""
     from imil_backend.loop.running.worker import running
 
     if not worker_is_running(backend):
@@ -61,18 +61,18 @@ def _jobs_of_a_worker(backend: Backend, stack: ExitStack) -> tuple[Jobs, bool]:
             if not worker_is_running(backend):
                 raise
             # One has begun in the meantime.
-    jobs = Jobs(backend)
-    stack.callback(jobs.close)
-    return jobs, False
+    queues = WorkflowQueues(backend)
+    stack.callback(queues.close)
+    return queues, False
 
 
-def _wait_for(jobs: Jobs, job: str) -> None:
-    """Wait for the end of a job. One that is not there was put off until the next reconciliation."""
-    while jobs.status(job) not in {None, *FINISHED}:
+def _wait_for(queues: WorkflowQueues, workflow_id: str) -> None:
+    """Wait for the end of a workflow. A missing one was postponed to the next reconciliation."""
+    while queues.status(workflow_id) not in {None, *FINISHED}:
         time.sleep(POLL_SECONDS)
 
 
-def _follow_the_push(backend: Backend, jobs: Jobs, closed: Round) -> None:
+def _follow_the_push(backend: Backend, queues: WorkflowQueues, closed: Round) -> None:
     """Wait for the push of the round after this one, if there is one: nobody else would do it."""
     with backend.store.begin() as session:
         pushed = latest_round(session, closed.dataset_id)
@@ -80,7 +80,7 @@ def _follow_the_push(backend: Backend, jobs: Jobs, closed: Round) -> None:
         return
     if pushed.state == PUSHING:
         errors.print(f"Pushing round {pushed.number} to Label Studio.")
-        _wait_for(jobs, job_of(pushed))
+        _wait_for(queues, workflow_id_of(pushed))
     with backend.store.begin() as session:
         pushed = session.get_one(Round, pushed.id)
     if pushed.state == OPEN:
@@ -89,7 +89,7 @@ def _follow_the_push(backend: Backend, jobs: Jobs, closed: Round) -> None:
         say(f"[yellow]Round {pushed.number} is not pushed yet:[/] {escape(pushed.error)} Then: `imil push`.")
 
 
-def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
+def _follow(backend: Backend, queues: WorkflowQueues, round_id: int, workflow_id: str) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -97,7 +97,9 @@ def _follow(backend: Backend, jobs: Jobs, round_id: int, job: str) -> None:
     )
     with Progress(*columns, console=errors) as bars:
         bar = bars.add_task("Waiting for the worker", total=None, images="")
-        follow(backend, jobs, round_id, job, lambda now: bars.update(bar, **_described(asdict(now))))
+        follow(
+            backend, queues, round_id, workflow_id, lambda now: bars.update(bar, **_described(asdict(now)))
+        )
 
 
 def _described(progress: dict[str, Any]) -> dict[str, Any]:
@@ -126,4 +128,4 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
     if verdict["verdict"] == "undecided":
         say(f"You decide: imil promote {verdict['candidate']}")
     if round_.is_baseline:
-        say("Ask the clinicians about what it gets wrong: `imil push`.")
+        say("Now ask the clinicians about what it got wrong: `imil push`.")

@@ -1,4 +1,4 @@
-"""What an import did, so that a person can check it at a glance."""
+"""The summary of an import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 def show_import(report: ImportReport, keep_leaking: bool) -> None:
-    """Print the dataset and what was read, then what was found, the gravest first."""
+    """Print the dataset and what was read, then what was found, the most serious first."""
     classes = sorted({label for counts in report.counts.values() for label in counts})
     console.print(samples_table(report.dataset, classes, report.counts, report.groups, report.left_out))
     _show_counts(report)
@@ -41,15 +41,15 @@ def _show_counts(report: ImportReport) -> None:
     shown = table("", "", "images", numbers=("images",))
     shown.add_row("read now", f"{report.read:,}")
     shown.add_row("  added", f"{report.added:,}")
-    shown.add_row("  there already", f"{report.known:,}")
+    shown.add_row("  known already", f"{report.known:,}")
     shown.add_row("  set aside", f"{report.read - report.added - report.known:,}")
     shown.add_section()
     shown.add_row("duplicates", f"{sum(len(names) - 1 for names in report.duplicates):,}")
     shown.add_row("near-duplicates", _near(report))
     console.print(shown)
-    console.print(f"{report.added} samples added, {report.known} were there already.")
+    console.print(f"{report.added} samples added, {report.known} were known already.")
     if report.unlabelled:
-        console.print(f"{report.unlabelled} tasks have no class yet; import again when they have.")
+        console.print(f"{report.unlabelled} tasks have no class yet; import again when they have one.")
 
 
 def _show_windows(report: ImportReport) -> None:
@@ -57,11 +57,11 @@ def _show_windows(report: ImportReport) -> None:
         say(f"{count:,} images have more than 8 bits; clinicians see them {how}.")
     more = list(report.shown_by.values())[EXAMPLES:]
     if more:
-        console.print(f"{sum(more):,} more have {len(more):,} windows of their own; --json lists them.")
+        console.print(f"{sum(more):,} more have {len(more):,} other windows; --json lists them.")
     if report.hidden:
         say(
-            f"[yellow]The window[/] leaves nothing to see in {report.hidden:,} of them; `imil push` passes "
-            "them over. Choose another: --window."
+            f"[yellow]The window[/] leaves nothing visible in {report.hidden:,} of them; `imil push` "
+            "skips these. Choose another: --window."
         )
 
 
@@ -74,21 +74,21 @@ def _show_set_aside(report: ImportReport) -> None:
             say(f"[yellow]Set aside[/] {each.count:,}, such as {examples}: {escape(each.reason)}")
     told = sum(each.count == 1 for each in report.set_aside_reasons[:SHOWN])
     if len(report.set_aside) > told:
-        console.print("`imil status --json` lists all that was set aside.")
+        console.print("`imil status --json` lists everything that was set aside.")
 
 
 def _show_left_out(report: ImportReport, keep_leaking: bool) -> None:
     if report.leaking and keep_leaking:
         console.print(
             f"{len(report.leaking)} samples have a group that is in the test split too. "
-            "They are trained on all the same."
+            "They are used for training anyway (--keep-leaking)."
         )
     copies = {name: names for names in report.duplicates for name in names}
     for reason, count in Counter(report.excluded.values()).most_common():
         names = [name for name, why in report.excluded.items() if why == reason]
         example = " = ".join(escape(name) for name in copies.get(names[0], (names[0],))[:EXAMPLES])
         say(
-            f"[yellow]Left out[/] of training and of the figures: {count:,}, such as {example}: "
+            f"[yellow]Excluded[/] from training and metrics: {count:,}, such as {example}: "
             f"{EXPLAINED[reason]}."
         )
 
@@ -106,7 +106,7 @@ def _show_near_duplicates(report: ImportReport) -> None:
     across = sum(pair.across for pair in report.near_duplicates)
     say(
         f"[yellow]Near-duplicates[/]: {_near(report)}, {across:,} of them across splits. "
-        "Nothing is left out for it; look at them:"
+        "They are not excluded; check them:"
     )
     for pair in report.near_duplicates[:EXAMPLES]:
         (first, second), (split, other) = pair.images, pair.splits
@@ -117,7 +117,7 @@ def _show_missing_groups(report: ImportReport) -> None:
     samples = sum(sum(counts.values()) for counts in report.counts.values())
     whose = "No image has a group" if report.ungrouped == samples else f"{report.ungrouped:,} have no group"
     say(
-        f"[yellow]{whose}[/] (patient): images of one patient may be in train and in validation or test, "
-        "whose figures are then too good. Import them with --group, the patient's column of a CSV or field "
-        "of the tasks, under another --name."
+        f"[yellow]{whose}[/] (patient): images of one patient may be in train and in validation or "
+        "test, whose metrics are then too good. Import again under another --name with --group, the "
+        "CSV column or task field of the patient."
     )

@@ -1,4 +1,4 @@
-"""A dataset's samples as a table: its classes by split, with what they come to."""
+"""A dataset's samples as a table: classes by split, with totals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def samples_table(
         classes: in the order in which they are to be shown.
         counts: split -> class -> samples.
         groups: split -> groups.
-        left_out: split -> samples that are left out of training and of the figures.
+        left_out: split -> samples that are excluded from training and metrics.
     """
     shown = table(f"Dataset {escape(name)}", "class", *counts, "all", numbers=(*counts, "all"))
     for label in classes:
@@ -32,7 +32,7 @@ def samples_table(
     shown.add_section()
     _add(shown, "samples", [sum(by_class.values()) for by_class in counts.values()])
     if any(left_out.values()):
-        _add(shown, "  left out", [left_out[split] for split in counts])
+        _add(shown, "  excluded", [left_out[split] for split in counts])
     _add(shown, "groups", [groups[split] for split in counts])
     return shown
 

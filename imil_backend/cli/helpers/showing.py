@@ -44,7 +44,7 @@ def _show_samples(dataset: dict[str, Any]) -> None:
     columns = ("name", "classes", "samples", "groups", "left_out")
     console.print(samples_table(*(dataset[each] for each in columns)))
     for reason, count in Counter(each["reason"] for each in dataset["excluded"]).most_common():
-        console.print(f"{count:,} samples are left out: {EXPLAINED[reason]}.")
+        console.print(f"{count:,} samples are excluded: {EXPLAINED[reason]}.")
     if short := [each["told"] for each in dataset["validation"] if not each["enough"]]:
         say(f"Validation split: {escape(' '.join(short))}")
 
@@ -52,9 +52,12 @@ def _show_samples(dataset: dict[str, Any]) -> None:
 def _show_project(dataset: dict[str, Any]) -> None:
     console.print(f"Label Studio project: {dataset['project'] or 'none yet (`imil push`)'}")
     if gone := dataset["project_gone_at"]:
-        say(f"  [yellow]Gone since {gone[:19]}: its answers no longer count. Masks and audit trail stay.[/]")
+        say(
+            f"  [yellow]Deleted in Label Studio since {gone[:19]}: its answers no longer count. "
+            "Masks and audit trail stay.[/]"
+        )
     if repaired := dataset["webhook_repaired_at"]:
-        console.print(f"  Its webhook was not in order and was repaired, last at {repaired[:19]}.")
+        console.print(f"  Its webhook was repaired, last at {repaired[:19]}.")
 
 
 def _show_answers(dataset: dict[str, Any]) -> None:
@@ -71,7 +74,7 @@ def _show_answers(dataset: dict[str, Any]) -> None:
     for item in dataset["set_aside"][:SHOWN]:
         say(f"[yellow]Set aside[/] {_located(item)}")
     for item in dataset["passed_over"][:SHOWN]:
-        say(f"[yellow]In part[/] {_located(item)}")
+        say(f"[yellow]Partly used[/] {_located(item)}")
     more = sum(max(len(dataset[name]) - SHOWN, 0) for name in ("left_training", "set_aside", "passed_over"))
     if more:
         console.print(f"... and {more} more; `imil status --json` lists all.")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import UnreadableImageError
 from imil_backend.images.dicom.header import Elements
+from imil_backend.images.dicom.lookup_tables import first_table
 from imil_backend.images.dicom.pixels import PixelFormat, count_levels
-from imil_backend.images.dicom.tables import first_table
-from imil_backend.images.scaling import Window, between, between_extremes, windowed
+from imil_backend.images.intensity.scaling import Window, between, between_extremes, windowed
 
 _TABLED_BITS = 16  # of cells whose values are all transformed, once each, and then looked up
 
@@ -104,7 +104,9 @@ def _modality(stored: NDArray[Any], layout: PixelFormat, header: Elements) -> ND
         return table.look_up(stored)
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
-        raise UnreadableImageError(f"{header.name} is DICOM whose RescaleSlope is 0: that leaves one grey.")
+        raise UnreadableImageError(
+            f"{header.name} is DICOM whose RescaleSlope is 0, which leaves a single grey."
+        )
     if slope is None or intercept is None:  # dcmtk and pydicom ignore a single one, too
         return stored
     with np.errstate(over="ignore", invalid="ignore"):

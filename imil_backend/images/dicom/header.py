@@ -154,7 +154,7 @@ def open_dicom(data: bytes, name: str) -> DicomFile:
     """
     pydicom = _import_pydicom(name)
     if _DEFLATED in data[:1024]:
-        raise UnreadableImageError(f"{name} is deflated DICOM, which is not read; save it uncompressed.")
+        raise UnreadableImageError(f"{name} is deflated DICOM, which is not supported; save it uncompressed.")
     file = io.BytesIO(data)
     dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
     place = file.tell()  # of the pixels, or the end
@@ -223,9 +223,7 @@ def _syntax(dataset: Any, name: str, *, encapsulated: bool) -> Any:
     if syntax:
         return UID(str(syntax))
     if encapsulated:
-        raise UnreadableImageError(
-            f"{name} is DICOM without its header, which would say how its pixels are compressed."
-        )
+        raise UnreadableImageError(f"{name} is DICOM without its file header, so its compression is unknown.")
     implicit, little_endian = dataset.original_encoding
     if implicit:
         return ImplicitVRLittleEndian
@@ -239,10 +237,10 @@ def _what_it_is(dataset: Any) -> str:
     kind = UID(str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")))
     known = kind.name if kind.name != kind else ""
     if known == "Media Storage Directory Storage":
-        return "; it is a DICOMDIR, which lists the files of a medium"
+        return "; it is a DICOMDIR, an index of files"
     if known and "Image" not in known:
         return f"; it is of the kind {known}"
-    return "; it is truncated, or a header only"
+    return "; it is truncated, or only a header"
 
 
 def _representation(element: Any) -> str:

@@ -67,9 +67,9 @@ def pixel_format(file: DicomFile) -> PixelFormat:
     _require(
         photometric in _GREY | _COLOUR,
         header,
-        f"has {_term(photometric)} as PhotometricInterpretation, which is not read",
+        f"has {_term(photometric)} as PhotometricInterpretation, which is not supported",
     )
-    _require(photometric.startswith("MONOCHROME") or not floats, header, "has colours as floating numbers")
+    _require(photometric.startswith("MONOCHROME") or not floats, header, "has floating-point colours")
     samples = header.integer("SamplesPerPixel", 1 if photometric in _GREY else 3)
     planar = header.integer("PlanarConfiguration", 0) if samples == 3 else 0
     _require(
@@ -79,7 +79,9 @@ def pixel_format(file: DicomFile) -> PixelFormat:
     )
     allocated = _FLOATS.get(file.keyword) or header.integer("BitsAllocated")
     _require(
-        floats or allocated in {1, 8, 16, 32}, header, f"has {allocated} bits a pixel, which are not read"
+        floats or allocated in {1, 8, 16, 32},
+        header,
+        f"has {allocated} bits per pixel, which are not supported",
     )
     stored = allocated if floats else header.integer("BitsStored")
     high_bit = stored - 1 if floats else header.integer("HighBit", stored - 1)
@@ -106,7 +108,7 @@ def check_frames(header: Elements) -> None:
     frames = header.integer("NumberOfFrames", 1)
     if frames > 1:
         raise UnreadableImageError(
-            f"{header.name} holds {frames} pages or frames; save each as a file of its own."
+            f"{header.name} holds {frames} pages or frames; save each as a separate file."
         )
 
 
@@ -146,8 +148,8 @@ def decode_cells(file: DicomFile, layout: PixelFormat) -> NDArray[Any]:
         ) from error
     if layout.samples == 3 and properties["photometric_interpretation"] != "RGB":
         raise UnreadableImageError(
-            f"{file.header.name} is DICOM with {layout.photometric} pixels stored as {file.syntax.name}, "
-            "which is not read."
+            f"{file.header.name} is DICOM with {layout.photometric} pixels stored as "
+            f"{file.syntax.name}, which is not supported."
         )
     cells = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
     return cells if layout.floats else cells.view(f"u{cells.dtype.itemsize}")
@@ -173,14 +175,14 @@ def _decoder(file: DicomFile) -> Callable[..., tuple[NDArray[Any], dict[str, Any
     name, syntax = file.header.name, file.syntax
     if _VIDEO.search(syntax.name):
         raise UnreadableImageError(
-            f"{name} is DICOM video ({syntax.name}); save each frame as a file of its own."
+            f"{name} is DICOM video ({syntax.name}); save each frame as a separate file."
         )
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         how = "in an unknown way" if syntax.name == syntax else f"as {syntax.name}"
         raise UnreadableImageError(
-            f"{name} is DICOM compressed {how}, which is not read; save it uncompressed."
+            f"{name} is DICOM compressed {how}, which is not supported; save it uncompressed."
         ) from error
     if decoder.is_encapsulated != file.encapsulated:
         raise UnreadableImageError(
@@ -211,7 +213,7 @@ def _native_frame(file: DicomFile, layout: PixelFormat) -> bytes:
     )
     if there >= 2 * needed and there > needed + 1:
         raise UnreadableImageError(
-            f"{name} holds the pixels of {there // needed} frames, and its header says that there is one."
+            f"{name} holds the pixels of {there // needed} frames, but its header declares one."
         )
     frame = file.pixels[: needed + needed % 2]
     big_endian_words = file.representation == "OW" and not file.syntax.is_little_endian

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from imil_backend.errors import BlankImageError, UnreadableImageError
 from imil_backend.images.formats.deep import stored_bytes
 from imil_backend.images.formats.tiff import ASSOCIATED, TiffFile, stored_samples
-from imil_backend.images.scaling import Window, between_extremes, windowed
+from imil_backend.images.intensity.scaling import Window, between_extremes, windowed
 
 # Asked for by name, so that no other plugin of Pillow's (PostScript, for one) ever sees the bytes and the
 # limit is ours alone: Image.open() has a limit of its own, warns above it and cannot be told another one
@@ -127,7 +127,7 @@ def _open(data: bytes, file_format: str, name: str) -> ImageFile:
     except (OSError, SyntaxError) as error:
         if str(error).startswith(_NOT_READ):
             raise UnreadableImageError(
-                f"{name} is a {file_format} of a kind that is not read ({error}); save it as PNG."
+                f"{name} is a {file_format} of an unsupported kind ({error}); save it as PNG."
             ) from error
         raise
 
@@ -135,7 +135,7 @@ def _open(data: bytes, file_format: str, name: str) -> ImageFile:
 def _check_pages(image: ImageFile, name: str) -> None:
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
-        raise UnreadableImageError(f"{name} holds {pages} pages or frames; save each as a file of its own.")
+        raise UnreadableImageError(f"{name} holds {pages} pages or frames; save each as a separate file.")
 
 
 def _orientation(image: ImageFile) -> int:
@@ -252,4 +252,4 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _transparent(name: str) -> BlankImageError:
-    return BlankImageError(f"{name} is wholly transparent; save it without its alpha channel.")
+    return BlankImageError(f"{name} is fully transparent; save it without its alpha channel.")

@@ -111,8 +111,8 @@ class TiffFile(TiffImageFile):
             super()._setup()
         except (SyntaxError, KeyError) as error:  # Pillow has no such mode
             raise UnreadableImageError(
-                f"{self.filename!s} is a TIFF of a kind that is not read ({what}); save it as PNG, or "
-                "with 8 or 16 bits a sample, pixel by pixel."
+                f"{self.filename!s} is a TIFF of an unsupported kind ({what}); save it as PNG, or "
+                "with 8 or 16 bits per sample, interleaved."
             ) from error
         if self.mode in {"P", "PA"} and max(tags[COLORMAP]) < 256:
             # As libtiff does: a map without any value above 255 was written with 8-bit values.

@@ -99,9 +99,9 @@ def combine_masks(masks: Sequence[Mask], policy: str = "latest") -> Mask:
         MaskError: no masks, masks of several sizes, or a policy that is not in POLICIES.
     """
     if policy not in POLICIES:
-        raise MaskError(f"There is no policy {policy!r}; there are {', '.join(POLICIES)}.")
+        raise MaskError(f"There is no policy {policy!r}; choose one of {', '.join(POLICIES)}.")
     if not masks or len({mask.shape for mask in masks}) > 1:
-        raise MaskError("Masks can be combined if there is one at least, and all have one size.")
+        raise MaskError("Masks can only be combined if there is at least one, and all have the same size.")
     if policy == "latest":
         return masks[-1].copy()
     votes = np.zeros(masks[0].shape, dtype=np.uint16)
@@ -163,7 +163,7 @@ def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
     for key, size in (("original_width", width), ("original_height", height)):
         if item.get(key) not in (None, size):
             raise MaskSizeError(
-                f"{key} is {shortened(item[key])}, and the image has {width} x {height} pixels"
+                f"{key} is {shortened(item[key])}, but the image has {width} x {height} pixels"
             )
     if item.get("item_index") not in (None, 0):
         raise RegionTypeError("it is not on the first image of a list of images")
@@ -173,4 +173,4 @@ def _region_mask(items: Sequence[Region], width: int, height: int) -> Mask:
     for region_type in REGION_TYPES.values():
         if not region_type.keys.isdisjoint(value):
             return region_type.mask(value, width, height)
-    raise RegionTypeError("nothing is drawn in it: a draft, or a region of a video or of sound")
+    raise RegionTypeError("it is empty: a draft, or a region of a video or of audio")

@@ -47,7 +47,7 @@ class LabelMapping:
         if not values:
             kinds = [bool(kind) for kind in (self.irrelevant, self.relevant, self.other)]
             if sum(kinds) != 1:
-                raise RegionLabelError("it has no label, and the project has labels of several meanings")
+                raise RegionLabelError("it has no label, and the project's labels have several meanings")
             return True if self.irrelevant else False if self.relevant else None
         irrelevant, relevant = bool(values & self.irrelevant), bool(values & self.relevant)
         if irrelevant and relevant:

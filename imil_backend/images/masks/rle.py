@@ -84,7 +84,7 @@ def _to_bytes(rle: object) -> bytes:
     try:
         return bytes(rle)
     except (TypeError, ValueError) as error:
-        raise RleValueError("the brush data holds something else than numbers from 0 to 255") from error
+        raise RleValueError("the brush data contains something other than numbers from 0 to 255") from error
 
 
 def _read_header(data: bytes, width: int, height: int) -> tuple[int, ...]:
@@ -137,7 +137,7 @@ def _runs(data: bytes, sizes: tuple[int, ...], words: int) -> Iterator[tuple[Byt
         raise RleTruncatedError("the brush data ends before the last pixel")
     spare = end - position
     if done > words or spare > _SPARE_BITS or int.from_bytes(data[-2:], "big") & ((1 << spare) - 1):
-        raise RleOverrunError("the brush data goes on after the last pixel")
+        raise RleOverrunError("the brush data continues after the last pixel")
 
 
 def _walk(piece: Bytes, sizes: tuple[int, ...], position: int, pending: int) -> _Chunk:

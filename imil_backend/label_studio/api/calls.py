@@ -1,4 +1,4 @@
-"""Requests that keep note of what they change, and can be rehearsed."""
+"""Requests that record what they change, with a dry run."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Call:
 
 
 class Calls:
-    """Reads at once; what changes something is noted, and sent unless this is a rehearsal.
+    """Reads at once; records requests that change something, and sends them unless this is a dry run.
 
     Args:
         client: sends the requests.
-        rehearsal: change nothing; such a request answers None.
+        rehearsal: dry run: change nothing; such a request returns None.
     """
 
     def __init__(self, client: Requests, *, rehearsal: bool) -> None:

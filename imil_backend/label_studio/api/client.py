@@ -1,4 +1,4 @@
-"""What the loop needs of Label Studio's API, as plain methods with plain results."""
+"""The parts of Label Studio's API that the loop needs, as plain methods with plain results."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class LabelStudio:
 
     All methods raise LabelStudioUnreachableError where trying again makes sense, LabelStudioAuthError for 401
     and 403, NotFoundError for 404 unless they say otherwise, and LabelStudioError for the rest. Only reading
-    is repeated when it fails; what changes something is sent once. Safe to use from several threads.
+    is retried; what changes something is sent once. Safe to use from several threads.
 
     Args:
-        url: Label Studio's address, with its sub-path if it has one.
+        url: Label Studio's URL, with its sub-path if it has one.
         api_key: personal access token or legacy token.
         timeout: seconds to wait for an answer.
         max_image_bytes: largest image that is downloaded.
         image_hosts: other hosts that images may come from, see `addresses.AllowedHosts`.
-        aliases: other addresses of this Label Studio that images may be addressed by.
+        aliases: other URLs of this Label Studio that occur in tasks.
         ca: certificates (PEM) that Label Studio's own is checked against.
     """
 
@@ -159,7 +159,7 @@ class LabelStudio:
         )
         paths = {int(upload["id"]): f"/data/{upload['file']}" for upload in uploads}
         if len(ids) != len(images) or not paths.keys() >= set(ids):
-            raise LabelStudioError(f"Label Studio took {len(paths)} of {len(images)} images; push again.")
+            raise LabelStudioError(f"Label Studio accepted {len(paths)} of {len(images)} images; push again.")
         return [paths[upload] for upload in ids]
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -172,7 +172,7 @@ class LabelStudio:
         )
         ids = answer.get("task_ids") or []
         if len(ids) != len(tasks):
-            raise LabelStudioError(f"Label Studio named {len(ids)} new tasks of {len(tasks)}; push again.")
+            raise LabelStudioError(f"Label Studio reported {len(ids)} of {len(tasks)} new tasks; push again.")
         return [int(task) for task in ids]
 
     def tasks(self, project_id: int) -> Iterator[Json]:
@@ -276,5 +276,5 @@ class LabelStudio:
 
 def _object(answer: Any) -> Json:
     if not isinstance(answer, dict):
-        raise LabelStudioError("Label Studio answered with something else than an object.")
+        raise LabelStudioError("Label Studio's response is not a JSON object.")
     return answer

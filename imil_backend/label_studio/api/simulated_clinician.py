@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imil_backend.errors import LabelConfigError
 from imil_backend.images.masks.masks import encode_rle
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.labeling.config import NOTHING_TO_BLACK_OUT, ProjectMapping
+from imil_backend.label_studio.labeling.label_config import NOTHING_TO_BLACK_OUT, ProjectMapping
 
 META = {"text": ["simulated clinician"]}
 

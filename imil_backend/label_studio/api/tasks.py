@@ -1,4 +1,4 @@
-"""Push samples to a project: upload their images where need be, import their tasks, never twice."""
+"""Push samples to a project: upload their images if necessary, and import their tasks. Idempotent."""
 
 from __future__ import annotations
 

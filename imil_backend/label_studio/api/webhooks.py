@@ -1,4 +1,4 @@
-"""The two registrations of the backend with a project: its webhook, then its ML backend.
+"""Registers the backend with a project: its webhook, then its ML backend.
 
 In this order: registering an ML backend makes Label Studio create a webhook of its own, without a secret and
 for all actions, unless one with exactly that address is already there.
@@ -67,12 +67,12 @@ def ensure_webhook(
     Args:
         client: of a user who may change the project.
         project_id: of Label Studio.
-        backend_url: the backend's address as Label Studio sees it, without /webhook.
+        backend_url: the backend's URL as Label Studio reaches it, without /webhook.
         secret: sent back by Label Studio in the header X-IMIL-Secret.
         former: secrets that it was registered with before.
 
     Raises:
-        SettingsError: Label Studio would not take the address.
+        SettingsError: Label Studio would not accept the URL.
         LabelStudioAuthError: the user may not, or Label Studio refuses private addresses.
     """
     check_backend_url(backend_url)
@@ -126,9 +126,9 @@ def ensure_ml_backend(
     project's model_version to the title.
 
     Raises:
-        SettingsError: Label Studio would not take the address.
+        SettingsError: Label Studio would not accept the URL.
         LabelStudioAuthError: the user may not, or Label Studio refuses private addresses.
-        LabelStudioError: Label Studio did not reach the backend at this address.
+        LabelStudioError: Label Studio did not reach the backend at this URL.
     """
     check_backend_url(backend_url)
     wanted: dict[str, Any] = {
@@ -161,7 +161,7 @@ def ensure_ml_backend(
 
 
 def check_backend_url(backend_url: str) -> None:
-    """See that Label Studio will take the address.
+    """Check that Label Studio will accept the URL.
 
     Raises:
         SettingsError: its host has no dot, as the name of a compose service has none.
@@ -170,7 +170,7 @@ def check_backend_url(backend_url: str) -> None:
     if "." in host or host == "localhost" or _is_ip(host):
         return
     raise SettingsError(
-        f"Label Studio takes no webhook address with the host {host!r}: a name needs a dot in it. Give the "
+        f"Label Studio accepts no webhook URL with the host {host!r}: a host name needs a dot. Give the "
         "backend a network alias such as imil.internal, and set IMIL_PUBLIC_URL to it."
     )
 

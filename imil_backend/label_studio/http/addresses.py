@@ -57,15 +57,15 @@ class AllowedHosts:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise ImageError(f"The host {host} of an image is not known.") from None
+            raise ImageError(f"The host {host} of an image is unknown.") from None
         addresses = [str(entry[4][0]) for entry in found]
         named = {host.casefold(), f"{host.casefold()}:{port}"} & self._names
         for address in addresses:
             if named or self._allows(address):
                 return address
         raise ImageError(
-            f"Images are not fetched from {host} ({addresses[0]}): {self._why(addresses[0])}. If they may "
-            "be, name the host or its network in IMIL_IMAGE_HOSTS."
+            f"Images are not fetched from {host} ({addresses[0]}): {self._why(addresses[0])}. To "
+            "allow it, add the host or its network to IMIL_IMAGE_HOSTS."
         )
 
     def _allows(self, address: str) -> bool:
@@ -120,13 +120,13 @@ def origin(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
-        raise ImageError("The address has an impossible host or port.") from None
+        raise ImageError("The URL has an invalid host or port.") from None
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
 def host_of(url: str) -> str:
     """The host alone: paths and queries may hold names and signatures."""
-    return urlsplit(url).hostname or "an address without a host"
+    return urlsplit(url).hostname or "a URL without a host"
 
 
 def _connect(connection: Any, allowed: AllowedHosts, connect: Any) -> socket.socket:

@@ -21,9 +21,9 @@ PAT_HELP = "Make a new one in Label Studio (Account & Settings > Personal Access
 
 # Both would be the value of one header, Authorization.
 BASIC_AUTH_HELP = (
-    "A proxy in front of Label Studio asks for Basic auth, which leaves no room for Label Studio's token. "
-    "Let the proxy pass /api/, /data/ and /tasks/ without (Label Studio asks for the token there), or "
-    "connect past the proxy: set LABEL_STUDIO_URL to Label Studio's own address."
+    "A proxy in front of Label Studio requires Basic auth, which cannot be combined with Label "
+    "Studio's token. Exempt /api/, /data/ and /tasks/ in the proxy (Label Studio requires the token "
+    "there), or bypass the proxy: set LABEL_STUDIO_URL to Label Studio's own URL."
 )
 
 
@@ -54,8 +54,8 @@ class TokenAuth(AuthBase):
         self.is_personal = claims is not None
         if claims is not None and claims.get("token_type") != "refresh":
             raise LabelStudioAuthError(
-                "LABEL_STUDIO_API_KEY holds an access token, which expires within minutes. Set the personal "
-                f"access token itself. {PAT_HELP}."
+                "LABEL_STUDIO_API_KEY holds an access token, which expires within minutes. Set it to "
+                f"the personal access token itself. {PAT_HELP}."
             )
         self._access = ""
         self._access_until = 0.0
@@ -103,8 +103,9 @@ class TokenAuth(AuthBase):
             raise LabelStudioAuthError(BASIC_AUTH_HELP)
         if answer.status_code in {400, 401, 403}:
             raise LabelStudioAuthError(
-                "Label Studio does not accept the personal access token: it is expired, revoked, of another "
-                "Label Studio, or such tokens are switched off (Organization > Access Token Settings). "
+                "Label Studio does not accept the personal access token: it is expired, revoked, "
+                "from another Label Studio, or such tokens are disabled (Organization > Access Token "
+                "Settings). "
                 f"{PAT_HELP} and set LABEL_STUDIO_API_KEY."
             )
         try:

@@ -21,14 +21,14 @@ MAX_REDIRECTS = 5
 CHUNK_BYTES = 2**16
 # A server that sends a byte now and then never meets a time-out between bytes.
 DOWNLOAD_TIMEOUTS = 10
-_MALFORMED = "An image's address is malformed."
+_MALFORMED = "An image's URL is malformed."
 
 
 class Downloads:
     """Downloads with a limit on time and size; every redirect is looked at.
 
     Args:
-        url: Label Studio's address, with its sub-path if it has one.
+        url: Label Studio's URL, with its sub-path if it has one.
         session: to Label Studio.
         auth: Label Studio's token; it goes to Label Studio's own scheme, host and port only.
         timeout: seconds to wait for a connection, and between two bytes of an answer.
@@ -80,8 +80,8 @@ class Downloads:
             if self._is_own(url) or not looks_own(url):
                 raise
             raise ImageError(
-                f"{error} If {origin(url)} is this Label Studio by another name, add it to "
-                "IMIL_LABEL_STUDIO_ALIASES, and its files are fetched from LABEL_STUDIO_URL."
+                f"{error} If {origin(url)} is another name of this Label Studio, add it to "
+                "IMIL_LABEL_STUDIO_ALIASES; its files are then fetched from LABEL_STUDIO_URL."
             ) from None
 
     def _follow(self, url: str) -> bytes:
@@ -95,12 +95,12 @@ class Downloads:
             except requests.RequestException as error:
                 if self._is_own(url):
                     raise unreachable(self._url, "the download of an image", error, self._timeout) from None
-                raise ImageError(f"{host_of(url)} did not give an image ({type(error).__name__}).") from None
+                raise ImageError(
+                    f"{host_of(url)} did not deliver an image ({type(error).__name__})."
+                ) from None
             except ValueError:  # the client itself looks where a redirect leads
                 raise ImageError(_MALFORMED) from None
-        raise ImageError(
-            f"The image's address is redirected more than {MAX_REDIRECTS} times ({host_of(url)})."
-        )
+        raise ImageError(f"The image's URL is redirected more than {MAX_REDIRECTS} times ({host_of(url)}).")
 
     def _here(self, url: str) -> str:
         return url if self._is_own(url) else self._names.brought_here(url)
@@ -141,7 +141,7 @@ class Downloads:
     def _decode_data_uri(self, uri: str) -> bytes:
         header, comma, data = uri.partition(",")
         if not comma or len(data) > 3 * self._max_image_bytes:  # three characters a byte at most
-            raise ImageTooLargeError("An image's data: URI is too large or holds no data.")
+            raise ImageTooLargeError("An image's data: URI is too large or contains no data.")
         try:
             content = unquote_to_bytes(data)
             if header.endswith(";base64"):
@@ -179,7 +179,7 @@ def _as_sent(address: str, base: str = "") -> str:
         raise ImageError(_MALFORMED) from None
     if scheme in bucket_schemes():
         raise ImageError(
-            f"Label Studio has no storage in this project that serves the image's {scheme}:// address. "
+            f"Label Studio has no storage in this project for the image's {scheme}:// URL. "
             "Add one under Settings > Cloud Storage."
         )
-    raise ImageError(f"An image's address must start with http, https or /, not {scheme!r}.")
+    raise ImageError(f"An image's URL must start with http, https or /, not {scheme!r}.")

@@ -38,8 +38,8 @@ def refusal(
     if answer.is_redirect:
         target = urlsplit(urljoin(answer.url, answer.headers["Location"]))
         return LabelStudioError(
-            f"Label Studio redirects {what} to {target.scheme}://{target.netloc}. Set LABEL_STUDIO_URL to "
-            "the address behind it."
+            f"Label Studio redirects {what} to {target.scheme}://{target.netloc}. Set "
+            "LABEL_STUDIO_URL to that URL."
         )
     if status == 401:
         proxy = asks_for_basic_auth(answer)
@@ -71,24 +71,24 @@ def unreachable(
 def _explain_401(detail: str) -> str:
     if LEGACY_TOKENS_ARE_OFF in detail:
         return (
-            "Label Studio refuses legacy tokens. Switch them on under Organization > Access Token Settings, "
+            "Label Studio refuses legacy tokens. Enable them under Organization > Access Token Settings, "
             f"or set LABEL_STUDIO_API_KEY to a personal access token. {PAT_HELP}."
         )
-    return f"Label Studio does not know the token in LABEL_STUDIO_API_KEY ({detail}). Check it. {PAT_HELP}."
+    return f"Label Studio does not accept the token in LABEL_STUDIO_API_KEY ({detail}). Check it. {PAT_HELP}."
 
 
 def _explain_403(detail: str, what: str) -> str:
     if ADDRESS_IS_PRIVATE in detail:
         return (
-            "Label Studio refuses the backend's address because it is a private one. Set in Label Studio's "
-            "environment SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false, or "
-            "USE_DEFAULT_BANNED_SUBNETS=false alone, and start it again."
+            "Label Studio refuses the backend's URL because its address is private. In Label "
+            "Studio's environment set SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false, or "
+            "only USE_DEFAULT_BANNED_SUBNETS=false, and restart it."
         )
     if LOCAL_FILES_ARE_OFF in detail:
         return (
-            "Label Studio does not serve local files. Set in its environment "
-            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT to a "
-            "folder above them, and start it again."
+            "Label Studio does not serve local files. In its environment set "
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT to a folder above them, and restart it."
         )
     return f"The token's user may not do this in Label Studio ({what}): {detail}"
 
@@ -98,11 +98,11 @@ def _explain_404(url: str) -> str:
     path = urlsplit(url).path
     if path.endswith("/data/local-files/"):
         return (
-            ". Either the file is gone, or no project that the token's user may see has its folder as a "
-            "storage of the kind Local Files (Settings > Cloud Storage)"
+            ". Either the file is missing, or no project that the token's user can see has its "
+            "folder as a Local Files storage (Settings > Cloud Storage)"
         )
     if path.endswith("/resolve/"):
-        return ". Its task is gone, or the task's project has the cloud storage no longer"
+        return ". Its task is gone, or the task's project no longer has the cloud storage"
     return ""
 
 

@@ -45,7 +45,7 @@ class Transport:
     """Requests to one Label Studio, and downloads from wherever its tasks point (`download`).
 
     Args:
-        url: Label Studio's address, with its sub-path if it has one.
+        url: Label Studio's URL, with its sub-path if it has one.
         api_key: legacy token or personal access token.
         timeout: seconds to wait for a connection, and between two bytes of an answer.
         max_image_bytes: largest download.
@@ -116,8 +116,8 @@ class Transport:
         if answer.status_code in {401, 403, 404} and not (_is_json(answer) or asks_for_basic_auth(answer)):
             # A proxy's page, or another site's. Nothing may be taken for deleted or forbidden by it.
             raise LabelStudioUnreachableError(
-                f"The answer to {what} ({answer.status_code}) is a page, not Label Studio's. Is {self.url} "
-                "its address?"
+                f"The answer to {what} ({answer.status_code}) is a web page, not Label Studio's API. "
+                f"Is {self.url} its URL?"
             )
         if not answer.ok or answer.is_redirect:
             raise refusal(answer, what, scrub=self._auth.scrub)
@@ -127,7 +127,7 @@ class Transport:
             return answer.json()
         except ValueError:
             raise LabelStudioUnreachableError(
-                f"Label Studio's answer to {what} is no JSON. Is {self.url} its address?"
+                f"Label Studio's answer to {what} is not JSON. Is {self.url} its URL?"
             ) from None
 
     def _send(

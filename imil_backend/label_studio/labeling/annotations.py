@@ -14,7 +14,7 @@ from imil_backend.images.masks.masks import painted_masks
 from imil_backend.images.masks.regions import key_points
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.choices import choices_of
-from imil_backend.label_studio.labeling.config import (
+from imil_backend.label_studio.labeling.label_config import (
     LABEL_WRONG,
     NOTHING_TO_BLACK_OUT,
     UNREADABLE,
@@ -75,7 +75,7 @@ def read_annotation(
     choices = _review_choices(result, mapping)
     if len(choices) > 1:
         words = " and ".join(repr(mapping.shown.get(choice, choice)) for choice in choices)
-        return _set_aside(f"It says {words} at once.")
+        return _set_aside(f"It has contradictory choices: {words}.")
     choice = choices[0] if choices else None
     try:
         irrelevant, relevant = painted_masks(result, mapping.labels, width, height)
@@ -93,7 +93,7 @@ def _passed_over(points: Sequence[str]) -> str:
     if not points:
         return ""
     names = ", ".join(map(repr, points))
-    return f"Passed over, since a key point covers no pixels: {names}. What is meant must be painted over."
+    return f"Ignored, since a key point covers no pixels: {names}. Paint over what is meant."
 
 
 def _combine(mask: NDArray[np.bool_], choice: str | None, mapping: ProjectMapping) -> Reading:

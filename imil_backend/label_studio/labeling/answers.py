@@ -1,4 +1,4 @@
-"""What a clinician can answer, as it stands in the store."""
+"""A clinician's possible answers, as they are stored."""
 
 from __future__ import annotations
 

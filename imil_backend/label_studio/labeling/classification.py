@@ -104,9 +104,9 @@ def _decide(chosen: list[tuple[str, str]], rule: SeveralAnnotators) -> str:
         return ranked[0][0]
     votes = ", ".join(f"{label} {count}" for label, count in ranked)
     if rule is SeveralAnnotators.AGREED:
-        raise AnnotationError(f"Its annotators do not agree ({votes}).")
+        raise AnnotationError(f"Its annotators disagree ({votes}).")
     if ranked[0][1] == ranked[1][1]:
         raise AnnotationError(
-            f"Its annotators are divided ({votes}); one annotation as ground truth decides."
+            f"Its annotators are tied ({votes}); mark one annotation as ground truth to decide."
         )
     return ranked[0][0]

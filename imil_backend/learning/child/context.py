@@ -1,4 +1,4 @@
-"""What every part of a training child needs."""
+"""What every part of a training process needs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imil_backend.learning.child.reporting import Reporter
-from imil_backend.learning.contract.job import Recipe, Split, TrainingJob
-from imil_backend.learning.inputs.data import SampleSet, Splits
+from imil_backend.learning.contract.training_job import Recipe, Split, TrainingJob
+from imil_backend.learning.inputs.data import LoadedSplits, SampleSet
 from imil_backend.learning.networks.runtime import Runtime
 
 
@@ -17,7 +17,7 @@ class Context:
 
     directory: Path
     job: TrainingJob
-    dataset: Splits
+    dataset: LoadedSplits
     runtime: Runtime
     reporter: Reporter
     micro_batch_size: int  # the recipe's, or less where memory did not suffice

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imil_backend.learning.contract.job import PROGRESS_FILE, Progress, write_json
+from imil_backend.learning.contract.training_job import PROGRESS_FILE, Progress, write_json
 
 _SECONDS_BETWEEN_WRITES = 1.0
 

@@ -1,4 +1,4 @@
-"""What a training cannot do without, asked before anything is started. Without torch."""
+"""Checks before a training is started. Without torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.learning.contract.backbones import BACKBONES
-from imil_backend.learning.contract.job import Recipe, TrainingSample
+from imil_backend.learning.contract.training_job import Recipe, TrainingSample
 from imil_backend.options import check_options
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe that cannot be followed.
+    """Refuse a recipe that cannot be trained.
 
     Raises:
         SettingsError: names the field and what to set.
@@ -25,8 +25,8 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if recipe.mining_epoch >= recipe.epochs:
         raise SettingsError(
-            f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; it must leave an epoch after "
-            "it to fine-tune in."
+            f"mining_epoch is {recipe.mining_epoch} of {recipe.epochs} epochs; at least one epoch "
+            "must remain for fine-tuning."
         )
     _check_trainable(recipe)
     if recipe.mining == "out-of-fold" and recipe.folds < 2:
@@ -54,10 +54,10 @@ def check_samples(samples: Sequence[TrainingSample], classes: Sequence[str]) -> 
         DatasetError: names the split and class that lacks samples, or the sample that does not fit.
     """
     if len(classes) < 2:
-        raise DatasetError(f"There is one class only ({', '.join(classes)}): at least two are needed.")
+        raise DatasetError(f"There is only one class ({', '.join(classes)}): at least two are needed.")
     repeated = [key for key, count in Counter(sample.key for sample in samples).items() if count > 1]
     if repeated:
-        raise DatasetError(f"Sample {repeated[0]} is given more than once.")
+        raise DatasetError(f"Sample {repeated[0]} occurs more than once.")
     for sample in samples:
         if not 0 <= sample.label < len(classes):
             raise DatasetError(
@@ -73,6 +73,6 @@ def _check_split(split: str, counts: Counter[int], classes: Sequence[str]) -> No
     missing = [name for label, name in enumerate(classes) if not counts[label]]
     if missing:
         raise DatasetError(
-            f"The {split} split has no sample of class {', '.join(missing)}: import more images of it, "
-            "leave the class out, or split again with another seed."
+            f"The {split} split has no sample of class {', '.join(missing)}: import more images of "
+            "it, remove the class, or split again with another seed."
         )

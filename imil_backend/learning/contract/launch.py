@@ -1,4 +1,4 @@
-"""Starts a training child, watches over it and brings back its result. Without torch.
+"""Starts a training process, supervises it and returns its result. Without torch.
 
 The child is torchrun with its processes. What it needs to be fast must be in its environment before it
 starts; what it needs to go on after a death is in the job's directory.
@@ -19,16 +19,16 @@ from typing import Any
 
 from imil_backend import errors
 from imil_backend.errors import ImilError, OutOfMemoryError, TrainingFailedError, TrainingStoppedError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
     LAUNCH_FILE,
     LOG_FILE,
     RESULT_FILE,
     Progress,
-    read_job,
     read_json,
     read_progress,
+    read_training_job,
     write_json,
 )
 
@@ -58,13 +58,13 @@ def run_training(
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Do the job of a directory, going on where it was interrupted; a job that is done is not done again.
+    """Do the training job of a directory, resuming where it was interrupted. Idempotent.
 
-    A child that was killed is started again from its last epoch, one that ran out of memory with half the
+    A process that was killed is restarted from its last epoch; one that ran out of memory, with half the
     micro-batch and the same batch (gradients add up).
 
     Args:
-        directory: Laid down by `write_job`.
+        directory: written by `write_training_job`.
         processes: Training processes, one for each GPU.
         on_progress: Called whenever the child has said something new.
         should_stop: Asked several times a second; once true, the child is ended.
@@ -90,14 +90,14 @@ def run_training(
             restarts = 0 if _checkpoint_time(directory) != epochs_before else restarts + 1
             if restarts > _RESTARTS_WITHOUT_AN_EPOCH:
                 raise TrainingFailedError(
-                    f"The training in {directory} died {restarts} times within one epoch and left no reason, "
-                    "maybe for want of memory (`imil train --fresh --image-size` takes less); see "
+                    f"The training in {directory} died {restarts} times within one epoch without a "
+                    "reason, maybe for lack of memory (try a smaller `imil train --fresh --image-size`); see "
                     f"{directory / LOG_FILE}."
                 )
-            logger.warning("The training in %s died; it goes on from its last epoch", directory)
+            logger.warning("The training in %s died; it resumes from its last epoch", directory)
         elif not (directory / RESULT_FILE).exists():
             raise TrainingFailedError(
-                f"The training ended without a result. Try again: `imil train`; see {directory / LOG_FILE}."
+                f"The training ended without a result. Retry with `imil train`; see {directory / LOG_FILE}."
             )
     return dict(read_json(directory / RESULT_FILE))
 
@@ -108,7 +108,7 @@ def _launch_settings(directory: Path, processes: int) -> dict[str, int]:
     if not path.exists():
         wished = int(os.environ.get("OMP_NUM_THREADS", "0"))
         threads = wished or max(1, _available_processors() // processes)
-        micro_batch_size = read_job(directory).recipe.micro_batch_size
+        micro_batch_size = read_training_job(directory).recipe.micro_batch_size
         write_json(path, {"threads": threads, "micro_batch_size": micro_batch_size})
     return dict(read_json(path))
 
@@ -164,7 +164,7 @@ def _command(directory: Path, processes: int) -> list[str]:
         "--log-dir",  # or it leaves a directory in /tmp behind for every start
         os.devnull,
     ]
-    return [*supervised, *torchrun, "-m", "imil_backend.learning.child.training", str(directory)]
+    return [*supervised, *torchrun, "-m", "imil_backend.learning.child.training_process", str(directory)]
 
 
 def _tell(
@@ -205,10 +205,11 @@ def _handle_failure(directory: Path, settings: dict[str, int]) -> None:
         smaller = settings["micro_batch_size"] // 2
         if smaller < _SMALLEST_MICRO_BATCH:
             raise OutOfMemoryError(
-                "Even two images at once are too many: set a smaller image_size (`imil train --fresh "
+                "Even two images at once do not fit into memory: set a smaller image_size (`imil "
+                "train --fresh "
                 f"--image-size`). {message}"
             )
-        logger.warning("Out of memory; going on with micro-batches of %d images", smaller)
+        logger.warning("Out of memory; continuing with micro-batches of %d images", smaller)
         write_json(directory / LAUNCH_FILE, {**settings, "micro_batch_size": smaller})
         return
     ours = getattr(errors, name, None)

@@ -111,6 +111,6 @@ def read_proposed(path: Path) -> tuple[tuple[str, ...], Proposed]:
             return tuple(file["keys"].tolist()), proposed
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise LearningError(
-            f"The proposed masks in {path} cannot be read ({error}): train the version again, or restore "
-            "the file from a backup."
+            f"The proposed masks in {path} cannot be read ({error}): train the version again, or "
+            "restore the file from a backup."
         ) from error

@@ -64,7 +64,7 @@ def only_training_in(lock_file: Path, *, patience: float = 60.0) -> Iterator[Non
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:
                 raise TrainingFailedError(
-                    f"Another training is running in {lock_file.parent}; it is left alone."
+                    f"Another training is running in {lock_file.parent}; it is not disturbed."
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         yield

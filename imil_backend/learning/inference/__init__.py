@@ -1,1 +1,1 @@
-"""What a version makes of images."""
+"""Predictions of a version."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from imil_backend.batching import BatchedCalls
 from imil_backend.images.resizing import network_input
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch
@@ -56,7 +56,7 @@ class Predictor:
     """A model version that answers; made once, used for many images by many threads."""
 
     def __init__(self, model_dir: Path, device: str = "auto", cache_dir: Path | None = None) -> None:
-        """Load the model of a job directory; `cache_dir` remembers which precision is the faster one.
+        """Load the model of a version's directory; `cache_dir` remembers which precision is the faster one.
 
         Raises:
             WeightsError: it is missing or damaged.

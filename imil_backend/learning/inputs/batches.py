@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 
@@ -123,8 +123,8 @@ def check_processes(plan: EpochPlan, processes: int) -> None:
     most = min(len(batch) for batch in plan.batches)
     if processes > most:
         raise DatasetError(
-            f"{len(plan.order)} training images in {len(plan.batches)} batches keep {most} processes busy; "
-            f"{processes} were started. Use fewer, or a larger batch_size."
+            f"{len(plan.order)} training images in {len(plan.batches)} batches keep only {most} "
+            f"processes busy; {processes} were started. Use fewer processes, or a larger batch_size."
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.cache import CachedItem, PixelCache, read_mask
-from imil_backend.learning.contract.job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
+from imil_backend.learning.contract.training_job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
 from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange, soften
 
 Advance = Callable[[int], None]  # takes how many images were done
@@ -121,7 +121,7 @@ class Unread:
 
 
 @dataclass(frozen=True)
-class Splits:
+class LoadedSplits:
     """All splits of a job, and what was set aside."""
 
     splits: dict[Split, SampleSet]
@@ -187,7 +187,7 @@ def fill_cache(
     )
 
 
-def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> Splits:
+def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> LoadedSplits:
     """The samples by split, mapped to their cached rows; those that were set aside are left out."""
     pixels = _cache(job).pixels
     splits: dict[Split, SampleSet] = {}
@@ -213,7 +213,7 @@ def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: Cach
             masks=masks if (masks.rows >= 0).any() else None,
         )
         splits[split] = _corrected(originals[split], made.blackouts[chosen], job.recipe)
-    return Splits(splits, made.set_aside, originals)
+    return LoadedSplits(splits, made.set_aside, originals)
 
 
 def _corrected(originals: SampleSet, blackouts: NDArray[np.int64], recipe: Recipe) -> SampleSet:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from imil_backend.learning.inputs.data import Piece, SampleSet, Splits
+from imil_backend.learning.inputs.data import LoadedSplits, Piece, SampleSet
 
 _SHARE_OF_FREE_MEMORY = 0.25  # the rest is the network's
 _ROWS_AT_ONCE = 1024
@@ -31,7 +31,7 @@ def prefetch(samples: SampleSet, pieces: Sequence[Piece], device: torch.device) 
         yield lane.arrive(coming)
 
 
-def keep_on_device(dataset: Splits, device: torch.device) -> Splits:
+def keep_on_device(dataset: LoadedSplits, device: torch.device) -> LoadedSplits:
     """The dataset in the device's own memory, if it takes a quarter of what is free there at most."""
     sets = dataset.splits.values()
     if sum(samples.bytes for samples in sets) > _SHARE_OF_FREE_MEMORY * _free_bytes(device):

@@ -36,7 +36,7 @@ def read_tensorflow_js(read: Callable[[str], bytes]) -> Tensors:
         for entry in group["weights"]:
             count = int(np.prod(entry["shape"]))
             if entry["dtype"] != "float32" or offset + 4 * count > len(data):
-                raise WeightsError(f"The weights are not what their list says, from {entry['name']} on.")
+                raise WeightsError(f"The weights do not match their manifest, from {entry['name']} on.")
             tensors[entry["name"]] = np.frombuffer(data, "<f4", count, offset).reshape(entry["shape"])
             offset += 4 * count
     return tensors

@@ -18,7 +18,7 @@ from torchvision.models import get_model  # type: ignore[attr-defined]  # it is,
 from imil_backend.errors import WeightsError
 from imil_backend.files import replacing
 from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import Trainable, write_json
+from imil_backend.learning.contract.training_job import Trainable, write_json
 
 Variant = Literal["v1", "v1.5"]
 # Before every name in a v1 network's file. All names and shapes are those of torchvision's resnet50, which is
@@ -110,15 +110,15 @@ def read_config(weights: Path) -> ModelConfig:
         config = ModelConfig(**{**raw, **tuples})
     except FileNotFoundError as error:
         raise WeightsError(
-            f"{path} is missing: weights cannot be used without their configuration. Copy it from where they "
-            "came from, or fetch them again: `imil weights`."
+            f"{path} is missing: weights cannot be used without their configuration. Copy it from "
+            "where the weights came from, or fetch them again: `imil weights`."
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path} is not a model configuration of this package: {error}") from error
     if config.backbone not in BACKBONES:
         raise WeightsError(
-            f"{path} names the network {config.backbone!r}, which this installation does not know: use the "
-            "installation that it was trained with."
+            f"{path} names the network {config.backbone!r}, which this installation does not know. "
+            "Use the version of imil-backend that it was trained with."
         )
     return config
 
@@ -218,7 +218,7 @@ def load_tensors(
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise WeightsError(
-            f"{path} does not hold the weights of this {BACKBONES[backbone].title}: {error}"
+            f"{path} does not contain the weights of this {BACKBONES[backbone].title}: {error}"
         ) from error
 
 
@@ -230,7 +230,7 @@ def _tensors_for(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     """The tensors of a file, unless it contradicts the configuration beside it."""
     if config.variant != "v1" and is_marked_v1(path):
         raise WeightsError(
-            f"{path} holds a ResNet-50 v1, and {config_path(path)} says {config.variant}: they do not belong "
-            "together."
+            f"{path} holds a ResNet-50 v1, and {config_path(path)} says {config.variant}: they do "
+            "not belong together."
         )
     return read_tensors(path)

@@ -16,7 +16,7 @@ import torch
 from torchvision.models.resnet import Bottleneck
 
 from imil_backend.errors import StoreError
-from imil_backend.learning.contract.job import read_json, write_json
+from imil_backend.learning.contract.training_job import read_json, write_json
 
 Precision = Literal["float32", "bfloat16"]
 CODE_VERSION = 1  # raise it when the measurement or the rule changes

@@ -109,7 +109,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         return torch.device(name)
     if local_rank >= torch.cuda.device_count():
         raise SettingsError(
-            f"There are {torch.cuda.device_count()} GPUs, fewer than training processes: set "
+            f"There are {torch.cuda.device_count()} GPUs, fewer than training processes. Set "
             "IMIL_TRAINING_PROCESSES."
         )
     return torch.device("cuda", local_rank)

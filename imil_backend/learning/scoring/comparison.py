@@ -57,7 +57,7 @@ def compare(
         champion: A split of `predictions.json`: keys, groups, labels, probabilities, in one order.
         candidate: The same split, predicted by the other version.
         shortcut: `shortcut.json` with both versions; without it `both` is `plain`.
-        judge: By images as they come, by robust accuracy and robust recalls alone, or by both.
+        judge: By unchanged images, by robust accuracy and robust recalls alone, or by both.
         margins: Largest losses that are put up with.
         classes: Names, for the reasons; numbers if absent.
         seed: Of the draws.
@@ -96,11 +96,11 @@ def compare(
 
 
 def _nothing_known(samples: int, judge: Judge, margins: Margins, confidence: float) -> Comparison:
-    reason = "The two share no samples."
+    reason = "The two versions share no samples."
     if samples:
         reason = (
-            "Robust accuracy of the two is not known, as nothing is known of what is irrelevant in the "
-            "validation split. `imil push --judge plain` has versions judged by images as they come."
+            "The robust accuracy of both versions is unknown, because no irrelevant parts are known "
+            "in the validation split. `imil push --judge plain` judges versions by unchanged images."
         )
     return Comparison(
         "undecided", 0.0, -1.0, 1.0, 0, 0, margins.of("accuracy"), confidence, [], reason, judge

@@ -90,9 +90,7 @@ def pair(champion: Mapping[str, Sequence[Any]], candidate: Mapping[str, Sequence
     shared = [(old, place[key]) for old, key in enumerate(champion["keys"]) if key in place]
     for old, new in shared:
         if champion["labels"][old] != candidate["labels"][new]:
-            raise LearningError(
-                f"Sample {champion['keys'][old]} has one label in one version and another in the other."
-            )
+            raise LearningError(f"Sample {champion['keys'][old]} has different labels in the two versions.")
     names = np.array([champion["groups"][old] for old, _ in shared], np.str_)
     pairs = Pairs(
         labels=np.array([champion["labels"][old] for old, _ in shared], np.int64),
@@ -104,7 +102,7 @@ def pair(champion: Mapping[str, Sequence[Any]], candidate: Mapping[str, Sequence
         for index in np.flatnonzero(~np.isfinite(probabilities).all(axis=-1)):
             key = champion["keys"][shared[index][0]]
             raise LearningError(
-                f"Sample {key} is predicted with probabilities that are no numbers: the training diverged. "
+                f"Sample {key} has probabilities that are not numbers: the training diverged. "
                 "Set a lower learning_rate."
             )
     return pairs

@@ -163,6 +163,6 @@ def _absent(metric: str, name: str, margins: Margins) -> Finding:
         metric=metric, label=name, state="undecided", champion=None, candidate=None,
         difference=0.0, lower=-1.0, upper=1.0, margin=margins.of(metric),
         groups=0, groups_worse=0, groups_better=0, p=1.0,
-        reason=f"the validation split has no {sample} of {name}, and tells nothing of its "
+        reason=f"the validation split has no {sample} of {name}, and says nothing about its "
         f"{quantity_of(metric).title}",
     )  # fmt: skip

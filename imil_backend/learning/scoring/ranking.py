@@ -52,8 +52,8 @@ def rank_mispredictions(
         asked = ASKED[ask](left)
     except KeyError as error:
         raise LearningError(
-            f"--ask {ask} needs figures that this version's training has not written, since it is of an "
-            "earlier release. Ask the mispredicted samples in this round (--ask mispredicted)."
+            f"--ask {ask} needs values that this version's training did not record, because it is "
+            "from an earlier release. Use --ask mispredicted in this round."
         ) from error
     chosen = (_take_turns(asked) if per_class else asked)[:budget]
     if fill_with_uncertain:

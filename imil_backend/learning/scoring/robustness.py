@@ -71,7 +71,7 @@ def pair_exchanged(test: Mapping[str, Any]) -> Pairs:
     for values in (champion, candidate):
         if not np.isfinite(values).all():
             raise LearningError(
-                "The shortcut test has shares that are no numbers. Train again: `imil train`."
+                "The shortcut test has values that are not numbers. Train again: `imil train`."
             )
     groups = np.unique(np.array(test["groups"], np.str_), return_inverse=True)[1].astype(np.int64)
     return Pairs(np.array(test["labels"], np.int64), groups, champion, candidate)

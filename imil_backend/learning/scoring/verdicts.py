@@ -1,12 +1,12 @@
 """From findings to a verdict and its reason. Without torch.
 
-Three ways to judge. On images as they come (`plain`) and where markers no longer tell the class (`robust`) a
+Three ways to judge. On unchanged images (`plain`) and where markers no longer tell the class (`robust`) a
 candidate is promoted if it is shown to be not worse by the margin or more in anything that is compared
 (non-inferiority). As each of these must be shown, a candidate that is worse by the margin in any one of them
 is promoted with a chance of 1 - confidence at most, however many there are (intersection-union test, Berger
 1982).
 
-`both` asks for that on images as they come and of robust accuracy, and for a gain besides: the candidate must
+`both` asks for that on unchanged images and of robust accuracy, and for a gain besides: the candidate must
 be shown to be better in accuracy or in robust accuracy. That is one more condition of the same test. Its null
 hypothesis, better in neither, is refuted by either of two tests, at a level of (1 - confidence) / 2 each
 (union-intersection, Bonferroni). So a candidate is promoted with a chance of 1 - confidence at most where it
@@ -43,9 +43,7 @@ def judge_both(findings: Sequence[Finding], confidence: float) -> tuple[Verdict,
     by_metric = {each.metric: each for each in findings if each.metric in GAINS}
     plain, robust = (by_metric[metric] for metric in GAINS)
     gains = [each for each in (plain, robust) if each.p_gain is not None and each.p_gain <= 1 - confidence]
-    trade = (
-        f"{_points(plain)} on images as they come, {_points(robust)} when markers no longer tell the class"
-    )
+    trade = f"{_points(plain)} on unchanged images, {_points(robust)} when markers no longer tell the class"
     worse = _in_state(findings, "worse")
     if any((plain if each is robust else robust) not in gains for each in worse):
         return "reject", _said_worse(worse, findings)  # and nothing was gained on the other side

@@ -1,4 +1,4 @@
-"""How far the readers of the same samples agree, and on which samples they do not."""
+"""Agreement of the readers of the same samples, and the samples on which they disagree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imil_backend.store.tables import Annotation, Sample, Task
 
 @dataclass(frozen=True)
 class Readings:
-    """What several people said of one sample.
+    """The answers of several people to one sample.
 
     Attributes:
         sample: with `agreement`, the mean Dice of their masks.
@@ -62,7 +62,7 @@ class Agreement:
 
 
 def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
-    """The samples that several people answered, in a round or ever; the least agreement first."""
+    """The samples that several people answered, in a round or in all; the least agreement first."""
     wanted = [Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS)]
     if round_id is not None:
         wanted.append(Task.round_id == round_id)

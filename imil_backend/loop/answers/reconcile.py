@@ -1,4 +1,4 @@
-"""Reconciliation: a whole project brought in line with Label Studio, whatever events were lost."""
+"""Reconciliation: compares a whole project with Label Studio, whatever events were lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imil_backend.errors import (
     StoreError,
 )
 from imil_backend.label_studio.api.webhooks import Change, ensure_webhook
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Differences:
-    """What a reconciliation found and set right."""
+    """What a reconciliation found and fixed."""
 
     seen: int = 0  # annotations in Label Studio
     synced: int = 0  # of these, read because they were new or had changed
@@ -114,9 +114,9 @@ def _keep(
 
 
 def _set_aside(backend: Backend, project: Project, number: int, task: int, error: Exception) -> None:
-    """What is wrong with one annotation alone sets it aside until the next reconciliation."""
+    """An annotation that cannot be read is set aside until the next reconciliation."""
     logger.warning("Annotation %d cannot be read", number, exc_info=error)
-    reason = f"It is of task {task} and cannot be read ({type(error).__name__}: {error})."
+    reason = f"It belongs to task {task} and cannot be read ({type(error).__name__}: {error})."
     set_aside(backend, project.dataset_id, "annotation", reference_of(number), reason)
 
 
@@ -134,7 +134,7 @@ def _mark_tasks(backend: Backend, project: Project, pushed: Collection[int], the
 
 
 def _repair_webhook(backend: Backend, project: Project, differences: Differences) -> None:
-    """See that the webhook is there, switched on and ours; without it every answer waits for this here."""
+    """Check that our webhook exists and is enabled; without it answers wait for a reconciliation."""
     current, *former = backend.webhook_secrets
     own_url = backend.settings.own_url
     try:
@@ -149,7 +149,7 @@ def _repair_webhook(backend: Backend, project: Project, differences: Differences
         return
     differences.webhook = change.value
     logger.warning(
-        "The webhook of project %d was not in order; it was %s.", project.label_studio_id, change.value
+        "The webhook of project %d was repaired: it was %s.", project.label_studio_id, change.value
     )
     with backend.store.begin() as session:
         audit.note(
@@ -162,7 +162,7 @@ def _repair_webhook(backend: Backend, project: Project, differences: Differences
 
 
 def _note_gone(backend: Backend, project: Project) -> Differences:
-    """Take back what stood in a project that is gone."""
+    """Withdraw the answers of a project that was deleted."""
     differences = Differences(gone=True)
     with backend.store.begin() as session:
         row = _held(session, project)
@@ -170,7 +170,7 @@ def _note_gone(backend: Backend, project: Project) -> Differences:
             return differences
         row.gone_at = now()
         logger.warning(
-            "Label Studio's project %d is gone; its answers no longer count.", project.label_studio_id
+            "Label Studio's project %d was deleted; its answers no longer count.", project.label_studio_id
         )
         audit.note(session, project.dataset_id, audit.PROJECT_GONE, project=project.label_studio_id)
         answers = session.scalars(select(Annotation).where(*standing(project))).all()

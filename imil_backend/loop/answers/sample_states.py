@@ -1,4 +1,4 @@
-"""What the clinicians' answers make of each sample: a mask, or its leave from training."""
+"""What the clinicians' answers mean for each sample: a mask, or exclusion from training."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.b
         return mask_from_png(path, sample.width, sample.height)
     except FileNotFoundError as error:
         raise MaskError(
-            f"The mask of sample {sample.key} is missing from {path}. "
-            "Run `imil reconcile --full` to read it from Label Studio again."
+            f"The mask of sample {sample.key} is missing from {path}. Run `imil reconcile --full` to "
+            "read it from Label Studio again."
         ) from error
 
 
@@ -96,7 +96,7 @@ def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[
 
 
 def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
-    """Keep with a sample how far its annotators agree: the mean Dice between their masks.
+    """Store the agreement of a sample's annotators: the mean Dice between their masks.
 
     Where one of the masks cannot be read there is no figure; an answer is stored all the same.
     """

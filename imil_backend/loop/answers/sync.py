@@ -1,4 +1,4 @@
-"""One annotation brought in line with Label Studio. A webhook is a hint; this reads the truth."""
+"""Syncs one annotation from Label Studio. A webhook is a hint; this reads the truth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imil_backend.errors import LabelStudioError
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
@@ -35,10 +35,10 @@ _TOLD = ("sample_id", "task_id", "annotator", "answer", "mask_sha256", "reason",
 def sync_annotation(
     backend: Backend, project: Project, number: int, *, mapping: ProjectMapping | None = None
 ) -> str:
-    """Make the store say of one annotation what Label Studio says now.
+    """Sync one annotation from Label Studio. Idempotent.
 
-    Created, updated, skipped, emptied and deleted annotations are all this one function. It may run
-    twice, late, and in any order.
+    Created, updated, skipped, emptied and deleted annotations are all this one function. It may run twice,
+    late, and in any order.
 
     Args:
         backend: the store and Label Studio.
@@ -69,7 +69,7 @@ def keep_annotation(
     *,
     task_updated_at: str | None = None,
 ) -> str:
-    """Make the store say of an annotation what was just read of it.
+    """Store an annotation as it was just read.
 
     Args:
         backend: the store and the masks.
@@ -228,4 +228,4 @@ def _time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
-        raise LabelStudioError(f"Label Studio gave {text!r} where a time was expected.") from error
+        raise LabelStudioError(f"Label Studio gave {text!r} instead of a time.") from error

@@ -51,7 +51,7 @@ def note(
 
 
 def note_answer(session: Session, event: str, annotation: Annotation) -> None:
-    """Add that an annotation was made or changed (ANSWERED), or no longer stands (WITHDRAWN)."""
+    """Record that an annotation was made or changed (ANSWERED), or no longer counts (WITHDRAWN)."""
     round_ = session.get_one(Round, session.get_one(Task, annotation.task_id).round_id)
     answered = event == ANSWERED
     note(
@@ -85,13 +85,13 @@ def find_sample(session: Session, dataset: Dataset, key_or_name: str) -> Sample:
     if sample is None:
         raise NotFoundError(
             f"Dataset {dataset.name!r} has no sample with the key or name {key_or_name!r}. "
-            "`imil mispredictions --all --json` lists keys and names."
+            "`imil mispredictions --all --json` shows keys and names."
         )
     return sample
 
 
 def history(session: Session, dataset: Dataset, sample: Sample | None = None) -> list[dict[str, Any]]:
-    """What was done to a sample, the oldest first; without a sample: to the dataset as a whole."""
+    """A sample's history, the oldest entry first; without a sample, the dataset's."""
     entries = (
         select(AuditEntry, Version.name, Round.number)
         .outerjoin(Version, Version.id == AuditEntry.version_id)

@@ -1,4 +1,4 @@
-"""What every process of the backend holds: settings, the store, the files, and Label Studio."""
+"""What every process of the backend has: settings, the store, the files, and Label Studio."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Backend:
         self.label_configs: dict[int, tuple[float, str]] = {}
 
     def path(self, *parts: str) -> Path:
-        """A path in the data directory; its folder is made."""
+        """A path in the data directory; its folder is created."""
         path = self.directory.joinpath(*parts)
         _make_folder(path.parent)
         return path
@@ -73,7 +73,7 @@ class Backend:
         self.store.close()
 
     def _kept_secret(self, name: str) -> str:
-        """A secret made once and kept in a file that only the owner can read."""
+        """A secret, generated once and kept in a file that only the owner can read."""
         path = self.path("secrets", name)
         if not path.exists():
             temporary = path.with_name(f".{name}.{secrets.token_hex(4)}")
@@ -91,7 +91,7 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"The directory {path} cannot be made ({error.strerror}); IMIL_DATA_DIR names another place."
+            f"The directory {path} cannot be created ({error.strerror}). Set IMIL_DATA_DIR to another one."
         ) from error
 
 
@@ -111,7 +111,7 @@ def find_dataset(session: Session, name: str | None = None) -> Dataset:
     names = sorted(session.scalars(select(Dataset.name)))
     if not names:
         raise NotFoundError("There is no dataset yet. Import one: `imil import SOURCE`.")
-    raise NotFoundError(f"There are several datasets ({', '.join(names)}). Name one with --dataset.")
+    raise NotFoundError(f"There are several datasets ({', '.join(names)}). Choose one with --dataset.")
 
 
 def find_project(session: Session, instance: str, number: int) -> Project | None:

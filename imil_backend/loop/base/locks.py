@@ -1,4 +1,4 @@
-"""Locks by name. A process holds one until it lets go of it or ends, however it ends.
+"""Named locks. A process holds one until it releases it or ends, however it ends.
 
 With SQLite everything runs on one host, and a lock is that of a file in the data directory. A PostgreSQL
 database may serve several hosts: there it is an advisory lock of a database session.
@@ -37,12 +37,12 @@ class LockTakenError(Exception):
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that was taken."""
+    """A lock that is held."""
 
     _connection: Connection | None = None
 
     def is_held(self) -> bool:
-        """Whether it still is: PostgreSQL gives it to others once the connection has broken."""
+        """Whether it is still held: PostgreSQL releases it when the connection breaks."""
         if self._connection is None:
             return True
         try:
@@ -60,10 +60,10 @@ def locked(backend: Backend, kind: str, name: object = "", *, wait: bool = True)
         backend: whose lock it is.
         kind: what is locked: "worker", "round", "push", "migration".
         name: which of them.
-        wait: wait for whoever holds it.
+        wait: wait until it is free.
 
     Raises:
-        LockTakenError: another process holds it, and it is not waited for.
+        LockTakenError: another process holds it, and `wait` is false.
         StoreError: the database or the data directory cannot be used.
     """
     patience = float("inf") if wait else _PROBE_SECONDS
@@ -123,7 +123,7 @@ def _open(path: Path, mode: str) -> IO[str]:
         return path.open(mode, encoding="ascii")
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written: {error.strerror}. IMIL_DATA_DIR names another place."
+            f"{path} cannot be written: {error.strerror}. Set IMIL_DATA_DIR to another place."
         ) from error
 
 
@@ -140,7 +140,9 @@ def _session(backend: Backend) -> Iterator[Connection]:
     try:
         connection = backend.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     except SQLAlchemyError as error:
-        raise StoreError(f"The database cannot be reached ({type(error).__name__}). Is it down?") from error
+        raise StoreError(
+            f"The database cannot be reached ({type(error).__name__}). Is it running?"
+        ) from error
     with connection:
         yield connection
 

@@ -1,4 +1,4 @@
-"""How rounds are run for a dataset: how much is asked, when a round closes, what is promoted."""
+"""How a dataset's rounds are run: how much is asked, when a round closes, what is promoted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imil_backend.errors import RoundError, SettingsError
 from imil_backend.images.masks.blackout import FILLS
 from imil_backend.images.masks.masks import POLICIES
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import Correction, Recipe, Trainable
+from imil_backend.learning.contract.training_job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.endpoints import QUANTITIES
 from imil_backend.learning.scoring.power import Margins
 from imil_backend.learning.scoring.ranking import ASKED, RANKINGS
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from imil_backend.store.tables import Dataset, Round
 
 # Groups of the policy's options.
-QUESTIONS = "Which samples are asked"  # changes nothing once a round's tasks are there
-ANSWERS = "Who answers, and what painted pixels become"
-CLOSING = "When a round closes"
-PROMOTION = "What a candidate is promoted for"
-TRAINING = "Training of rounds, from now on"
+QUESTIONS = "Choice of samples"  # changes nothing once a round's tasks are there
+ANSWERS = "Readers and masks"
+CLOSING = "Closing of the round"
+PROMOTION = "Promotion"
+TRAINING = "Training of rounds (from now on)"
 
 _NOT_EVERY_LOSS = "no validation split is large enough to exclude every loss"
 
@@ -34,56 +34,59 @@ class Policy:
     """Kept with the dataset; changed by `imil train` and `imil push`."""
 
     budget: float = option(
-        0.04, "Share of the training split to ask in one round.", group=QUESTIONS, above=0, at_most=1
+        0.04, "Share of the training split to ask about in one round.", group=QUESTIONS, above=0, at_most=1
     )
     close_share: float = option(
-        0.8, "Share of answered tasks that closes a round.", group=CLOSING, above=0, at_most=1
+        0.8, "Close the round at this share of answered tasks.", group=CLOSING, above=0, at_most=1
     )
     close_count: int = option(
         0,
-        "Number of answered tasks that closes a round too.",
+        "Close the round at this number of answered tasks too.",
         group=CLOSING,
         at_least=0,
         zero="the share alone",
     )
     close_quiet_seconds: float = option(
-        60.0, "Wait this long after the last answer before closing a round.", group=CLOSING, at_least=0
+        60.0, "Seconds without a new answer before a round closes.", group=CLOSING, at_least=0
     )
     close_after_hours: float = option(
         0.0,
-        "Close a round after this time without a new answer, if it has any.",
+        "Close a round after this many hours without a new answer, if it has any.",
         group=CLOSING,
         at_least=0,
         zero="never",
     )
     readers: int = option(
-        1, "Different people who answer each task, blind to each other.", group=ANSWERS, at_least=1
+        1, "Number of people who answer each task, blind to each other.", group=ANSWERS, at_least=1
     )
     annotators: str = option(
-        "latest", "Whose masks count when several painted one task.", group=ANSWERS, choices=POLICIES
+        "latest", "Whose masks count if several people painted one task.", group=ANSWERS, choices=POLICIES
     )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
-        False, "Fill the budget with the least certain if fewer are to be asked.", group=QUESTIONS
+        False,
+        "Fill the budget with the least certain samples if there are fewer to ask about.",
+        group=QUESTIONS,
     )
     ask: str = option(
         "mispredicted",
-        "Which samples are asked: those that the champion got wrong; half of them, half right ones whose "
-        "answer changes with their surroundings (mixed); or those on which its epochs disagreed.",
+        "Samples to ask about: those that the champion got wrong (mispredicted); half of these and "
+        "half correct ones whose prediction changes with their surroundings (mixed); or those on "
+        "which its epochs disagreed (disagreement).",
         group=QUESTIONS,
         choices=ASKED,
     )
     ranking: str = option("confidence", "Which mispredictions come first.", group=QUESTIONS, choices=RANKINGS)
-    class_quota: bool = option(False, "Share the budget out among the classes.", group=QUESTIONS)
-    repeat: bool = option(False, "Ask again for samples answered before.", group=QUESTIONS)
+    class_quota: bool = option(False, "Divide the budget evenly among the classes.", group=QUESTIONS)
+    repeat: bool = option(False, "Ask again about samples that were answered before.", group=QUESTIONS)
     trainable: Trainable = option(
-        "all", "Fine-tune all layers, or the last ones only; quicker.", group=TRAINING
+        "all", "Fine-tune all layers, or only the last ones, which is faster.", group=TRAINING
     )
     correction: Correction = option(
         "counterexample",
-        "What painted images become in training: their blackout, as in the paper; the image or its blackout "
-        "(beside); the image and counterexamples, in which another image's irrelevant part is pasted; or "
-        "counterexamples as strong as serves best in quick trainings (auto).",
+        "What training sees of painted images: their blackout, as in the paper; the image or its "
+        "blackout (beside); the image and counterexamples, with another image's irrelevant part "
+        "pasted in; or counterexamples of the strength that does best in quick trainings (auto).",
         group=TRAINING,
     )
     correction_share: float = option(
@@ -93,23 +96,21 @@ class Policy:
         above=0,
         at_most=1,
     )
-    spread: bool = option(
-        True, "Propose masks for the images that nobody painted, where that can be relied on.", group=TRAINING
-    )
+    spread: bool = option(True, "Propose masks for unpainted images, if they prove reliable.", group=TRAINING)
     confirmed_weight: int = option(
         Recipe.confirmed_weight,
-        "How often images whose label clinicians confirmed are drawn, beside others.",
+        "Draw images whose label was confirmed this many times as often.",
         group=TRAINING,
         at_least=1,
     )
     judge: Judge = option(
         "both",
-        "By what: images as they come (plain), images whose irrelevant part is exchanged (robust), or both.",
+        "Judge by images as they are (plain), with exchanged irrelevant parts (robust), or both.",
         group=PROMOTION,
     )
     promotion_margin: float = option(
         QUANTITIES["accuracy"].margin,
-        "Accuracy that a candidate may lose.",
+        "Largest acceptable loss of accuracy.",
         group=PROMOTION,
         above=0,
         below=1,
@@ -117,7 +118,7 @@ class Policy:
     )
     recall_margin: float = option(  # 29 groups of each class can show 0.1
         QUANTITIES["recall"].margin,
-        "Recall of any class that a candidate may lose.",
+        "Largest acceptable loss of recall of any class.",
         group=PROMOTION,
         above=0,
         below=1,
@@ -125,20 +126,20 @@ class Policy:
     )
     auc_margin: float = option(  # 59 groups of the rarer of two classes can show 0.05
         QUANTITIES["auc"].margin,
-        "AUC that a candidate may lose.",
+        "Largest acceptable loss of AUC.",
         group=PROMOTION,
         above=0,
         below=1,
         why=_NOT_EVERY_LOSS,
     )
-    next_round: bool = option(True, "Push the next mispredictions when a round has closed.", group=CLOSING)
+    next_round: bool = option(True, "Push the next mispredictions when a round closes.", group=CLOSING)
 
     def __post_init__(self) -> None:
         check_options(self)
 
     @property
     def margins(self) -> Margins:
-        """What a candidate may lose at most."""
+        """The largest acceptable losses."""
         return Margins(
             {
                 "accuracy": self.promotion_margin,
@@ -161,26 +162,26 @@ def recipe_of(dataset: Dataset) -> Recipe:
 
 
 def changed_policy(dataset: Dataset, changes: dict[str, Any]) -> Policy:
-    """The policy with what is named changed; None leaves a field as it is.
+    """The policy with these fields changed; None leaves a field unchanged.
 
     Raises:
-        SettingsError: a value is out of range, or has no effect beside the others.
+        SettingsError: a value is out of range, or has no effect with the others.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     policy = replace(policy_of(dataset), **given)
     if policy.annotators != "latest" and policy.readers == 1 and given.keys() & {"annotators", "readers"}:
         raise SettingsError(
-            f"--annotators {policy.annotators} combines what several people painted, and a task has one "
-            "reader. Have it answered by two (--readers 2), or take the latest answer (--annotators latest)."
+            f"--annotators {policy.annotators} combines the masks of several people, but a task has "
+            "one reader. Use --readers 2, or --annotators latest."
         )
     return policy
 
 
 def check_takes_effect(round_: Round, before: Policy, after: Policy) -> None:
-    """See that a change of policy can still change something in an open round.
+    """Check that a change of policy can still take effect in an open round.
 
     Raises:
-        RoundError: it concerns which samples are asked, and those have been.
+        RoundError: it concerns which samples are asked, and they have been chosen.
     """
     choosing = [each.name for each in declared(Policy) if each.option.group == QUESTIONS]
     late = [name for name in choosing if getattr(before, name) != getattr(after, name)]
@@ -188,19 +189,19 @@ def check_takes_effect(round_: Round, before: Policy, after: Policy) -> None:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in late)
         chosen = ", ".join(f"{name} {getattr(before, name)}" for name in late)
         raise RoundError(
-            f"Round {round_.number} is open, and its tasks were chosen with {chosen}: {options} can change "
-            "nothing any more. Leave it out to go on with this round, or give the round up (`imil cancel`; "
-            "its answers are kept) and push again."
+            f"Round {round_.number} is open, and its tasks were chosen with {chosen}: {options} come "
+            "too late. Omit them to continue with this round, or cancel it (`imil cancel`; its "
+            "answers are kept) and push again."
         )
 
 
 def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
-    """Change what is named; None leaves a field as it is."""
+    """Change these fields; None leaves a field unchanged."""
     dataset.policy = asdict(changed_policy(dataset, changes))
 
 
 def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
-    """The baseline's recipe with the policy's correction; of the last layers alone, what that asks for."""
+    """The baseline's recipe with the policy's correction, and what training only the last layers requires."""
     recipe = replace(
         baseline,
         correction=policy.correction,
@@ -214,10 +215,10 @@ def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
 
 
 def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:
-    """Change what is named; None leaves a field as it is.
+    """Change these fields; None leaves a field unchanged.
 
     Raises:
-        SettingsError: nothing can be trained by the recipe that comes out.
+        SettingsError: the resulting recipe cannot be trained.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     recipe = replace(recipe_of(dataset), **given)

@@ -1,4 +1,4 @@
-"""What cannot be used is noted with its reason, and the rest goes on."""
+"""What cannot be used is recorded with its reason; the rest continues."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from imil_backend.store.tables import SetAside
 
 
 def set_aside(backend: Backend, dataset_id: int, kind: str, reference: str, reason: str) -> None:
-    """Note that something cannot be used, and why; the latest reason stays."""
+    """Record that something cannot be used, and why; the latest reason is kept."""
     with backend.store.begin() as session:
         note_set_aside(session, dataset_id, [(kind, reference, reason)])
 
 
 def note_set_aside(session: Session, dataset_id: int, items: Iterable[tuple[str, str, str]]) -> None:
-    """Note several (kind, reference, reason); each is kept once, with its latest reason."""
+    """Record several (kind, reference, reason); each once, with its latest reason."""
     items = [(kind, reference[:1000], reason[:2000]) for kind, reference, reason in items]
     if not items:
         return
@@ -36,7 +36,7 @@ def note_set_aside(session: Session, dataset_id: int, items: Iterable[tuple[str,
 
 
 def forget_set_aside(session: Session, dataset_id: int, kind: str, references: Iterable[str]) -> None:
-    """Take back what was noted of things that can be used now."""
+    """Remove the records of things that can be used now."""
     fine = set(references)
     noted = select(SetAside).where(SetAside.dataset_id == dataset_id, SetAside.kind == kind)
     for row in session.scalars(noted):

@@ -16,7 +16,7 @@ from imil_backend.errors import (
     LabelConfigError,
 )
 from imil_backend.label_studio.labeling.classification import SeveralAnnotators, class_of
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.fetching import fetch_images, keep_image
 from imil_backend.loop.importing.importing import ImportReport, import_rows, limited
@@ -29,13 +29,13 @@ UNFETCHED = Path()
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a task's data, and which tags of the labeling config, say what.
+    """Which fields of a task's data and which tags of the labeling config to use.
 
     Attributes:
-        group: fields that make the group together.
+        group: fields that together form the group.
         split: the field of the split.
-        image: the Image, where there are several.
-        class_choices: the Choices that carries the class, where there are several.
+        image: name of the Image tag, if there are several.
+        class_choices: name of the Choices tag with the class, if there are several.
     """
 
     group: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def import_project(
 ) -> ImportReport:
     """Import a project whose annotators chose the class of each image. Nothing in it is changed.
 
-    Interrupted, it goes on with the images that it has; done again, it adds what is new.
+    If interrupted, it resumes; repeated, it adds only what is new.
 
     Args:
         backend: the store, the files and Label Studio.
@@ -67,8 +67,8 @@ def import_project(
         name: the dataset's; the project's title if absent.
         fields: of a task's data, and tags of the labeling config.
         rule: for several annotators of a task.
-        limit: take only so many images, drawn by the seed.
-        seed: of the limit's draw and of the splits.
+        limit: import at most this many images, chosen by the seed.
+        seed: of the limit's choice and of the splits.
         keep_leaking: train on samples even if their group is in the given test split too.
         window: as of `import_dataset`.
         progress: called with what is being done, the number of tasks or images done, and of all.
@@ -77,7 +77,7 @@ def import_project(
         LabelConfigError: the project has no Choices for its image.
         AmbiguousConfigError: it has several images or Choices, and `fields` names none.
         DatasetError: nothing in it can be used, or it does not fit the dataset.
-        LabelStudioError: Label Studio cannot be reached or refuses; give the command again.
+        LabelStudioError: Label Studio cannot be reached or refuses; run the command again.
     """
     project = backend.label_studio.project(number)
     mapping = _mapping(project, fields or Fields())
@@ -97,7 +97,7 @@ def import_project(
         seed=seed,
         keep_leaking=keep_leaking,
         window=window,
-        progress=_of("Looking at the images", progress),
+        progress=_of("Reading the images", progress),
     )
 
 
@@ -112,21 +112,21 @@ def _mapping(project: Mapping[str, Any], fields: Fields) -> ProjectMapping:
     several = mapping.class_candidates
     if mapping.class_choices_name is None and several:
         raise AmbiguousConfigError(
-            f"Project {project['id']} has no Choices {fields.class_choices!r} for its image, but "
+            f"Project {project['id']} has no Choices {fields.class_choices!r} for its image; it has "
             f"{', '.join(several)}.",
             "class_choices",
             several,
         )
     if len(several) > 1 and fields.class_choices is None:
         raise AmbiguousConfigError(
-            f"Project {project['id']} has several Choices for its image. --class-choices names the one that "
-            f"carries the class: {', '.join(several)}.",
+            f"Project {project['id']} has several Choices for its image. Choose the one with the "
+            f"class with --class-choices: {', '.join(several)}.",
             "class_choices",
             several,
         )
     if mapping.class_choices_name is None:
         raise LabelConfigError(
-            f"Project {project['id']} has no <Choices> for its image, so it says nothing of classes."
+            f"Project {project['id']} has no <Choices> for its image, so it has no classes."
         )
     return mapping
 
@@ -159,7 +159,7 @@ def _row(name: str, label: str, task: Mapping[str, Any], mapping: ProjectMapping
     data = task["data"]
     address = data.get(mapping.image_key)
     if not isinstance(address, str) or not address:
-        raise DatasetError(f"Its field {mapping.image_key!r} is no address of an image.")
+        raise DatasetError(f"Its field {mapping.image_key!r} is not the URL of an image.")
     split = _split(data, fields.split) if fields.split else None
     return Row(
         name=name,
@@ -173,22 +173,22 @@ def _row(name: str, label: str, task: Mapping[str, Any], mapping: ProjectMapping
 
 
 def _split(data: Mapping[str, Any], field: str) -> str:
-    """The split that a task names; drawing one for it would mix what somebody has kept apart."""
+    """The split that a task names. A random one would mix what somebody has kept apart."""
     if _is_empty(data.get(field)):
-        raise DatasetError(f"It has no {field!r} to be split by.")
+        raise DatasetError(f"It has no {field!r} for the split.")
     given = str(data[field]).strip()
     if given.casefold() not in SPLIT_NAMES:
-        raise DatasetError(f"It has the split {given!r}; train, validation and test are known.")
+        raise DatasetError(f"Its split is {given!r}; it must be train, validation or test.")
     return SPLIT_NAMES[given.casefold()]
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a field of a task holds nothing, or what stands for it."""
+    """Whether a field of a task is empty, or holds a word for it."""
     return value is None or is_missing(str(value))
 
 
 def _check_fields(fields: Fields, filled: Collection[str], number: int) -> None:
-    """Refuse a field that an option names and no task has."""
+    """Refuse a field that no task has."""
     options = [("--group", name) for name in fields.group]
     if fields.split:
         options.append(("--split", fields.split))
@@ -203,7 +203,7 @@ def _check_fields(fields: Fields, filled: Collection[str], number: int) -> None:
 def _group(data: Mapping[str, Any], names: Sequence[str]) -> str | None:
     missing = [name for name in names if _is_empty(data.get(name))]
     if missing:
-        raise DatasetError(f"It has no {' and no '.join(map(repr, missing))} to be grouped by.")
+        raise DatasetError(f"It has no {' and no '.join(map(repr, missing))} for the group.")
     return "/".join(str(data[name]) for name in names) or None
 
 

@@ -1,4 +1,4 @@
-"""Images fetched from where Label Studio's tasks point, each kept once, under the hash of its content."""
+"""Images fetched from the URLs in Label Studio's tasks, each stored once, under the hash of its content."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def fetch_images(
     addresses: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Path | str]:
-    """For each address, in order, the file of its image, or the reason why there is none.
+    """For each URL, in order, the file of its image, or the reason why there is none.
 
-    What was fetched before is not asked for again: after a crash, it goes on. Memory holds a few images.
+    Nothing is fetched twice, so it resumes after a crash. Memory holds a few images.
 
     Args:
         backend: the store, the files and Label Studio.
@@ -56,14 +56,14 @@ def fetch_images(
 
 
 def keep_image(backend: Backend, content: bytes) -> Path:
-    """Keep an image's content and say where.
+    """Store an image's content, and return where.
 
     Raises:
-        UnreadableImageError: it is no image, whatever its sender calls it.
+        UnreadableImageError: it is not an image, whatever its server calls it.
     """
     if image_format(content) is None:
         shown = " but a web page" if content.lstrip()[:1] == b"<" else ""
-        raise UnreadableImageError(f"What is at its address is no image that can be read{shown}.")
+        raise UnreadableImageError(f"What is at its URL is not a readable image{shown}.")
     path = _path(backend, hashlib.sha256(content).hexdigest())
     if not path.exists():
         write_atomically(path, content)

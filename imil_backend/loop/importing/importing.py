@@ -1,4 +1,4 @@
-"""Importing a data set: look at every image, keep what can be used, and report what was found."""
+"""Importing a data set: read every image, keep what can be used, and report what was found."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import DatasetError
+from imil_backend.images.intensity.windows import parse_window
 from imil_backend.images.reading import ImageInfo
-from imil_backend.images.windows import parse_window
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.dataset_window import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.base.states import TRAINING
-from imil_backend.loop.base.windows import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.importing.inspection import look_at, warn_of_unused_masks
 from imil_backend.loop.importing.reasons import Reason, by_reason
 from imil_backend.loop.importing.storing import keep
 from imil_backend.loop.sources.file_names import is_utf8, printable
-from imil_backend.loop.sources.reading import Columns, Row, Source, read_source
+from imil_backend.loop.sources.read_source import Columns, Row, Source, read_source
 from imil_backend.loop.sources.tables.labels import warn_of_look_alikes
 from imil_backend.loop.splitting.duplicates import NearDuplicates, near_pairs
 from imil_backend.store.tables import Dataset, Round, Sample, Version
@@ -75,14 +75,14 @@ def import_dataset(
     Args:
         backend: where to.
         source: see `sources.read_source`.
-        name: the dataset's name; the source's if absent.
+        name: the dataset's name (default: the source's).
         columns: of the CSV.
         mask_means: whether the masks of the source mark the "relevant" or the "irrelevant" region; relevant
             if absent.
-        limit: take only so many images, drawn by the seed.
-        seed: of the limit's draw and of the splits.
-        keep_leaking: train on samples even if their group is in the given test split too; copies of images
-            there leave training all the same.
+        limit: import at most this many images, chosen by the seed.
+        seed: of the limit's choice and of the splits.
+        keep_leaking: train on samples even if their group is in the given test split too, but never on
+            copies of its images.
         window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
         progress: called with the number of images looked at, and of all.
 
@@ -91,7 +91,7 @@ def import_dataset(
     """
     found = read_source(source, columns or Columns(), backend.path("datasets", "x").parent)
     if mask_means and not any(row.mask for row in found.rows):
-        raise DatasetError(f"--mask-means means nothing here: no image of {source} has a mask. Leave it out.")
+        raise DatasetError(f"--mask-means does not apply: no image of {source} has a mask. Omit it.")
     found.rows = limited(found.rows, limit, seed)
     return import_rows(
         backend,
@@ -118,7 +118,7 @@ def import_rows(
 ) -> ImportReport:
     """Look at the images of a source's rows and keep those that can be used; see `import_dataset`."""
     if not is_utf8(name):
-        raise DatasetError(f"The name {printable(name)} is not UTF-8. Give another --name.")
+        raise DatasetError(f"The name {printable(name)} is not UTF-8. Choose another --name.")
     found.check_texts()
     wanted = parse_window(window) if window is not None else None
     looked_at = list(look_at(backend, found.rows, progress, wanted))
@@ -197,7 +197,7 @@ def _title(source: Path) -> str:
 
 
 def limited(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
-    """A draw that takes the same images each time, and more of them when the limit grows."""
+    """A random choice that takes the same images each time, and more when the limit grows."""
     if limit is None or limit >= len(rows):
         return rows
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.name}".encode()).digest())[:limit]
@@ -209,8 +209,8 @@ def _dataset(session: Session, name: str, labels: list[str], why: str) -> Datase
     if dataset is None:
         if len(labels) < 2:
             raise DatasetError(
-                f"All images that can be used have the label {labels[0]!r}; a classifier needs two classes "
-                f"or more.{why}"
+                f"All usable images have the label {labels[0]!r}; a classifier needs at least two "
+                f"classes.{why}"
             )
         dataset = Dataset(name=name, classes=labels)
         session.add(dataset)
@@ -226,12 +226,12 @@ def _dataset(session: Session, name: str, labels: list[str], why: str) -> Datase
 
 
 def _what_fixes_classes(session: Session, dataset: Dataset) -> str | None:
-    """What a dataset's classes may no longer change under, if there is such a thing."""
+    """Why a dataset's classes can no longer change, or None."""
     versions = select(Version.id).where(Version.dataset_id == dataset.id).limit(1)
     if session.scalar(versions) is not None:
         return "trained versions"
     trainings = select(Round.id).where(Round.dataset_id == dataset.id, Round.state == TRAINING).limit(1)
-    return None if session.scalar(trainings) is None else "a training under way,"
+    return None if session.scalar(trainings) is None else "a training in progress,"
 
 
 def sample_counts(session: Session, dataset_id: int) -> dict[str, dict[str, int]]:
@@ -248,13 +248,13 @@ def sample_counts(session: Session, dataset_id: int) -> dict[str, dict[str, int]
 
 
 def group_counts(session: Session, dataset_id: int) -> dict[str, int]:
-    """The number of groups by split that are not left out altogether."""
+    """The number of groups by split that are not entirely excluded."""
     used = Sample.excluded.is_(None)
     return _by_split(session, func.count(Sample.group.distinct()), Sample.dataset_id == dataset_id, used)
 
 
 def left_out_counts(session: Session, dataset_id: int) -> dict[str, int]:
-    """The number of samples by split that are left out of training and of the figures."""
+    """The number of samples by split that are excluded from training and metrics."""
     left_out = Sample.excluded.is_not(None)
     return _by_split(session, func.count(Sample.id), Sample.dataset_id == dataset_id, left_out)
 

@@ -1,4 +1,4 @@
-"""Looking at the images of a data set that is imported: what each of them is, or why it cannot be used."""
+"""Inspecting the images of an import: what each of them is, or why it cannot be used."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from imil_backend.errors import ImageError, MaskError
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.images.reading import ImageInfo, inspect_image
-from imil_backend.images.scaling import Window
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.sources.paths import is_file
 from imil_backend.loop.sources.rows import Row
@@ -40,7 +40,7 @@ def look_at(
     def look(row: Row) -> tuple[Row, ImageInfo | str]:
         try:
             if row.mask and not is_file(row.mask):
-                return row, f"Its mask {row.mask.name[:200]} is not there."
+                return row, f"Its mask {row.mask.name[:200]} does not exist."
             info = inspect_image(
                 row.image,
                 max_bytes=limits.max_image_bytes,
@@ -80,10 +80,8 @@ def _mask_problem(mask: Path | None, info: ImageInfo) -> str | None:
 
 
 def warn_of_unused_masks(rows: Iterable[Row]) -> list[str]:
-    """A warning where masks that lie beside their images cannot be used, and the images go without."""
+    """A warning about images that are imported without a mask, because the one beside them cannot be used."""
     problems = [f"{row.name}: {row.mask_problem}" for row in rows if row.mask_problem]
     if not problems:
         return []
-    return [
-        f"Images that go without the mask that lies beside them: {len(problems)}. The first: {problems[0]}"
-    ]
+    return [f"Images imported without the mask beside them: {len(problems)}. The first: {problems[0]}"]

@@ -1,4 +1,4 @@
-"""Keeping what an import found: new samples with their splits, and what is left out of training."""
+"""Storing what an import found: new samples with their splits, and what is excluded from training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.sources.reading import Row, Source
+from imil_backend.loop.sources.read_source import Row, Source
 from imil_backend.loop.splitting.duplicates import (
     Picture,
     excluded_copies,
@@ -160,7 +160,7 @@ def _difference(known: Any, row: Row, info: ImageInfo) -> str | None:
     if known.sha256 != info.sha256:
         return "Its content has changed since it was imported. Import it under another name."
     if known.label != row.label:
-        return f"The source says {row.label!r} now; it was imported as {known.label!r}, and stays that."
+        return f"Its label in the source is now {row.label!r}; the imported one, {known.label!r}, is kept."
     return None
 
 

@@ -1,1 +1,1 @@
-"""Label Studio's projects: made, connected, disconnected, and what their config means."""
+"""Label Studio's projects: created, connected, disconnected, and what their labeling config means."""

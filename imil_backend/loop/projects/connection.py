@@ -1,4 +1,4 @@
-"""The Label Studio project of a dataset: made or taken, with our webhook and our ML backend in it."""
+"""The Label Studio project of a dataset: created or existing, with our webhook and our ML backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
 from imil_backend.label_studio.api.webhooks import Change, basic_auth_of, ensure_ml_backend, ensure_webhook
-from imil_backend.label_studio.labeling.config import load_label_config
+from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE, connect_project
 from imil_backend.loop.projects.mapping import check_instance
@@ -35,7 +35,7 @@ blacked out, and the model learns again without it. Where it is less work, paint
 
 @dataclass(frozen=True)
 class Connection:
-    """A project and what was done to its registrations."""
+    """A project, and what was done to its registrations."""
 
     project: Project
     created: bool
@@ -91,17 +91,14 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         check_instance(backend, project)
         if number not in {None, project.label_studio_id}:
             raise RoundError(
-                f"Dataset {dataset.name!r} is in project {project.label_studio_id} already. Leave --project "
-                "out."
+                f"Dataset {dataset.name!r} already uses project {project.label_studio_id}. Omit --project."
             )
         return project, False
     if number is not None:
         try:
             connect_project(backend, dataset, number, {})
         except LabelConfigError as error:
-            raise LabelConfigError(
-                f"{error}\nThat is done when it is connected: `imil connect --project {number}`."
-            ) from None
+            raise LabelConfigError(f"{error}\nConnect it first: `imil connect --project {number}`.") from None
         with backend.store.begin() as session:
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
     number = backend.label_studio.create_project(
@@ -118,8 +115,8 @@ def _keep(backend: Backend, session: Session, dataset: Dataset, number: int) -> 
     instance = backend.settings.label_studio_url
     if taken := find_project(session, instance, number):
         raise RoundError(
-            f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Name another "
-            "one with --project, or none: then one is made."
+            f"Label Studio's project {number} belongs to dataset {taken.dataset.name!r}. Choose "
+            "another one with --project, or omit it to create one."
         )
     project = Project(dataset_id=dataset.id, instance=instance, label_studio_id=number)
     session.add(project)

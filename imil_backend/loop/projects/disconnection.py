@@ -1,4 +1,4 @@
-"""A connected project let go again, as it was."""
+"""Disconnects a project, which is then as it was before."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class TakenBack:
 
 
 def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = False) -> TakenBack:
-    """Take back what connecting changed in Label Studio, and nothing else. Answers and masks stay here.
+    """Undo what connecting changed in Label Studio, and nothing else. Answers and masks stay here.
 
     Raises:
-        RoundError: the project was not connected, but made by `imil push`.
+        RoundError: the project was not connected, but created by `imil push`.
         LabelStudioError: Label Studio cannot be reached or refuses.
     """
     if project.connected is None:
         raise RoundError(
-            f"Project {project.label_studio_id} was not connected, but made by `imil push`: delete it in "
-            "Label Studio."
+            f"Project {project.label_studio_id} was not connected, but created by `imil push`. "
+            "Delete it in Label Studio."
         )
     calls = Calls(backend.label_studio, rehearsal=rehearsal)
     taken_back = TakenBack(calls.made)
@@ -48,7 +48,7 @@ def disconnect_project(backend: Backend, project: Project, *, rehearsal: bool = 
     try:
         there = backend.label_studio.project(project.label_studio_id)
     except NotFoundError:
-        taken_back.left.append("Label Studio has the project no longer.")
+        taken_back.left.append("The project no longer exists in Label Studio.")
     else:
         _take_back(backend, calls, project, there, taken_back.left)
     if not rehearsal:
@@ -66,16 +66,16 @@ def _take_back(
     asked = _has_tasks(backend, project)
     for each in record.get("storages", []):
         if asked:
-            left.append(f"The {each['kind']} storage that was added stays, for the tasks that were pushed.")
+            left.append(f"The {each['kind']} storage that was added stays, because the pushed tasks need it.")
         else:
             remove_storages(calls, number, each["kind"], each["place"])
     if "webhook" in record:
         remove_webhook(calls, number, url, backend.webhook_secrets)
     if change := record.get("label_config"):
         if there["label_config"] != change["after"]:
-            left.append("The labeling config was changed since; it stays as it is.")
+            left.append("The labeling config has been changed since; it stays as it is.")
         elif _used(backend, number, change):
-            left.append("Somebody annotated with what was added to the labeling config; it stays.")
+            left.append("The labeling config stays: somebody has annotated with what was added.")
         else:
             calls.request("PATCH", f"/api/projects/{number}/", body={"label_config": change["before"]})
 

@@ -25,8 +25,8 @@ from imil_backend.label_studio.api.webhooks import (
     ensure_webhook,
     webhook_url,
 )
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
-from imil_backend.label_studio.labeling.config_change import completed_config, difference
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config_change import completed_config, difference
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.projects.existing_storages import Credentials, add_storages, needed_storages, offer
 from imil_backend.loop.projects.relocated import elsewhere
@@ -43,8 +43,9 @@ class Changes:
         mapping: what the labeling config means, with the change if it is made.
         difference: what the config lacks, as a unified diff; empty if nothing.
         calls: the requests that change something, in order.
-        by_hand: what somebody must enter in Label Studio: what the token may not, storages with credentials.
-        offers: what `write` would add beside.
+        by_hand: what somebody must enter in Label Studio: what the token may not change, storages'
+            credentials.
+        offers: what `write` would add besides.
     """
 
     mapping: ProjectMapping
@@ -77,7 +78,7 @@ def connect_project(
             sets the project's model_version.
         write: add to the labeling config what it lacks, and storages that images of another project lie in.
         credentials: asked for those of a storage that is to be added, since Label Studio does not tell them.
-        rehearsal: change nothing, neither here nor there.
+        rehearsal: dry run; change nothing, neither here nor in Label Studio.
 
     Raises:
         LabelConfigError: the config cannot be used as it is; the message has the smallest change.
@@ -93,7 +94,7 @@ def connect_project(
     if predictions or "class_choices" in meanings:
         meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
     earlier = dict((kept and kept.connected) or {})
-    plan = _Plan(backend, dataset, there, meanings, earlier, predictions, write)
+    plan = _ConnectionPlan(backend, dataset, there, meanings, earlier, predictions, write)
     changes, planned = plan.rehearse()
     if rehearsal:
         return changes
@@ -102,7 +103,7 @@ def connect_project(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ConnectionPlan:
     """A project as it is, and what is to be changed in it."""
 
     backend: Backend
@@ -176,7 +177,8 @@ def _with_class(xml: str, classes: list[str], meanings: dict[str, Any]) -> dict[
         return {**meanings, "class_choices": there_are[0]}
     found = f"No Choices {named!r} holds" if named else "Several Choices hold"
     raise AmbiguousConfigError(
-        f"{found} the classes {', '.join(classes)}. --class-choices names the one that predictions fill in: "
+        f"{found} the classes {', '.join(classes)}. Choose the one that predictions fill in with "
+        "--class-choices: "
         f"{', '.join(there_are) or 'there is none'}.",
         "class_choices",
         there_are,
@@ -194,11 +196,13 @@ def _check_free(backend: Backend, session: Session, dataset: Dataset, number: in
         raise RoundError(elsewhere(own, backend.settings.label_studio_url))
     if taken is None and own is not None:
         raise RoundError(
-            f"Dataset {dataset.name!r} is in project {own.label_studio_id} of {own.instance} already. For a "
-            "second project import it under another --name."
+            f"Dataset {dataset.name!r} is in project {own.label_studio_id} of {own.instance} "
+            "already. To use a second project, import the data set under another --name."
         )
     if taken is not None and taken.connected is None:
-        raise RoundError(f"`imil push` made project {number}; it needs no connection. Go on: `imil push`.")
+        raise RoundError(
+            f"Project {number} was created by `imil push` and needs no connection. Continue: `imil push`."
+        )
     return taken
 
 
@@ -264,7 +268,7 @@ def _register(
             record["webhook"] = True
     except LabelStudioAuthError as error:
         changes.by_hand.append(
-            f"{error}\nLet an administrator add, in the project's Settings > Webhooks: "
+            f"{error}\nAsk an administrator to add, in the project's Settings > Webhooks: "
             f"URL {webhook_url(url)}, header {SECRET_HEADER} with the secret of IMIL_WEBHOOK_SECRETS, "
             "payload on, and the events " + ", ".join(ACTIONS) + "."
         )
@@ -276,6 +280,7 @@ def _register(
             record["ml_backend"] = {"model_version": there.get("model_version") or ""}
     except LabelStudioAuthError as error:
         changes.by_hand.append(
-            f"{error}\nLet an administrator add, in the project's Settings > Model: name {ML_BACKEND_TITLE}, "
+            f"{error}\nAsk an administrator to add, in the project's Settings > Model: name "
+            f"{ML_BACKEND_TITLE}, "
             f"URL {url}" + (", Basic auth as in IMIL_BASIC_AUTH_USER and _PASSWORD." if auth else ".")
         )

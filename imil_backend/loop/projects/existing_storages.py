@@ -42,9 +42,9 @@ def add_storages(
         except LabelStudioError as error:
             keys = STORAGE_KINDS[storage.kind].credentials
             by_hand.append(
-                f"Label Studio did not take the storage {storage} ({error}) Let somebody add it in Settings "
-                f"> Cloud Storage of project {number}{', with its ' if keys else ''}{', '.join(keys)}, and "
-                "not sync it."
+                f"Label Studio refused the storage {storage} ({error}) Add it in Settings > Cloud "
+                f"Storage of project {number}{', with its ' if keys else ''}{', '.join(keys)}, "
+                "without syncing it."
             )
         else:
             added.append({"kind": storage.kind, "place": storage.place})
@@ -54,6 +54,6 @@ def add_storages(
 def offer(storage: Storage, number: int, source: int | None) -> str:
     """What is said of a storage that may be added."""
     return (
-        f"Images lie in a storage that project {number} lacks ({storage}). They are shown as long as project "
-        f"{source} and its tasks stay; with --write the storage is added to project {number}."
+        f"Images are in a storage that project {number} lacks ({storage}). They are shown as long as "
+        f"project {source} and its tasks exist; --write adds the storage to project {number}."
     )

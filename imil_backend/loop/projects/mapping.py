@@ -6,7 +6,7 @@ from math import inf
 from time import monotonic
 
 from imil_backend.errors import RoundError
-from imil_backend.label_studio.labeling.config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Project
@@ -45,7 +45,7 @@ def read_config(project: Project, xml: str) -> ProjectMapping:
 
 
 def check_instance(backend: Backend, project: Project) -> None:
-    """Refuse to take another Label Studio's project of the same number for ours.
+    """Refuse to mistake another Label Studio's project of the same ID for ours.
 
     Raises:
         RoundError: the settings name another Label Studio than the project is in.

@@ -1,10 +1,10 @@
-"""How many people answer each task of a round: Label Studio is told, so that it shows it to as many."""
+"""Tells Label Studio how many people answer each task of a round."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 
-from imil_backend.label_studio.api.readers import set_project_readers, set_task_readers
+from imil_backend.label_studio.api.task_overlap import set_project_readers, set_task_readers
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Project, Round, Task

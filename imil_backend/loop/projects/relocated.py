@@ -1,4 +1,4 @@
-"""A Label Studio that has got another address."""
+"""A Label Studio that has moved to a new URL."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ COMPARED = 20  # tasks of a project
 
 
 def follow_label_studio(backend: Backend, former: str) -> list[Project]:
-    """Take what is kept of a Label Studio at its former address for what is at that of the settings.
+    """Continue with the projects of a Label Studio that has moved to the URL of the settings.
 
-    Nothing is changed in Label Studio. That it is the same one is told by the tasks that were pushed to it.
+    Nothing is changed in Label Studio. The tasks that were pushed to it prove that it is the same one.
 
     Returns:
-        The projects that are looked for there from now on.
+        The projects that are used there from now on.
 
     Raises:
-        NotFoundError: nothing is kept of this address.
-        RoundError: what is at the address of the settings is another Label Studio.
+        NotFoundError: no project has this URL.
+        RoundError: the URL of the settings is that of another Label Studio.
         LabelStudioError: it cannot be reached or refuses.
     """
     former, current = former.rstrip("/"), backend.settings.label_studio_url
@@ -35,8 +35,8 @@ def follow_label_studio(backend: Backend, former: str) -> list[Project]:
         projects = list(session.scalars(select(Project).where(Project.instance == former)))
         known = _addresses(session)
     if former not in known or former == current:
-        others = ", ".join(sorted(known - {current})) or "no other address than LABEL_STUDIO_URL"
-        raise NotFoundError(f"Nothing is kept of a Label Studio at {former}, but of {others}.")
+        others = ", ".join(sorted(known - {current})) or "no other URL than LABEL_STUDIO_URL"
+        raise NotFoundError(f"No project is known at {former}. Known: {others}.")
     for project in projects:
         if project.gone_at is None:
             _check_same(backend, project)
@@ -60,7 +60,7 @@ def elsewhere(project: Project, current: str) -> str:
     """What is to be said of a project in another Label Studio than the settings name."""
     return (
         f"Dataset {project.dataset.name!r} is in project {project.label_studio_id} of {project.instance}, "
-        f"but LABEL_STUDIO_URL is {current}. Set it back; or, if that Label Studio has moved there: "
+        f"but LABEL_STUDIO_URL is {current}. Set it back, or, if Label Studio has moved there, run: "
         f"imil moved {project.instance}"
     )
 
@@ -81,8 +81,8 @@ def _check_same(backend: Backend, project: Project) -> None:
         keys = {row.label_studio_id: row.key for row in session.execute(mine)}
     if taken is not None:
         raise RoundError(
-            f"Dataset {taken.dataset.name!r} is in project {project.label_studio_id} of {current} already: "
-            f"that is another Label Studio than the one at {project.instance}."
+            f"Dataset {taken.dataset.name!r} is in project {project.label_studio_id} of {current} "
+            f"already: that is not the same Label Studio as the one at {project.instance}."
         )
     try:
         backend.label_studio.project(project.label_studio_id)
@@ -96,6 +96,7 @@ def _check_same(backend: Backend, project: Project) -> None:
             raise
     if keys and not any(there.get(number) == key for number, key in keys.items()):
         raise RoundError(
-            f"Project {project.label_studio_id} of {current} has none of the tasks that were pushed to it at "
-            f"{project.instance}: it is another Label Studio. Nothing was changed; see LABEL_STUDIO_URL."
+            f"Project {project.label_studio_id} of {current} has none of the tasks that were pushed "
+            f"to it at {project.instance}: it is another Label Studio. Nothing was changed. Check "
+            "LABEL_STUDIO_URL."
         )

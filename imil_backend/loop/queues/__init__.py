@@ -1,1 +1,1 @@
-"""Jobs in the background: the queues and the engine that works them off."""
+"""The queues of workflows, and the engine that runs them."""

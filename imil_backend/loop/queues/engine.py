@@ -1,6 +1,6 @@
 """DBOS, the engine of the loop: queues, durable workflows, and who may run them.
 
-Only a worker launches DBOS. Every other process enqueues and asks through `Jobs`.
+Only a worker launches DBOS. Every other process enqueues and asks through `WorkflowQueues`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def system_database_url(backend: Backend) -> str:
 
 
 def prepare(backend: Backend) -> None:
-    """Bring all tables, ours and DBOS's, up to date. Cheap when nothing is to be done.
+    """Migrate all tables, ours and DBOS's. Fast when they are up to date.
 
     Raises:
         StoreError: the database cannot be used, or was written by a newer version.
@@ -73,8 +73,8 @@ def prepare(backend: Backend) -> None:
 _Workflow = tuple[dict[str, Any], tuple[Any, ...]]  # DBOS's options, arguments
 
 
-class Jobs:
-    """Enqueues workflows and says how they stand."""
+class WorkflowQueues:
+    """Enqueues workflows and gives their states and results."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -93,19 +93,19 @@ class Jobs:
         )
 
     @cached_property
-    def _queues(self) -> Store:
+    def _queue_store(self) -> Store:
         return Store(system_database_url(self._backend))
 
     def enqueue(
-        self, workflow: str, queue: str, *args: Any, job_id: str | None = None, delay: float = 0.0
+        self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
     ) -> str:
-        """Record a workflow to be run; committed on return. The same `job_id` twice is one workflow.
+        """Record a workflow to be run; committed on return. Idempotent for a given `workflow_id`.
 
         Args:
             workflow: the workflow's name.
             queue: one of the queues of this module.
             args: ids and other JSON values, never objects.
-            job_id: the workflow's id; made up if absent.
+            workflow_id: the workflow's id; generated if absent.
             delay: seconds to wait before it is run.
 
         Returns:
@@ -119,42 +119,44 @@ class Jobs:
             "queue_name": queue,
             "app_version": WORKFLOW_VERSION,
         }
-        if job_id is not None:
-            options["workflow_id"] = job_id
+        if workflow_id is not None:
+            options["workflow_id"] = workflow_id
         if delay:
             options["delay_seconds"] = delay
-        [job] = self._record([(options, args)])
-        return job
+        [recorded] = self._record([(options, args)])
+        return recorded
 
     def _record_each(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
         with _says_store_error():
             return [self._client.enqueue(options, *args).get_workflow_id() for options, args in workflows]  # type: ignore[arg-type]
 
     def _record_together(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
-        with _says_store_error(), self._queues.begin() as session:
+        with _says_store_error(), self._queue_store.begin() as session:
             return [
                 self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
                 for options, args in workflows
             ]
 
-    def status(self, job_id: str) -> str | None:
-        """DBOS's word for the state of a workflow, or None if there is none of this id."""
+    def status(self, workflow_id: str) -> str | None:
+        """DBOS's name for the state of a workflow, or None if there is none of this id."""
         with _says_store_error():
-            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+            found = self._client.list_workflows(
+                workflow_ids=[workflow_id], load_input=False, load_output=False
+            )
         return found[0].status if found else None
 
-    def result(self, job_id: str) -> Any:
+    def result(self, workflow_id: str) -> Any:
         """What a workflow returned, or None."""
         with _says_store_error():
-            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
+            found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False)
         return found[0].output if found else None
 
     def close(self) -> None:
         """Close the connection, if there is one."""
         if "_client" in self.__dict__:
             self._client.destroy()
-        if "_queues" in self.__dict__:
-            self._queues.close()
+        if "_queue_store" in self.__dict__:
+            self._queue_store.close()
 
 
 @contextmanager
@@ -163,8 +165,8 @@ def _says_store_error() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise StoreError(
-            f"The database of the queues cannot be used ({type(error).__name__}). Is the disk full, or is it "
-            "down?"
+            f"The database of the queues cannot be used ({type(error).__name__}). Is it running, or "
+            "is its disk full?"
         ) from error
 
 
@@ -176,7 +178,7 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
 
     Raises:
         RoundError: another process runs under this id.
-        SettingsError: it is no id.
+        SettingsError: the id is invalid.
     """
     with worker_lock(backend, worker_id) as lock:
         config: DBOSConfig = {
@@ -263,17 +265,17 @@ def worker_lock(backend: Backend, worker_id: str) -> Iterator[Lock]:
 
     Raises:
         RoundError: another process holds it.
-        SettingsError: it is no id.
+        SettingsError: the id is invalid.
     """
     if not _WORKER_ID.fullmatch(worker_id):
-        raise SettingsError(f"{worker_id[:60]!r} is no worker id: take up to 50 letters, digits, . _ or -.")
+        raise SettingsError(f"{worker_id[:60]!r} is not a worker id: use up to 50 letters, digits, . _ or -.")
     with ExitStack() as stack:
         try:
             lock = stack.enter_context(locked(backend, "worker", worker_id, wait=False))
         except LockTakenError as error:
             raise RoundError(
-                f"A worker with the id {worker_id!r} is running already. Stop it first, or give this one an "
-                "id of its own (--id)."
+                f"A worker with the id {worker_id!r} is already running. Stop it first, or choose "
+                "another id (--id)."
             ) from error
         yield lock
 

@@ -1,4 +1,4 @@
-"""Sees to it that a running worker neither leaves a workflow lying nor works on what is another's by now."""
+"""Resumes stalled workflows, and ends a worker that may have been taken over."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Watchdog:
         """Look once."""
         if not self._lock.is_held():
             logger.critical(
-                "Worker %r has lost its connection to the database and with it its lock. It ends; started "
-                "again, it goes on where it was.",
+                "Worker %r has lost its connection to the database and with it its lock. It exits; "
+                "start it again to resume.",
                 self._worker_id,
             )
             os._exit(LOCK_LOST)

@@ -1,4 +1,4 @@
-"""Which training is due: a baseline, or the round that is open."""
+"""Begins the training that is due: a baseline, or the open round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imil_backend.loop.base.policy import change_policy, change_recipe, recipe_o
 from imil_backend.loop.base.states import CANCELLED, CLOSED, OPEN
 from imil_backend.loop.rounds import lifecycle, training
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.weights import fetch_default_weights
+from imil_backend.loop.versions.starting_weights import fetch_default_weights
 from imil_backend.store.tables import Dataset, Round
 
 
@@ -24,19 +24,19 @@ def begin_training(
     fresh: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Round:
-    """Begin the baseline; later: close the open round, so that it is trained.
+    """Begin the baseline, or later close the open round, so that it is trained.
 
     Args:
         backend: the store, and Label Studio for a round.
-        dataset: its name; the only one if absent.
+        dataset: its name (default: the only one).
         recipe: what of a baseline's recipe is to change, by field.
         policy: what of the dataset's policy is to change, from now on.
-        fresh: a new baseline, though there is one.
+        fresh: a new baseline, even if there is one.
         progress: called with what is fetched, a line each.
 
     Raises:
         RoundError: no round is open, or the training has begun with other options.
-        SettingsError: a round takes no recipe, or nothing can be trained by this one.
+        SettingsError: a recipe was given for a round, or it cannot be trained.
         WeightsError: ImageNet weights are wanted, and cannot be fetched.
     """
     with backend.store.begin() as session:
@@ -46,8 +46,8 @@ def begin_training(
             change_recipe(found, recipe)
         elif recipe:
             raise SettingsError(
-                "A round goes on with its baseline's recipe, so that candidate and champion can be "
-                "compared. Train a new baseline with --fresh to change it."
+                "A round uses its baseline's recipe, so that candidate and champion can be compared. "
+                "To change it, train a new baseline with --fresh."
             )
         change_policy(found, policy)
         if recipe or policy:

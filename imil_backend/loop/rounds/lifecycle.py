@@ -1,4 +1,4 @@
-"""Rounds: their states, when one opens and closes, and the job that a state calls for."""
+"""Rounds: their states, when one opens and closes, and the workflow that a state calls for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ from imil_backend.loop.base.states import (
     TRAINING,
     UNDER_WAY,
 )
-from imil_backend.loop.queues.engine import FINISHED, LABELLING_QUEUE, SYNC_QUEUE, TRAINING_QUEUE, Jobs
+from imil_backend.loop.queues.engine import (
+    FINISHED,
+    LABELLING_QUEUE,
+    SYNC_QUEUE,
+    TRAINING_QUEUE,
+    WorkflowQueues,
+)
 from imil_backend.loop.queues.names import CLOSE_WORKFLOW, PUSH_WORKFLOW, TRAIN_WORKFLOW
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.mispredictions import next_mispredictions
@@ -82,10 +88,10 @@ def answered(session: Session, round_: Round) -> Answered:
 
 
 def begin_baseline(session: Session, dataset: Dataset) -> Round:
-    """Start a new baseline, or go on with one that is not finished.
+    """Start a new baseline, or continue one that is not finished.
 
     Raises:
-        RoundError: a round is under way.
+        RoundError: another round has not ended.
     """
     latest = latest_round(session, dataset.id)
     if latest is not None:
@@ -97,8 +103,8 @@ def begin_baseline(session: Session, dataset: Dataset) -> Round:
     if latest is not None and latest.state in {PUSHING, OPEN, TRAINING}:
         first = "push" if latest.state == PUSHING else "train"
         raise RoundError(
-            f"Round {latest.number} is {latest.state}; finish it first (`imil {first}`), "
-            "then train the new baseline (`imil train --fresh`)."
+            f"Round {latest.number} is {latest.state}; finish it first (`imil {first}`), then train "
+            "the new baseline (`imil train --fresh`)."
         )
     round_ = Round(dataset_id=dataset.id, number=latest.number + 1 if latest else 0, state=TRAINING)
     session.add(round_)
@@ -117,12 +123,12 @@ def round_to_push(session: Session, dataset: Dataset) -> Round | None:
         return latest
     if latest is not None and latest.state in {TRAINING, FAILED}:
         raise RoundError(
-            f"Round {latest.number} is {latest.state}: `imil train` follows it, or tries again if it failed."
+            f"Round {latest.number} is {latest.state}: `imil train` follows it, or retries it if it failed."
         )
     if not next_mispredictions(session, dataset):
         raise RoundError(
-            f"Dataset {dataset.name!r} has no mispredictions left to ask. --fill-budget adds the least "
-            "certain samples, --repeat those that were answered before."
+            f"Dataset {dataset.name!r} has no mispredictions left to ask about. --fill-budget adds "
+            "the least certain samples, --repeat those that were answered before."
         )
     return None
 
@@ -165,33 +171,32 @@ def close_round(session: Session, round_: Round) -> Round:
         raise RoundError(f"Round {round_.number} is {round_.state}; only an open round can be closed.")
     if answered(session, round_).begun == 0:
         raise RoundError(
-            f"Nothing in round {round_.number} has been answered yet; there is nothing to learn. Answer its "
-            "tasks in Label Studio first."
+            f"Nothing in round {round_.number} has been answered yet. Answer its tasks in Label Studio first."
         )
     change_state(round_, TRAINING)
     return round_
 
 
 def retry(round_: Round) -> Round:
-    """Let a failed round be trained again, going on from its last checkpoint."""
+    """Train a failed round again, from its last checkpoint."""
     round_.attempt += 1
     change_state(round_, TRAINING)
     return round_
 
 
 def cancel_round(session: Session, dataset: Dataset, who: str) -> Round:
-    """Give up the round that is under way. What is being trained or pushed for it ends by itself.
+    """Cancel the current round. What is being trained or pushed for it stops.
 
-    Its tasks stay in Label Studio and its answers stand: they count in the next round, those that are still
-    to come as well. A version that its training has not brought yet never comes.
+    Its tasks stay in Label Studio and its answers count in the next round, later ones too. A version that is
+    not finished is never made.
 
     Raises:
-        RoundError: none is under way.
+        RoundError: there is none.
     """
     latest = latest_round(session, dataset.id)
     round_ = held_round(session, latest.id) if latest else None
     if round_ is None or round_.state not in UNDER_WAY:
-        raise RoundError(f"No round of dataset {dataset.name!r} is under way; there is nothing to cancel.")
+        raise RoundError(f"Dataset {dataset.name!r} has no current round to cancel.")
     audit.note(
         session,
         dataset.id,
@@ -212,7 +217,7 @@ def held_round(session: Session, round_id: int) -> Round:
 
 
 def check_not_cancelled(round_: Round) -> None:
-    """See that a round was not given up.
+    """Check that a round was not cancelled.
 
     Raises:
         RoundError: it was.
@@ -246,35 +251,35 @@ def is_enough(progress: Answered, policy: Policy) -> bool:
     return progress.share >= policy.close_share or 0 < policy.close_count <= progress.answered
 
 
-def job_of(round_: Round) -> str:
+def workflow_id_of(round_: Round) -> str:
     """The id of the workflow that a round's state calls for; an attempt has one workflow and no second."""
     kind = "push" if round_.state == PUSHING else "train"
     return f"{kind}-round-{round_.id}-{round_.attempt}"
 
 
-def ensure_job(backend: Backend, jobs: Jobs, round_: Round) -> str | None:
-    """Enqueue what a round's state calls for. Idempotent.
+def ensure_workflow(backend: Backend, queues: WorkflowQueues, round_: Round) -> str | None:
+    """Enqueue the workflow that a round's state requires. Idempotent.
 
     A workflow that has ended without moving its round on (say, the database could not be written) is followed
     by another.
     """
     if round_.state not in {PUSHING, TRAINING}:
         return None
-    if jobs.status(job_of(round_)) in FINISHED:
-        ended = job_of(round_)
+    if queues.status(workflow_id_of(round_)) in FINISHED:
+        ended = workflow_id_of(round_)
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_.id)
-            if job_of(round_) == ended:
+            if workflow_id_of(round_) == ended:
                 round_.attempt += 1
     if round_.state == PUSHING:
-        return jobs.enqueue(PUSH_WORKFLOW, LABELLING_QUEUE, round_.id, job_id=job_of(round_))
+        return queues.enqueue(PUSH_WORKFLOW, LABELLING_QUEUE, round_.id, workflow_id=workflow_id_of(round_))
     if round_.state == TRAINING:
-        return jobs.enqueue(TRAIN_WORKFLOW, TRAINING_QUEUE, round_.id, job_id=job_of(round_))
+        return queues.enqueue(TRAIN_WORKFLOW, TRAINING_QUEUE, round_.id, workflow_id=workflow_id_of(round_))
     return None
 
 
-def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None) -> None:
-    """Close the rounds that are due, and see to it that what is to be pushed or trained is."""
+def close_due_rounds(backend: Backend, queues: WorkflowQueues, dataset_id: int | None = None) -> None:
+    """Close the rounds that are due, and enqueue what is to be pushed or trained."""
     with backend.store.begin() as session:
         under_way = select(Round).where(Round.state.in_((PUSHING, OPEN, TRAINING)))
         if dataset_id is not None:
@@ -285,18 +290,18 @@ def close_due_rounds(backend: Backend, jobs: Jobs, dataset_id: int | None = None
                 if held_round(session, round_.id).state == OPEN:
                     change_state(round_, TRAINING)
             elif round_.state == OPEN:
-                _look_again(session, jobs, round_)
+                _look_again(session, queues, round_)
     for round_ in rounds:
-        ensure_job(backend, jobs, round_)
+        ensure_workflow(backend, queues, round_)
 
 
-def _look_again(session: Session, jobs: Jobs, round_: Round) -> None:
-    """Have a round looked at later that has enough answers, but whose clinician is still at it."""
+def _look_again(session: Session, queues: WorkflowQueues, round_: Round) -> None:
+    """Check a round again later that has enough answers, but whose clinician is still working."""
     policy, progress = policy_of(session.get_one(Dataset, round_.dataset_id)), answered(session, round_)
     if is_enough(progress, policy):
-        job = f"close-round-{round_.id}-{progress.answered}"
+        workflow_id = f"close-round-{round_.id}-{progress.answered}"
         delay = policy.close_quiet_seconds + 1
-        jobs.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, job_id=job, delay=delay)
+        queues.enqueue(CLOSE_WORKFLOW, SYNC_QUEUE, round_.dataset_id, workflow_id=workflow_id, delay=delay)
 
 
 def change_state(round_: Round, state: str, error: str | None = None) -> None:

@@ -12,31 +12,31 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, RoundError, UnreadableImageError
+from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.reading import image_format, load_bytes, png_for_display
-from imil_backend.images.scaling import Window
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
-from imil_backend.label_studio.labeling.config import ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, ROUND_KEY, SHOWN_KEYS
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
+from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.locks import locked
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
-from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
-from imil_backend.loop.versions.mispredictions import Misprediction, next_mispredictions
+from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
 
 def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], None] | None = None) -> int:
-    """Push a round's tasks and open it. Pushing again creates nothing twice; an interrupted push goes on.
+    """Push a round's tasks and open it. Idempotent; an interrupted push resumes.
 
     Args:
         backend: the store and Label Studio.
-        round_id: a round that is being pushed; of an open one the number of readers is brought in line.
+        round_id: a round that is being pushed; for an open one the number of readers is updated.
         progress: called with the number of tasks done, and of all.
 
     Returns:
@@ -70,7 +70,7 @@ def _push(
         asked = _chosen(session, round_, already)
     if not asked:
         raise RoundError(
-            f"There are no mispredictions left to ask in round {round_.number}. Give it up (`imil "
+            f"Round {round_.number} has no mispredictions left to ask about. Cancel it (`imil "
             "cancel`) and push with --fill-budget or --repeat."
         )
     by_key = {item.sample.key: item for item in asked}
@@ -87,19 +87,19 @@ def _push(
         _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
         count += 1
     if not count:
-        raise RoundError("None of the images to be asked can be read; `imil status` says why.")
+        raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)
         if round_.state == FAILED:
-            raise RoundError(f"Round {round_.number} was given up for a new baseline while it was pushed.")
+            raise RoundError(f"Round {round_.number} was cancelled for a new baseline while it was pushed.")
         if round_.state == PUSHING:
             change_state(round_, OPEN)
     return count
 
 
-def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[Misprediction]:
+def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[MinedMisprediction]:
     """What this round asks. A push that was interrupted keeps what it has, and adds the rest."""
     kept = set(session.scalars(select(Sample.key).join(Task).where(Task.round_id == round_.id)))
     dataset = session.get_one(Dataset, round_.dataset_id)
@@ -109,7 +109,7 @@ def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[M
 
 def _push_items(
     backend: Backend,
-    asked: list[Misprediction],
+    asked: list[MinedMisprediction],
     round_: Round,
     already: Mapping[str, int],
     mapping: ProjectMapping,
@@ -139,14 +139,14 @@ def _push_items(
 
 
 def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:
-    """Where an image that came from this Label Studio lies there already, to be shown in project `number`."""
+    """The URL of an image that came from this Label Studio, to be shown in project `number`."""
     if dataset.source_instance != backend.settings.label_studio_url:
         return lambda _: None
     best = address_in(backend.label_studio, number)
     return lambda sample: best(sample.address) if sample.address and sample.shown_as_is else None
 
 
-def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
+def _shown_fields(item: MinedMisprediction, round_: Round) -> dict[str, Any]:
     """What our own labeling config shows beside the image."""
     return {
         "label": item.sample.label,
@@ -157,14 +157,14 @@ def _shown_fields(item: Misprediction, round_: Round) -> dict[str, Any]:
     }
 
 
-def _note(item: Misprediction) -> str:
+def _note(item: MinedMisprediction) -> str:
     if item.likely_label_error:
         return "The label may be wrong."
-    return "" if item.wrong else "The model is right, but may be so for the wrong reason."
+    return "" if item.wrong else "The model is right, but perhaps for the wrong reason."
 
 
 def _more_fields(
-    backend: Backend, dataset: Dataset, asked: Iterable[Misprediction], mapping: ProjectMapping
+    backend: Backend, dataset: Dataset, asked: Iterable[MinedMisprediction], mapping: ProjectMapping
 ) -> Callable[[Sample], dict[str, Any]]:
     """What else the labeling config shows: as in the task that a sample came from, else empty.
 
@@ -185,7 +185,7 @@ def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
     data = load_bytes(Path(sample.path), limits.max_image_bytes)
     if hashlib.sha256(data).hexdigest() != sample.sha256:
         raise UnreadableImageError(
-            f"{sample.name} is no longer the image that was imported. Put that one back."
+            f"{sample.name} is no longer the image that was imported. Restore the original."
         )
     if sample.shown_as_is:
         return data
@@ -198,7 +198,9 @@ def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
     )
 
 
-def _keep_task(backend: Backend, project: Project, round_: Round, item: Misprediction, number: int) -> None:
+def _keep_task(
+    backend: Backend, project: Project, round_: Round, item: MinedMisprediction, task_id: int
+) -> None:
     with backend.store.begin() as session:
         task = session.scalar(
             select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
@@ -209,7 +211,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                     project_id=project.id,
                     round_id=round_.id,
                     sample_id=item.sample.id,
-                    label_studio_id=number,
+                    label_studio_id=task_id,
                     rank=item.rank,
                 )
             )
@@ -220,7 +222,7 @@ def _keep_task(backend: Backend, project: Project, round_: Round, item: Mispredi
                 sample_id=item.sample.id,
                 version_id=round_.mined_version_id,
                 round_id=round_.id,
-                task=number,
+                task=task_id,
             )
         else:
-            task.label_studio_id, task.deleted = number, False
+            task.label_studio_id, task.deleted = task_id, False

@@ -1,4 +1,4 @@
-"""The report of a round: what was asked and answered, champion against candidate, and pictures."""
+"""The report of a round: questions and answers, champion against candidate, and pictures."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
 from imil_backend.files import write_atomically
-from imil_backend.images.windows import in_words
-from imil_backend.learning.contract.job import STRENGTH_FILE, read_json
+from imil_backend.images.intensity.windows import in_words
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
+from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.windows import window_of
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
 from imil_backend.loop.rounds.worth import worth_of
-from imil_backend.loop.versions.shortcuts import MEANING
+from imil_backend.loop.versions.shortcut_results import MEANING
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
 
 PICTURES = 4
 APART = 3  # samples on which the readers agree least, with their pictures
 BOUNDS = (
-    "Of a difference, each end holds with 95 % confidence. A candidate is promoted if every "
-    "line says *not worse*, and rejected if one says *worse*."
+    "Each bound of a difference holds with 95% confidence. A candidate is promoted if every line "
+    "says *not worse*, and rejected if one says *worse*."
 )
 BOTH = (
-    "Of a difference, each end holds with 95 % confidence. Judged by both images as they come and robust "
-    "accuracy, a candidate is promoted if every line says *not worse* and accuracy or robust accuracy has "
-    "risen, and rejected if one says *worse* and the other side has not."
+    "Each bound of a difference holds with 95% confidence. Judged by both, accuracy on unchanged "
+    "images and robust accuracy, a candidate is promoted if every line says *not worse* and one of "
+    "the two has risen, and rejected if a line says *worse* and neither has risen."
 )
 ROBUSTNESS = {
     "robust_accuracy": "robust accuracy: with the irrelevant part of any class",
@@ -64,7 +64,7 @@ def write_report(backend: Backend, round_id: int) -> Report:
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
         if round_.version is None:
-            raise NotFoundError(f"Round {round_.number} has no version yet; `imil status` says more.")
+            raise NotFoundError(f"Round {round_.number} has no version yet; see `imil status`.")
         directory = Path(round_.version.directory) / "report"
         directory.mkdir(exist_ok=True)
         pictures = _pictures(backend, session, round_, directory)
@@ -84,22 +84,22 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         *_findings_table(verdict.get("findings", [])),
         *_metrics_table(champion, version, "validation"),
-        f"The same validation split serves every round: the more it has judged (this version is its no. "
-        f"{_judged(session, version)}), the more it flatters.",
+        "Every round is judged on the same validation split: the more versions it has judged (this "
+        f"is no. {_judged(session, version)}), the more optimistic it is.",
         "",
         *_shortcut_test(verdict.get("shortcut")),
         *_worth(session, round_),
         *_metrics_table(champion, version, "test"),
-        "The test split is for this report alone; nothing is chosen by it.",
+        "The test split is used for this report only, never to choose anything.",
         "",
-        "## What was answered",
+        "## Answers",
         "",
         *_answers(session, round_),
-        f"- masks of {version.blacked_out} training samples were used in all",
+        f"- masks of {version.blacked_out} training samples were used in total",
         *_window(session.get_one(Dataset, round_.dataset_id)),
         "",
         *readers,
-        "## How it was trained",
+        "## Training",
         "",
         f"- fingerprint of samples, masks and recipe: `{version.fingerprint}`",
         f"- recipe: {_listed(version.recipe)}",
@@ -150,7 +150,7 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
     if split not in version.metrics:
         return []
     columns = [each for each in (champion, version) if each is not None and split in each.metrics]
-    names = [each.name + (" (champion then)" if each is champion else "") for each in columns]
+    names = [each.name + (" (champion at the time)" if each is champion else "") for each in columns]
     rows = [
         f"| {metric.title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
         for key, metric in METRICS.items()
@@ -173,12 +173,12 @@ def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
     untested = test["champion_untested"]
     return [
         *head,
-        f"| with bounds of 95 % each | {' | '.join(columns)} |",
+        f"| with 95% bounds | {' | '.join(columns)} |",
         "|---" * (len(columns) + 1) + "|",
         *rows,
         "",
-        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws each; "
-        f"{test['left_out']} samples whose irrelevant part is not known are left out. "
+        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws "
+        f"each; {test['left_out']} samples without a known irrelevant part are excluded. "
         f"{test['seconds']:.0f} s.",
         *([f"The champion was not tested: {untested}"] if untested else []),
         "",
@@ -187,7 +187,7 @@ def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
 
 def _worth(session: Session, round_: Round) -> list[str]:
     worth = worth_of(session, round_)
-    return [] if worth is None else ["## What it was worth", "", " ".join(worth.sentences), ""]
+    return [] if worth is None else ["## Benefit", "", " ".join(worth.sentences), ""]
 
 
 def _interval(values: dict[str, float]) -> str:
@@ -231,7 +231,7 @@ def _answers(session: Session, round_: Round) -> list[str]:
     counts = Counter(annotation.answer for annotation in annotations)
     lines = [f"- {answer}: {count}" for answer, count in sorted(counts.items())]
     if simulated := sum(annotation.simulated for annotation in annotations):
-        lines.append(f"- {simulated} of these are by the **simulated clinician**: no person painted them")
+        lines.append(f"- {simulated} of these are by the **simulated clinician**, not by a person")
     return lines
 
 
@@ -241,7 +241,7 @@ def _readers(backend: Backend, session: Session, round_: Round, directory: Path)
     figures, progress = agreement_of(readings), answered(session, round_)
     if figures is None and round_.readers == 1:
         return []
-    lines = ["## How far the readers agree", ""]
+    lines = ["## Agreement of the readers", ""]
     if round_.readers > 1:
         lines.append(
             f"- {progress.answered} of {progress.tasks} tasks were answered by {round_.readers} readers, "
@@ -249,8 +249,9 @@ def _readers(backend: Backend, session: Session, round_: Round, directory: Path)
         )
     if figures is not None:
         lines.append(
-            f"- {figures.samples} samples have several readers. Two of them gave the same answer in "
-            f"{figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and their masks agree by Dice "
+            f"- {figures.samples} samples have several readers. Pairs of readers gave the same "
+            f"answer in {figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and the mean "
+            "Dice of their masks is "
             f"{_number(figures.dice)}"
         )
     apart = [each for each in readings if not each.agrees][:APART]
@@ -280,8 +281,8 @@ def _window(dataset: Dataset) -> list[str]:
     if window is None:
         return []
     return [
-        f"- images of more than 8 bits are shown by the window {in_words(window)}, as chosen at the last "
-        "import; training sees the whole range"
+        f"- images of more than 8 bits are shown with the window {in_words(window)}, chosen at the "
+        "last import; training uses the whole range"
     ]
 
 

@@ -60,8 +60,8 @@ def irrelevant_region(sample: Sample) -> npt.NDArray[np.bool_]:
     """
     if sample.clinician_mask is None:
         raise DatasetError(
-            f"Sample {sample.key} came without a mask; the simulated clinician has nothing to paint. "
-            "Import the data set with --mask."
+            f"Sample {sample.key} has no mask that the simulated clinician could paint. Import the "
+            "data set with --mask."
         )
     try:
         marked = mask_from_png(Path(sample.clinician_mask), sample.width, sample.height)

@@ -12,15 +12,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError, StoreError
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
     PREDICTIONS_FILE,
     Progress,
     Recipe,
-    read_job,
     read_json,
     read_progress,
+    read_training_job,
 )
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend, project_of
@@ -31,12 +31,12 @@ from imil_backend.loop.rounds.lifecycle import (
     change_state,
     check_not_cancelled,
     held_round,
-    job_of,
     latest_round,
+    workflow_id_of,
 )
 from imil_backend.loop.versions.champions import LOOP, champion_of, promote
-from imil_backend.loop.versions.shortcuts import about, compares, read_shortcut_test
-from imil_backend.loop.versions.training_jobs import directory_of, prepare_job, record_version
+from imil_backend.loop.versions.shortcut_results import about, compares, read_shortcut_test
+from imil_backend.loop.versions.training_jobs import directory_of, prepare_training_job, record_version
 from imil_backend.store.tables import Dataset, Round, Version
 
 logger = logging.getLogger(__name__)
@@ -45,33 +45,33 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def bring_in_line(backend: Backend, round_id: int) -> None:
-    """Read what the clinicians' answers are now, before they are trained on."""
+    """Read the clinicians' current answers before training on them."""
     with backend.store.begin() as session:
         project = project_of(session, session.get_one(Round, round_id).dataset_id)
     if project is not None:
         reconcile(backend, project)
 
 
-def lay_down_job(backend: Backend, round_id: int) -> None:
-    """Write the job directory of a round's training."""
+def prepare_round_training(backend: Backend, round_id: int) -> None:
+    """Write the training job of a round."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         check_not_cancelled(round_)
-        prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
+        prepare_training_job(backend, session, round_, champion_of(session, round_.dataset_id))
 
 
 def recipe_under_way(backend: Backend, round_: Round) -> Recipe | None:
-    """The recipe of a training that has been laid down, or None."""
+    """The recipe of a training that has been prepared, or None."""
     if round_.version_name is None:
         return None
-    return read_job(directory_of(backend, round_.version_name)).recipe
+    return read_training_job(directory_of(backend, round_.version_name)).recipe
 
 
 def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> None:
-    """See that the training under way, if there is one, is by the dataset's recipe and policy.
+    """Check that the current training, if there is one, uses the dataset's recipe and policy.
 
     Raises:
-        RoundError: it was begun with others, and they can be changed no more.
+        RoundError: it was begun with others, which can no longer be changed.
     """
     round_ = latest_round(session, dataset.id)
     under_way = recipe_under_way(backend, round_) if round_ and round_.state == TRAINING else None
@@ -86,22 +86,22 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
     late = [f"{name} {begun[name]}" for name, value in asdict(wanted).items() if begun[name] != value]
     if late:
         raise RoundError(
-            f"Round {round_.number} is being trained already, with {', '.join(late)}; that cannot be changed "
-            "any more. Leave the option out to follow the training, or give it up (`imil cancel`) and train "
-            "again."
+            f"Round {round_.number} is already being trained with {', '.join(late)}, which can no "
+            "longer be changed. Omit the option to follow the training, or cancel it (`imil cancel`) "
+            "and train again."
         )
 
 
-def run_job(
+def run_round_training(
     backend: Backend, round_id: int, on_progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
-    """Run a round's training child to its end; a training that was interrupted goes on."""
+    """Run a round's training process to its end; an interrupted training resumes."""
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
     check_not_cancelled(round_)
     name = round_.version_name
     if name is None:
-        raise RoundError(f"Round {round_id} has no job; it was not prepared.")
+        raise RoundError(f"Round {round_id} has no training job: it was not prepared.")
     # Another worker may have been given the round up for dead: one waits, and finds the training done.
     with locked(backend, "round", round_id):
         return run_training(
@@ -172,7 +172,7 @@ def _verdict(session: Session, round_: Round, champion: Version | None, version:
 
 
 def fail(backend: Backend, round_id: int, reason: str) -> None:
-    """Note why a round's training failed; a person has it tried again. A closed round stays closed."""
+    """Record why a round's training failed; a person can retry it. A closed round stays closed."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.state == CANCELLED:
@@ -183,15 +183,15 @@ def fail(backend: Backend, round_id: int, reason: str) -> None:
             change_state(round_, FAILED, reason)
 
 
-def postpone(backend: Backend, round_id: int, job: str, reason: str) -> None:
-    """Note why a job could not do its part in Label Studio; the next reconciliation has it tried again."""
+def postpone(backend: Backend, round_id: int, workflow_id: str, reason: str) -> None:
+    """Record why a workflow failed in Label Studio; the next reconciliation retries it."""
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.state == CANCELLED:
             logger.info("Round %d was cancelled.", round_id)
             return
         logger.error("Round %d waits for Label Studio: %s", round_id, reason)
-        if job_of(round_) == job and round_.state in {PUSHING, TRAINING}:
+        if workflow_id_of(round_) == workflow_id and round_.state in {PUSHING, TRAINING}:
             round_.attempt += 1
             change_state(round_, round_.state, reason)
 

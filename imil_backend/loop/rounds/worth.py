@@ -1,4 +1,4 @@
-"""What a round was worth: its effect for each minute that clinicians spent, and whether another is to pay."""
+"""The benefit of a round: its effect per minute that clinicians spent, and whether another one may pay."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def outlook(findings: Sequence[Finding], left: int, shortcut: Mapping[str, Any] 
         shortcut: the shortcut test of the verdict.
     """
     if not left:
-        return "Another round has nothing to ask: no misprediction is left."
-    asks = f"{left} {'sample is' if left == 1 else 'samples are'} there to ask"
+        return "Another round has nothing to ask about: no misprediction is left."
+    asks = f"{left} {'sample is' if left == 1 else 'samples are'} left to ask about"
     shown = [each for each in findings if each["lower"] > 0]
     if shown:
         what = " and ".join(quantity_of(each["metric"]).title for each in shown)
@@ -73,11 +73,11 @@ def outlook(findings: Sequence[Finding], left: int, shortcut: Mapping[str, Any] 
         )
     if all(each["upper"] < each["margin"] for each in findings):
         most = max(100 * each["upper"] for each in findings)
-        return f"Another round is unlikely to pay: this one gained {max(most, 0):.1f} points at most."
+        return f"Another round is unlikely to pay: this one gained at most {max(most, 0):.1f} points."
     groups = min(each["groups"] for each in findings)
     return (
-        f"Whether another round pays cannot be told: {groups} groups in the validation split are too few to "
-        f"see what this one changed; {asks}."
+        f"It is unknown whether another round pays: {groups} groups in the validation split are too "
+        f"few to show what this one changed; {asks}."
     )
 
 
@@ -86,9 +86,9 @@ def _gains(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _spent(seconds: Sequence[float], answers: int, simulated: int) -> str:
-    by = f" {simulated} of the answers are simulated, and so is their time." if simulated else ""
+    by = f" {simulated} of the answers, and their times, are simulated." if simulated else ""
     if not seconds:
-        return f"How long the {answers} answers took is not known.{by}"
+        return f"How long the {answers} answers took is unknown.{by}"
     return (
         f"Clinicians spent {sum(seconds) / 60:.1f} minutes on {len(seconds)} of {answers} answers, "
         f"{median(seconds):.0f} seconds each (median).{by}"

@@ -1,4 +1,4 @@
-"""What Label Studio calls out. A hint is recorded as a durable workflow; nothing else is done with it."""
+"""Label Studio's events. Each is recorded as a durable workflow; nothing else is done here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.base.backend import Backend, find_project
-from imil_backend.loop.queues.engine import FINISHED, SYNC_QUEUE, Jobs
+from imil_backend.loop.queues.engine import FINISHED, SYNC_QUEUE, WorkflowQueues
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW, RECONCILE_WORKFLOW, SYNC_WORKFLOW
-from imil_backend.loop.rounds.lifecycle import close_round, ensure_job, latest_round
+from imil_backend.loop.rounds.lifecycle import close_round, ensure_workflow, latest_round
 from imil_backend.store.tables import Project
 
 logger = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an event."""
+    """What happened to an event."""
 
     accepted: bool
     reason: str = ""
-    jobs: list[str] = field(default_factory=list)
+    workflow_ids: list[str] = field(default_factory=list)
 
 
 class Events:
@@ -40,7 +40,7 @@ class Events:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._jobs = Jobs(backend)
+        self._queues = WorkflowQueues(backend)
         # A project that was ours stays known: one that is so no longer costs a workflow that finds nothing.
         self._known: set[int] = set()
 
@@ -59,18 +59,18 @@ class Events:
             return Receipt(False, f"Events of the kind {str(action)[:50]!r} are not used.")
         number = _project_number(payload)
         if not self._is_ours(number):
-            return Receipt(False, "The project is none of this backend's.")
+            return Receipt(False, "The project is not managed by this backend.")
         annotations = list(_annotation_numbers(payload))
         if number is None:
-            jobs = [self._jobs.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)]
+            workflow_ids = [self._queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)]
         elif action in TASK_EVENTS or not 0 < len(annotations) <= MANY:
-            jobs = [self._jobs.enqueue(RECONCILE_WORKFLOW, SYNC_QUEUE, number, False)]
+            workflow_ids = [self._queues.enqueue(RECONCILE_WORKFLOW, SYNC_QUEUE, number, False)]
         else:
-            jobs = [
-                self._jobs.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, number, annotation)
+            workflow_ids = [
+                self._queues.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, number, annotation)
                 for annotation in annotations
             ]
-        return Receipt(True, jobs=jobs)
+        return Receipt(True, workflow_ids=workflow_ids)
 
     def _is_ours(self, number: int | None) -> bool:
         """Whether a project is ours; if an event names none, whether any is."""
@@ -90,7 +90,7 @@ class Events:
         """Close a project's open round for answers and have it trained.
 
         Returns:
-            The training's job id.
+            The id of the training's workflow.
 
         Raises:
             NotFoundError: the project is not managed by this backend.
@@ -99,23 +99,25 @@ class Events:
         with self._backend.store.begin() as session:
             project = find_project(session, self._backend.settings.label_studio_url, project_number)
             if project is None:
-                raise NotFoundError(f"Label Studio's project {project_number} is none of this backend's.")
+                raise NotFoundError(
+                    f"Label Studio's project {project_number} is not managed by this backend."
+                )
             round_ = latest_round(session, project.dataset_id)
             if round_ is None:
-                raise RoundError("No round has been opened in this project yet. Push one: `imil push`.")
+                raise RoundError("No round has been opened in this project yet. Open one: `imil push`.")
             round_ = close_round(session, round_)
-        job = ensure_job(self._backend, self._jobs, round_)
-        if job is None:
+        workflow_id = ensure_workflow(self._backend, self._queues, round_)
+        if workflow_id is None:
             raise RoundError(f"Round {round_.number} is {round_.state}.")
-        return job
+        return workflow_id
 
-    def job_status(self, job_id: str) -> str:
-        """How a job stands: "pending", "running", "done", "failed", or "unknown"."""
-        status = self._jobs.status(job_id)
+    def workflow_status(self, workflow_id: str) -> str:
+        """The state of a workflow: "pending", "running", "done", "failed", or "unknown"."""
+        status = self._queues.status(workflow_id)
         if status is None:
             return "unknown"
         if status == "SUCCESS":
-            result = self._jobs.result(job_id)
+            result = self._queues.result(workflow_id)
             return "failed" if isinstance(result, Mapping) and "error" in result else "done"
         if status in FINISHED:
             return "failed"

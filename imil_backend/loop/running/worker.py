@@ -9,23 +9,23 @@ from dbos import DBOS
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import warn_of_other_addresses
-from imil_backend.loop.queues.engine import SYNC_QUEUE, Jobs, launched
+from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, launched
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
 from imil_backend.loop.rounds.lifecycle import close_due_rounds
 from imil_backend.loop.running import workflows
 
 
 @contextmanager
-def running(backend: Backend, worker_id: str = "worker") -> Iterator[Jobs]:
+def running(backend: Backend, worker_id: str = "worker") -> Iterator[WorkflowQueues]:
     """Run workflows in this process until the context ends.
 
-    At its start everything is brought in line with Label Studio, then on the schedule of the settings.
+    All projects are reconciled with Label Studio at the start, then on the schedule of the settings.
 
     Raises:
         RoundError: another process runs under this id.
     """
-    jobs = Jobs(backend)
-    workflows.use(backend, jobs)
+    queues = WorkflowQueues(backend)
+    workflows.use(backend, queues)
     try:
         with launched(backend, worker_id) as watchdog, watchdog.on_guard():
             DBOS.apply_schedules(
@@ -38,8 +38,8 @@ def running(backend: Backend, worker_id: str = "worker") -> Iterator[Jobs]:
                 ]
             )
             warn_of_other_addresses(backend)
-            jobs.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)
-            close_due_rounds(backend, jobs)
-            yield jobs
+            queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)
+            close_due_rounds(backend, queues)
+            yield queues
     finally:
-        jobs.close()
+        queues.close()

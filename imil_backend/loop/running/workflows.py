@@ -17,7 +17,7 @@ from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.queues import names
-from imil_backend.loop.queues.engine import Jobs
+from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.versions.mispredictions import next_mispredictions
@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 _process: dict[str, Any] = {}
 
 
-def use(backend: Backend, jobs: Jobs) -> None:
+def use(backend: Backend, queues: WorkflowQueues) -> None:
     """Set what the workflows of this process work on. Called before DBOS is launched."""
-    _process.update(backend=backend, jobs=jobs)
+    _process.update(backend=backend, queues=queues)
 
 
 def _backend() -> Backend:
@@ -38,13 +38,13 @@ def _backend() -> Backend:
     return backend
 
 
-def _jobs() -> Jobs:
-    jobs: Jobs = _process["jobs"]
-    return jobs
+def _queues() -> WorkflowQueues:
+    queues: WorkflowQueues = _process["queues"]
+    return queues
 
 
 def _message(error: Exception) -> str:
-    """What is told of an error that a workflow has caught.
+    """The message of an error that a workflow has caught.
 
     Raises:
         OperationalError: the step was done and could not be recorded. That is no failure: the watchdog has
@@ -57,7 +57,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, (ImilError, PortableWorkflowError)):
         return str(error)
     logger.error("Unexpected error", exc_info=error)
-    return f"Unexpected {type(error).__name__}: {error}. The log has more."
+    return f"Unexpected {type(error).__name__}: {error}. See the log."
 
 
 def _worth_retrying(error: BaseException) -> bool:
@@ -75,14 +75,15 @@ def _bring_in_line(round_id: int) -> None:
     training.bring_in_line(_backend(), round_id)
 
 
-@DBOS.step()
-def _lay_down_job(round_id: int) -> None:
-    training.lay_down_job(_backend(), round_id)
+# DBOS stores a step's name with its result, so these names stay as earlier releases recorded them.
+@DBOS.step(name="_lay_down_job")
+def _prepare_training(round_id: int) -> None:
+    training.prepare_round_training(_backend(), round_id)
 
 
-@DBOS.step()
-def _run_job(round_id: int) -> dict[str, Any]:
-    return training.run_job(_backend(), round_id)
+@DBOS.step(name="_run_job")
+def _run_training(round_id: int) -> dict[str, Any]:
+    return training.run_round_training(_backend(), round_id)
 
 
 @DBOS.step()
@@ -101,8 +102,8 @@ def _fail(round_id: int, message: str) -> None:
 
 
 @DBOS.step()
-def _postpone(round_id: int, job: str, message: str) -> None:
-    training.postpone(_backend(), round_id, job, message)
+def _postpone(round_id: int, workflow_id: str, message: str) -> None:
+    training.postpone(_backend(), round_id, workflow_id, message)
 
 
 @DBOS.step()
@@ -119,10 +120,10 @@ def _open_next(round_id: int) -> None:
         if closed.is_baseline or project is None or not policy_of(dataset).next_round:
             return
         if not next_mispredictions(session, dataset):
-            logger.info("Dataset %s: no mispredictions are left to ask.", dataset.name)
+            logger.info("Dataset %s: no mispredictions are left to ask about.", dataset.name)
             return
         next_round = lifecycle.open_round(session, dataset)
-    lifecycle.ensure_job(backend, _jobs(), next_round)
+    lifecycle.ensure_workflow(backend, _queues(), next_round)
 
 
 @_patient
@@ -136,7 +137,7 @@ def _sync(project_number: int, annotation_number: int) -> str:
     if project is None:
         return "not ours"
     answer = sync_annotation(_backend(), project, annotation_number)
-    lifecycle.close_due_rounds(_backend(), _jobs(), project.dataset_id)
+    lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
     return answer
 
 
@@ -146,7 +147,7 @@ def _reconcile(project_number: int, full: bool) -> dict[str, int]:
     if project is None:
         raise NotFoundError(f"Project {project_number} of Label Studio is not managed by this backend.")
     found = reconcile(_backend(), project, full=full)
-    lifecycle.close_due_rounds(_backend(), _jobs(), project.dataset_id)
+    lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
     return vars(found)
 
 
@@ -169,8 +170,8 @@ def train_round(round_id: int) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001
         return _postponed(round_id, error)
     try:
-        _lay_down_job(round_id)
-        verdict = _conclude(round_id, _run_job(round_id))
+        _prepare_training(round_id)
+        verdict = _conclude(round_id, _run_training(round_id))
     except Exception as error:  # noqa: BLE001
         _fail(round_id, _message(error))
         return {"error": _message(error)}
@@ -198,7 +199,7 @@ def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.SYNC_WORKFLOW)
 def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
-    """Bring one annotation in line with Label Studio; then close its round if that is due."""
+    """Sync one annotation from Label Studio; then close its round if it is due."""
     try:
         return {"answer": _sync(project_number, annotation_number)}
     except Exception as error:  # noqa: BLE001
@@ -209,7 +210,7 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
-    """Bring a whole project in line with Label Studio."""
+    """Reconcile a whole project with Label Studio."""
     return _reconciled(project_number, full)
 
 
@@ -224,18 +225,18 @@ def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
 
 @DBOS.workflow(name=names.CLOSE_WORKFLOW)
 def close_due_rounds(dataset_id: int) -> None:
-    """Look again at a round that had enough answers while its clinician was still at it."""
+    """Check again a round that had enough answers while its clinician was still working."""
     _close_due_rounds(dataset_id)
 
 
 @DBOS.step()
 def _close_due_rounds(dataset_id: int) -> None:
-    lifecycle.close_due_rounds(_backend(), _jobs(), dataset_id)
+    lifecycle.close_due_rounds(_backend(), _queues(), dataset_id)
 
 
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
-    """Bring every project in line; run at the worker's start and by the schedule."""
+    """Reconcile every project; runs at the worker's start and on the schedule."""
     for number in _project_numbers():
         # No workflow of its own: the watchdog would take what no queue has started for stalled.
         _reconciled(number, full=False)

@@ -1,4 +1,4 @@
-"""The networks that answer, each loaded in the background: no request waits for torch or for weights."""
+"""The networks that predict, each loaded in the background: no request waits for torch or weights."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from imil_backend.loop.versions.champions import champion_of
 from imil_backend.store.tables import Project, Sample, Version
 
 if TYPE_CHECKING:
-    from imil_backend.label_studio.labeling.config import ProjectMapping
+    from imil_backend.label_studio.labeling.label_config import ProjectMapping
     from imil_backend.learning.inference.prediction import Predictor
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class PredictionService:
                     there = self._backend.label_studio.project(project.label_studio_id)
                     self._prepare(project, version, there["label_config"])
         except ImilError as error:
-            logger.warning("The network is loaded when it is asked for first: %s", error)
+            logger.warning("The network is loaded at the first request: %s", error)
 
     def version_name(self, project_number: int | None, label_config: str | None = None) -> str:
         """The name of the version that answers in a Label Studio project.
@@ -88,7 +88,7 @@ class PredictionService:
         try:
             mapping = read_config(project, label_config)
         except LabelStudioError as error:
-            logger.warning("Project %d cannot be answered in: %s", project.label_studio_id, error)
+            logger.warning("No predictions for project %d: %s", project.label_studio_id, error)
             return
         if shows_something(mapping):
             self._networks.prepare(version)
@@ -249,6 +249,6 @@ def without_what_is_painted(
     try:
         mask = annotation_mask(result, labels, width, height)
     except MaskError as error:
-        logger.warning("What was painted so far is not used: %s", error)
+        logger.warning("The regions painted so far are not used: %s", error)
         return image
     return black_out(image, mask, fill) if mask.any() else image

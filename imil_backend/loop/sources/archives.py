@@ -16,7 +16,7 @@ from imil_backend.loop.sources.junk import folder_is
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 _OFFICE_SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".ods", ".numbers"})
 _ARCHIVES = (
-    (b"PK\x03\x04", "a zip that is cut off or damaged. Copy it again"),
+    (b"PK\x03\x04", "a truncated or damaged zip. Copy it again"),
     (b"\x1f\x8b", "compressed with gzip. Unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it first"),
     (b"Rar!", "a RAR archive. Unpack it first"),
@@ -30,7 +30,7 @@ _ARCHIVES = (
 
 
 def refuse_other_files(file: Path) -> None:
-    """Refuse what is neither a zip of images nor a CSV, with what to do.
+    """Refuse what is neither a zip of images nor a CSV, and say what to do.
 
     Raises:
         DatasetError: a workbook, an archive of another kind, a single image, ...
@@ -53,7 +53,8 @@ def refuse_other_files(file: Path) -> None:
         raise DatasetError(f"{file.name} is a tar archive. Unpack it first.")
     if kind := image_format(start):
         raise DatasetError(
-            f"{file.name} is a single image ({kind}). Name the folder of the class folders, or a CSV."
+            f"{file.name} is a single image ({kind}). Give the folder that contains the class "
+            "folders, or a CSV."
         )
 
 

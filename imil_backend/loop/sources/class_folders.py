@@ -10,7 +10,7 @@ from imil_backend.loop.sources.masks_beside import Paired, Place, pair_masks, st
 from imil_backend.loop.sources.rows import SPLIT_NAMES, Row, Source
 from imil_backend.loop.sources.tables.labels import is_missing
 
-LOOSE = "images in no folder of a class"
+LOOSE = "images outside the class folders"
 
 
 def read_class_folders(root: Path) -> Source:
@@ -50,8 +50,8 @@ def _has_splits(root: Path, tree: Tree, paired: Paired) -> bool:
     others = sorted(name for name in tops if name.casefold() not in SPLIT_NAMES)
     if others and len(others) < len(tops):
         raise DatasetError(
-            f"{root.name} has folders named after splits, and {', '.join(others)} beside them. "
-            "Put the class folders into the splits' folders, and take the others away."
+            f"{root.name} has folders named after splits, and also {', '.join(others)}. Move the "
+            "class folders into the splits' folders, and remove the others."
         )
     return bool(tops) and not others
 
@@ -64,11 +64,11 @@ def _note_classes(tree: Tree, paired: Paired, depth: int, found: Source) -> None
     for place in sorted(places):
         name = place[-1]
         if place not in filled:
-            found.set_aside.append(("class", name, "This class folder holds no images."))
+            found.set_aside.append(("class", name, "This class folder has no images."))
         elif is_missing(name):
             count = sum(image.rest[: depth + 1] == place for image in paired.images)
             reason = (
-                f"{name!r} stands for a label that is missing; its images were left out: {count}. "
+                f"{name!r} is a word for a missing label; images that were not imported: {count}. "
                 "Rename the folder if it is a class."
             )
             found.set_aside.append(("class", name, reason))

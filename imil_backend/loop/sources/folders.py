@@ -45,7 +45,7 @@ def _list(folder: Path, parts: Parts, above: frozenset[tuple[int, int]], tree: T
         return
     here = (status.st_dev, status.st_ino)
     if here in above or len(parts) > DEEPEST:
-        reason = "It is a link to a folder that it lies in, or lies too deep."
+        reason = "It is a link to a folder that contains it, or is nested too deeply."
         found.set_aside.append(("folder", "/".join(parts), reason))
         return
     for entry in sorted(entries, key=lambda each: each.name):
@@ -81,8 +81,6 @@ def _take_file(file: os.DirEntry[str], parts: Parts, tree: Tree, found: Source) 
     elif what:
         found.pass_over(what, kind_of(file.name))
     elif not _holds(file.is_file):
-        found.set_aside.append(
-            ("image", "/".join(parts), "It is no file, or a link to one that is not there.")
-        )
+        found.set_aside.append(("image", "/".join(parts), "It is not a file, or a broken link."))
     else:
         tree.files.append(parts)

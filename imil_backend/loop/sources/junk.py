@@ -1,4 +1,4 @@
-"""What lies in a folder of images and is no sample: files of the system, thumbnails, documents."""
+"""What lies in a folder of images and is no sample: system files, thumbnails, documents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import PurePath
 
-SYSTEM = "files of the system"
+SYSTEM = "system files"
 THUMBNAILS = "thumbnails"
-DOCUMENTS = "files that are no images"
+DOCUMENTS = "files that are not images"
 
 _THUMBNAIL_FOLDERS = frozenset(
     {"@eadir", ".@__thumb", ".thumbnails", "thumbnails", "thumbnail", "thumbs", "thumb", ".thumbs", "_thumbs"}

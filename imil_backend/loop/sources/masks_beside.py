@@ -18,7 +18,7 @@ from imil_backend.loop.sources.folders import Parts
 from imil_backend.loop.sources.junk import THUMBNAILS
 from imil_backend.loop.sources.rows import SPLIT_NAMES, Source
 
-MASKS = "masks, each with its image"
+MASKS = "masks of images"
 STRAY_MASKS = "masks without an image"
 _IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
 _MASK_FOLDERS = frozenset(
@@ -121,7 +121,8 @@ def pair_masks(files: Sequence[Parts], found: Source) -> Paired:
     _refuse_twins(paired.images)
     if unsure:
         found.warnings.append(
-            f"Imported as images, though called like masks, since they belong to none: {len(unsure)} (the "
+            "Imported as images, though they are named like masks, since no image matches them: "
+            f"{len(unsure)} (the "
             f"first: {unsure[0]})."
         )
     _settle(paired, claims, found)
@@ -139,8 +140,8 @@ def _refuse_twins(images: Sequence[Place]) -> None:
             for other, same in stems.items():
                 if other != folder and 2 * len(stems[folder] & same) > len(same):
                     raise DatasetError(
-                        f"The folders {'/'.join((*above, folder))} and {'/'.join((*above, other))} hold "
-                        "files of the same names. Take away the one that does not hold the images."
+                        f"The folders {'/'.join((*above, folder))} and {'/'.join((*above, other))} "
+                        "contain files of the same names. Remove the one that does not contain the images."
                     )
 
 
@@ -182,8 +183,8 @@ def _by_folder(places: Sequence[Place], found: Source) -> tuple[list[Place], dic
             images += [Place(file.parts, strip(file.parts[:-1], masks=False)[0]) for file in files]
         else:
             raise DatasetError(
-                f"The folder {'/'.join(folder)} is called like one of masks, but none of its {len(files)} "
-                "files is called like an image beside it. If it is a class, rename it; else take it away."
+                f"The folder {'/'.join(folder)} is named like a folder of masks, but none of its "
+                f"{len(files)} files matches an image. If it is a class, rename it; otherwise remove it."
             )
     return images, claims
 
@@ -201,8 +202,8 @@ def _settle(paired: Paired, claims: dict[Parts, list[Place]], found: Source) -> 
     if several:
         image, masks = several[0]
         found.warnings.append(
-            f"Images with several masks, of which none is used: {len(several)} (the first: {'/'.join(image)} "
-            f"has {' and '.join(mask.path for mask in masks)}). A CSV can name the one."
+            f"Images with several masks, none of which is used: {len(several)} (the first: {'/'.join(image)} "
+            f"has {' and '.join(mask.path for mask in masks)}). Name the right one in a CSV."
         )
 
 

@@ -66,7 +66,7 @@ class Locator:
                 continue
             if start and self._found_by.setdefault(found.name, given) != given:
                 other = self._found_by[found.name]
-                problem = f"{other} and {given} would both be this file; where they lay is not here."
+                problem = f"{other} and {given} would both be this file; their folders do not exist here."
                 return Located(found.path, found.name, problem)
             return found
         return as_given
@@ -87,7 +87,7 @@ class Locator:
         for part in parts:
             same = self._listing(folder).get(_key(part), [])
             if part not in same and len(same) > 1:
-                problem = f"There are {' and '.join(same)}, and it is neither."
+                problem = f"There are {' and '.join(same)}, and neither matches exactly."
                 return Located(folder / part, "/".join([*names, part]), problem)
             if not same:
                 return None

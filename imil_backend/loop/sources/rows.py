@@ -23,18 +23,18 @@ LONGEST = {"name": 1000, "label": 200, "group": 200}  # characters that the stor
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a CSV say what. None: nobody named one, and its usual name is looked for.
+    """Which columns of a CSV to use. None: the usual name is looked for.
 
     Each is a column's name, or a template such as `images/{file}` or `masks/{file:stem}.png`
     (`:stem` drops the suffix).
 
     Attributes:
-        image: of the image's path; `image` if absent.
-        label: `label` if absent.
-        split: `split` if absent and there.
-        group: columns that make the group together; `group` if absent and there.
-        mask: of the mask's path; `mask` if absent and there.
-        missing_labels: labels that stand for none, besides those that always do.
+        image: of the image's path (default: `image`).
+        label: of the label (default: `label`).
+        split: of the split (default: `split`, if it exists).
+        group: columns that together form the group (default: `group`, if it exists).
+        mask: of the mask's path (default: `mask`, if it exists).
+        missing_labels: labels to treat as missing, besides the usual ones.
     """
 
     image: str | None = None
@@ -104,7 +104,7 @@ class Source:
 def _unkept_text(row: Row) -> str | None:
     for what, text in {"name": row.name, "label": row.label, "group": row.group or ""}.items():
         if len(text) > LONGEST[what]:
-            return f"Its {what} has {len(text)} characters; {LONGEST[what]} can be kept."
+            return f"Its {what} has {len(text)} characters; the limit is {LONGEST[what]}."
         if not is_utf8(text) or "\0" in text:
-            return f"Its {what} {printable(text)!r} holds signs that cannot be kept."
+            return f"Its {what} {printable(text)!r} contains characters that cannot be stored."
     return None

@@ -1,4 +1,4 @@
-"""Sets that share a member, joined. A pure function."""
+"""Union of sets that share a member. A pure function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same image under several names: what of it may be trained and measured on. Pure functions.
+"""Duplicates: which copies of an image may be trained and measured on. Pure functions.
 
 Two images are the same if their bytes are, or if the same pixels come out of them.
 """

@@ -1,4 +1,4 @@
-"""Why samples are left out: of training, and of the figures. `Sample.excluded` is one of these, or None."""
+"""Why samples are excluded from training and metrics. `Sample.excluded` is one of these, or None."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ EXPLAINED = {
     GROUP_IN_TEST: "their group is in the test split too",
     COPY_IN_TEST: "the same image is in the test split",
     COPY_IN_VALIDATION: "the same image is in the validation split",
-    SEVERAL_LABELS: "the same image is there with another label",
+    SEVERAL_LABELS: "the same image has another label too",
 }

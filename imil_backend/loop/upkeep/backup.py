@@ -1,8 +1,8 @@
-"""Everything of a backend in one file, and back: databases, masks, versions, weights, secrets.
+"""Backup and restore in one file: databases, masks, versions, weights, secrets.
 
 A tar: the databases first, then the files of the data directory, last a manifest with a checksum of each.
-What the databases name is there when they are copied and is never changed afterwards, so a backup may be made
-while everything runs. The pixel cache is left out: it is made again.
+What the databases refer to exists when they are copied and is never changed afterwards, so a backup may be
+made while everything runs. The pixel cache is not included: it is rebuilt.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Backup:
 
 
 def back_up(backend: Backend, target: Path, progress: Progress | None = None) -> Backup:
-    """Write a backup; the file is whole or not there.
+    """Write a backup; the file is complete or absent.
 
     Raises:
         BackupError: something cannot be read or written.
     """
-    with _says_what_failed(f"The backup {target} cannot be made"), TemporaryDirectory() as temporary:
+    with _says_what_failed(f"The backup {target} cannot be written"), TemporaryDirectory() as temporary:
         databases = _copy_databases(backend, Path(temporary))
         files = list(_files(backend.directory))
         sums: dict[str, str] = {}
@@ -84,14 +84,14 @@ def restore(
     Args:
         settings: name the data directory, which may be another than that of the backup, and the database.
         source: the backup.
-        replace: move what is there aside instead of refusing.
+        replace: move existing data aside instead of refusing.
         progress: called with the number of files done, and of all.
 
     Returns:
         The data directory.
 
     Raises:
-        BackupError: the file is damaged or no backup, the directory is in use, or holds data already.
+        BackupError: the file is damaged or not a backup, the directory is in use, or contains data already.
     """
     backend = Backend(settings)
     try:
@@ -100,8 +100,8 @@ def restore(
         occupied = _occupied(backend)
         if occupied and not replace:
             raise BackupError(
-                f"{backend.directory} holds data already ({occupied[0]}). --replace moves it aside, or set "
-                "IMIL_DATA_DIR to an empty place."
+                f"{backend.directory} already contains data ({occupied[0]}). Move it aside with "
+                "--replace, or set IMIL_DATA_DIR to an empty directory."
             )
         with _says_what_failed(f"The backup {source} cannot be restored"):
             _restore(backend, source, progress)
@@ -224,7 +224,7 @@ def _unpack(source: Path, folder: Path, progress: Progress | None) -> dict[str, 
     with tarfile.open(source) as tar:
         members = tar.getmembers()
         if not members or members[-1].name != MANIFEST:
-            raise BackupError(f"{source} is no backup of imil, or its end is missing. Take another backup.")
+            raise BackupError(f"{source} is not a backup made by imil, or is truncated. Use another backup.")
         for done, member in enumerate(members, start=1):
             tar.extract(member, folder, filter="data")
             if progress:
@@ -234,12 +234,12 @@ def _unpack(source: Path, folder: Path, progress: Progress | None) -> dict[str, 
     path.unlink()
     if manifest["format"] != FORMAT:
         raise BackupError(
-            f"{source} was made by imil-backend {manifest['code_version']}, in another form. Restore it "
-            "with that version."
+            f"{source} was made by imil-backend {manifest['code_version']}, in another format. "
+            "Restore it with that version."
         )
     for name, digest in manifest["sha256"].items():
         if sha256_of(folder / name) != digest:
-            raise BackupError(f"{name} in {source} is damaged; nothing was restored. Take another backup.")
+            raise BackupError(f"{name} in {source} is damaged; nothing was restored. Use another backup.")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Everything that usually goes wrong, looked at in order."""
+"""Checks of everything that usually goes wrong, in order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from functools import partial
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.upkeep import doctor_label_studio, doctor_machine
+from imil_backend.loop.upkeep.check_results import CheckResult, Outcome, State, look
 from imil_backend.loop.upkeep.doctor_images import look_at_images
 from imil_backend.loop.upkeep.doctor_probe import probe_label_studio
-from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
 
-LABEL_STUDIO: Mapping[str, Callable[[Backend], Verdict]] = {
-    "Label Studio's address": doctor_label_studio.address,
+LABEL_STUDIO: Mapping[str, Callable[[Backend], Outcome]] = {
+    "Label Studio's URL": doctor_label_studio.address,
     "token": doctor_label_studio.token,
     "Label Studio's version": doctor_label_studio.version,
     "Label Studio's name": doctor_label_studio.own_name,
     "clock": doctor_label_studio.clock,
 }
-MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
+MACHINE: Mapping[str, Callable[[Backend], Outcome]] = {
     "disk": doctor_machine.disk,
     "database": doctor_machine.database,
     "torch": doctor_machine.torch_build,
@@ -27,12 +27,12 @@ MACHINE: Mapping[str, Callable[[Backend], Verdict]] = {
 }
 
 
-def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
-    """Look at everything; what depends on something that failed is left out.
+def examine(backend: Backend, *, probe: bool) -> Iterator[CheckResult]:
+    """Run all checks; those that depend on a failed one are skipped.
 
     Args:
         backend: with the settings to look at.
-        probe: try both directions in a project of its own, which is deleted at the end.
+        probe: test both directions in a temporary project.
     """
     label_studio = {}
     for subject, check in LABEL_STUDIO.items():
@@ -40,8 +40,8 @@ def examine(backend: Backend, *, probe: bool) -> Iterator[Finding]:
         yield label_studio[subject]
         if label_studio[subject].state is State.FAILED:
             break
-    reached = all(finding.state is not State.FAILED for finding in label_studio.values())
-    yield look("the backend's address", partial(doctor_label_studio.own_address, backend))
+    reached = all(result.state is not State.FAILED for result in label_studio.values())
+    yield look("the backend's URL", partial(doctor_label_studio.own_address, backend))
     if reached and probe:
         yield from probe_label_studio(backend)
     machine = {}

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from imil_backend.errors import ImageError
 from imil_backend.images.reading import image_format
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
+from imil_backend.loop.upkeep.check_results import CheckResult, Outcome, State, look
 from imil_backend.store.tables import Dataset, Sample
 
 # Parts of the paths under which Label Studio serves images.
@@ -22,7 +22,7 @@ _KINDS = {
 }
 
 
-def look_at_images(backend: Backend) -> Iterator[Finding]:
+def look_at_images(backend: Backend) -> Iterator[CheckResult]:
     """Fetch one image of each place that the images of a data set come from."""
     for subject, address in _one_of_each(backend).items():
         yield look(subject, partial(_fetch, backend, address))
@@ -47,11 +47,11 @@ def _place(address: str) -> str:
     return next((kind for part, kind in _KINDS.items() if part in parts.path), parts.hostname or "elsewhere")
 
 
-def _fetch(backend: Backend, address: str) -> Verdict:
+def _fetch(backend: Backend, address: str) -> Outcome:
     try:
         content = backend.label_studio.download(address)
     except ImageError as error:
         return State.FAILED, str(error)
     if image_format(content) is None:
-        return State.FAILED, "What is at its address is no image. Does a proxy or a login stand between?"
+        return State.FAILED, "What is at its URL is not an image. Is there a proxy or a login in between?"
     return State.OK, "One was fetched."

@@ -1,4 +1,4 @@
-"""Both directions tried for real, in a Label Studio project of its own that is deleted at the end."""
+"""Tests both directions in a temporary Label Studio project."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from imil_backend.config import SECRET_HEADER
 from imil_backend.errors import ImilError
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.label_studio.api.webhooks import basic_auth_of, ensure_ml_backend, ensure_webhook
-from imil_backend.label_studio.labeling.config import NOTHING_TO_BLACK_OUT, load_label_config
+from imil_backend.label_studio.labeling.label_config import NOTHING_TO_BLACK_OUT, load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE
-from imil_backend.loop.upkeep.findings import Finding, State, Verdict, look
+from imil_backend.loop.upkeep.check_results import CheckResult, Outcome, State, look
 
 TITLE = "IMIL doctor (may be deleted)"
 DELIVERY_SECONDS = 5.0
 
 
-def probe_label_studio(backend: Backend) -> Iterator[Finding]:
+def probe_label_studio(backend: Backend) -> Iterator[CheckResult]:
     """Upload, register and annotate, and see whether Label Studio calls back."""
     try:
         number = backend.label_studio.create_project(TITLE, load_label_config("blackout"), "")
     except ImilError as error:
-        yield Finding("project", State.FAILED, str(error))
+        yield CheckResult("project", State.FAILED, str(error))
         return
     try:
         yield look("images", lambda: _images(backend, number))
@@ -41,11 +41,11 @@ def probe_label_studio(backend: Backend) -> Iterator[Finding]:
     finally:
         left = _delete(backend, number)
     if left:
-        yield Finding("project", State.WARNING, left)
+        yield CheckResult("project", State.WARNING, left)
 
 
 def _delete(backend: Backend, number: int) -> str:
-    """Delete the project; what is to be said if it is still there."""
+    """Delete the project; returns a message if that failed."""
     try:
         backend.label_studio.request("DELETE", f"/api/projects/{number}/")
     except ImilError as error:
@@ -53,29 +53,29 @@ def _delete(backend: Backend, number: int) -> str:
     return ""
 
 
-def _images(backend: Backend, number: int) -> Verdict:
+def _images(backend: Backend, number: int) -> Outcome:
     """Up and down again."""
     image = mask_to_png(np.zeros((6, 8), dtype=np.bool_))
     path = backend.label_studio.upload_image(number, "doctor.png", image)
     if backend.label_studio.download(path) != image:
-        return State.FAILED, "An uploaded image came back changed; does a proxy stand between?"
+        return State.FAILED, "An uploaded image came back changed. Is there a proxy in between?"
     data = {"image": path, "label": "", "predicted": "", "confidence": "", "note": "", "round": 0}
     backend.label_studio.import_tasks(number, [{"data": data}])
     return State.OK, "An image was uploaded and came back."
 
 
-def _webhook(backend: Backend, number: int) -> Verdict:
+def _webhook(backend: Backend, number: int) -> Outcome:
     """SSRF protection and a host name without a dot show here."""
     ensure_webhook(backend.label_studio, number, backend.settings.own_url, backend.webhook_secrets[0])
-    return State.OK, "Label Studio takes the webhook's address."
+    return State.OK, "Label Studio accepts the webhook's URL."
 
 
-def _callback(backend: Backend, number: int, received: threading.Event | None) -> Verdict:
+def _callback(backend: Backend, number: int, received: threading.Event | None) -> Outcome:
     """An annotation is made, and its webhook received."""
     if received is None:
         return State.OK, (
-            f"Not listened for: something, `imil serve` likely, has port {backend.settings.port}. Whether "
-            "Label Studio reaches it is seen next."
+            f"Not tested: port {backend.settings.port} is in use, probably by `imil serve`. The next "
+            "check shows whether Label Studio reaches it."
         )
     task = next(backend.label_studio.tasks(number), None)
     if task is None:
@@ -87,12 +87,12 @@ def _callback(backend: Backend, number: int, received: threading.Event | None) -
         return State.OK, "A webhook of Label Studio arrived here."
     return State.FAILED, (
         f"No webhook arrived at {backend.settings.own_url}. Can Label Studio reach it: firewall, container "
-        "network, proxy? IMIL_PUBLIC_URL is this backend as Label Studio reaches it. Answers are found by "
-        f"reconciliation all the same, every {backend.settings.reconcile_minutes} minutes."
+        "network, proxy? Set IMIL_PUBLIC_URL to this backend's URL as Label Studio reaches it. Until "
+        f"then answers are found by reconciliation, every {backend.settings.reconcile_minutes} minutes."
     )
 
 
-def _ml_backend(backend: Backend, number: int) -> Verdict:
+def _ml_backend(backend: Backend, number: int) -> Outcome:
     """Label Studio asks the address for its health before it takes it."""
     auth = basic_auth_of(backend.settings)
     ensure_ml_backend(backend.label_studio, number, backend.settings.own_url, ML_BACKEND_TITLE, auth)

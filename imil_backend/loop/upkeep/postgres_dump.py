@@ -1,4 +1,4 @@
-"""A PostgreSQL database in a file, by PostgreSQL's own programs."""
+"""Dump and restore of a PostgreSQL database, by PostgreSQL's own programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(url: str, source: Path) -> None:
 
 def _run(program: str, url: str, *arguments: str) -> None:
     if shutil.which(program) is None:
-        raise BackupError(f"{program} is not there. On Debian: apt-get install postgresql-client")
+        raise BackupError(f"{program} is not installed. On Debian: apt-get install postgresql-client")
     parts = make_url(url).set(drivername="postgresql")
     # The password goes through the environment: everybody can read a command line.
     environment = {**os.environ, "PGPASSWORD": parts.password or os.environ.get("PGPASSWORD", "")}

@@ -1,4 +1,4 @@
-"""The champion: the version that answers. Promotion and rollback."""
+"""The champion: the version in use. Promotion and rollback."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def find_version(session: Session, name: str) -> Version:
 
 
 def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Version:
-    """Make the champion before this one the champion again.
+    """Make the previous champion the champion again.
 
     Raises:
         RoundError: there was none before.
@@ -79,8 +79,8 @@ def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Ver
             standing.append(promotion.version_id)
     if len(standing) < 2:
         raise RoundError(
-            f"Dataset {dataset.name!r} has had no champion before this one. `imil promote VERSION` makes "
-            "any version the champion."
+            f"Dataset {dataset.name!r} has no previous champion. `imil promote VERSION` makes any "
+            "version the champion."
         )
     version = session.get_one(Version, standing[-2])
     promote(session, version, ROLLBACK, "rolled back", who)

@@ -1,4 +1,4 @@
-"""What a version got wrong on its training split, as it was mined, and what a round asks."""
+"""What a version got wrong on its training split when it was mined, and what a round asks about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.learning.contract.job import MINING_FILE, read_json
+from imil_backend.learning.contract.training_job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
 from imil_backend.loop.versions.champions import required_champion
@@ -19,7 +19,7 @@ from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
 
 
 @dataclass(frozen=True)
-class Misprediction:
+class MinedMisprediction:
     """A training sample that a version got wrong when its training was mined, or is asked all the same."""
 
     sample: Sample
@@ -31,7 +31,7 @@ class Misprediction:
     likely_label_error: bool
 
 
-def all_mispredictions(session: Session, dataset: Dataset) -> list[Misprediction]:
+def all_mispredictions(session: Session, dataset: Dataset) -> list[MinedMisprediction]:
     """Everything that the champion got wrong, the most instructive first.
 
     Raises:
@@ -48,7 +48,7 @@ def next_mispredictions(
     policy: Policy | None = None,
     version: Version | None = None,
     chosen: Collection[str] = (),
-) -> list[Misprediction]:
+) -> list[MinedMisprediction]:
     """What a round asks of the champion's training samples, the most instructive first, cut to the budget.
 
     Samples that were asked before are left out, unless the policy says to repeat; those that still wait for
@@ -112,14 +112,14 @@ def _asked(session: Session, dataset: Dataset, policy: Policy) -> set[str]:
 
 def _described(
     session: Session, dataset: Dataset, chosen: Mapping[int, Mapping[str, Any]]
-) -> list[Misprediction]:
+) -> list[MinedMisprediction]:
     keys = [record["key"] for record in chosen.values()]
     samples: dict[str, Sample] = {}
     for start in range(0, len(keys), 500):  # a statement takes a limited number of values
         found = session.scalars(select(Sample).where(Sample.key.in_(keys[start : start + 500])))
         samples |= {sample.key: sample for sample in found}
     return [
-        Misprediction(
+        MinedMisprediction(
             sample=samples[record["key"]],
             rank=rank,
             wrong=record["wrong"],

@@ -1,4 +1,4 @@
-"""From the store to a training job's directory, and from its result to a version."""
+"""Training jobs from the store, and versions from their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 import imil_backend
 from imil_backend.errors import DatasetError, RoundError
 from imil_backend.files import sha256_of
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     JOB_FILE,
     MINING_FILE,
@@ -29,16 +29,16 @@ from imil_backend.learning.contract.job import (
     Recipe,
     TrainingJob,
     TrainingSample,
-    read_job,
     read_samples,
-    write_job,
+    read_training_job,
+    write_training_job,
 )
 from imil_backend.loop.answers.sample_states import SampleState, mask_path, sample_states
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.versions.weights import required_weights
+from imil_backend.loop.versions.starting_weights import required_weights
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 
@@ -63,15 +63,15 @@ def baseline_of(session: Session, dataset_id: int) -> Version | None:
     )
 
 
-def prepare_job(backend: Backend, session: Session, round_: Round, parent: Version | None) -> None:
-    """Lay down the job directory of a round's training. Doing it again writes the same.
+def prepare_training_job(backend: Backend, session: Session, round_: Round, parent: Version | None) -> None:
+    """Write the training job of a round. Idempotent.
 
     Where the answers or settings have changed since a first attempt, the training starts over under a new
     name: a checkpoint belongs to the samples and masks it was made from.
 
     Raises:
         DatasetError: there is nothing to train on.
-        RoundError: the round goes on from a baseline that is gone.
+        RoundError: the round's baseline is missing.
     """
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
@@ -84,7 +84,9 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
     job = TrainingJob(
         name=round_.version_name or new_version_name(dataset, round_.number),
         classes=tuple(dataset.classes),
-        channels=read_job(Path(baseline.directory)).channels if baseline else _channels(session, dataset.id),
+        channels=read_training_job(Path(baseline.directory)).channels
+        if baseline
+        else _channels(session, dataset.id),
         recipe=recipe,
         cache_dir=str(backend.cache),
         weights=str(required_weights(backend, recipe.backbone)) if recipe.pretrained else None,
@@ -99,14 +101,14 @@ def prepare_job(backend: Backend, session: Session, round_: Round, parent: Versi
     if _is_another(directory_of(backend, job.name), job, samples):
         job = replace(job, name=new_version_name(dataset, round_.number))
     round_.version_name = job.name
-    write_job(directory_of(backend, job.name), job, samples)
+    write_training_job(directory_of(backend, job.name), job, samples)
 
 
 def _is_another(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> bool:
     """Whether a directory holds a job other than this one."""
     if not (directory / JOB_FILE).exists():
         return False
-    return read_job(directory) != job or read_samples(directory) != samples
+    return read_training_job(directory) != job or read_samples(directory) != samples
 
 
 def _samples(
@@ -184,7 +186,7 @@ def fingerprint(samples: list[TrainingSample], recipe: Recipe) -> str:
 def record_version(
     backend: Backend, session: Session, round_: Round, parent: Version | None, result: dict[str, Any]
 ) -> Version:
-    """Make a round's finished training a version, and keep its mispredictions. Once; then the same again."""
+    """Record a round's finished training as a version, with its mispredictions. Idempotent."""
     if round_.version_id is not None:
         return session.get_one(Version, round_.version_id)
     if round_.version_name is None:
@@ -192,11 +194,11 @@ def record_version(
     directory = directory_of(backend, round_.version_name)
     dataset = session.get_one(Dataset, round_.dataset_id)
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
-    samples, job = read_samples(directory), read_job(directory)
+    samples, job = read_samples(directory), read_training_job(directory)
     if list(job.classes) != dataset.classes:
         raise RoundError(
-            f"Round {round_.number} was trained for {', '.join(job.classes)}; by now the dataset has "
-            f"{', '.join(dataset.classes)}. Train it anew: `imil train`."
+            f"Round {round_.number} was trained for {', '.join(job.classes)}; the dataset now has "
+            f"{', '.join(dataset.classes)}. Train it again: `imil train`."
         )
     recipe = Recipe(**result["recipe"]) if "recipe" in result else job.recipe  # older results do not say it
     version = Version(

@@ -1,4 +1,4 @@
-"""How everything stands, as plain values for `imil status` and `--json`."""
+"""The state of everything, as plain values for `imil status` and `--json`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, late
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.power import as_values, validation_power
-from imil_backend.loop.views.set_aside import add_names, passed_over, set_aside
+from imil_backend.loop.versions.validation_power import as_values, validation_power
+from imil_backend.loop.views.answers_set_aside import add_names, passed_over, set_aside
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
 
 
@@ -125,7 +125,7 @@ def _worth(session: Session, round_: Round | None) -> list[str]:
 
 
 def _excluded(session: Session, dataset: Dataset) -> list[dict[str, str]]:
-    """The samples that are left out of training and of the figures, with the reason."""
+    """The samples that are excluded from training and metrics, with the reason."""
     columns = select(Sample.key, Sample.name, Sample.split, Sample.excluded)
     found = columns.where(Sample.dataset_id == dataset.id, Sample.excluded.is_not(None)).order_by(Sample.id)
     return [
@@ -147,7 +147,7 @@ def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
 
 
 def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
-    """How far people agree who answered the same samples, and where they do not, the worst first."""
+    """The agreement of people who answered the same samples; the least agreement first."""
     readings = readings_of(standing)
     figures = agreement_of(readings)
     if figures is None:

@@ -17,11 +17,11 @@ from typing import Any
 
 WORKER_STEPS = {
     "bring_in_line": "loop.rounds.training",
-    "lay_down_job": "loop.rounds.training",
-    "run_job": "loop.rounds.training",
+    "prepare_round_training": "loop.rounds.training",
+    "run_round_training": "loop.rounds.training",
     "conclude": "loop.rounds.training",
     "write_report": "loop.running.workflows",
-    "ensure_job": "loop.rounds.lifecycle",
+    "ensure_workflow": "loop.rounds.lifecycle",
     "push_round": "loop.rounds.push",
 }
 
@@ -69,5 +69,5 @@ def make_training_deadly() -> None:
 if "IMIL_TEST_DIES" in os.environ:
     if "worker" in sys.orig_argv and Path(sys.orig_argv[1]).name == "imil":
         make_worker_deadly()
-    elif "RANK" in os.environ and "imil_backend.learning.child.training" in sys.orig_argv:
+    elif "RANK" in os.environ and "imil_backend.learning.child.training_process" in sys.orig_argv:
         make_training_deadly()

@@ -1,1 +1,1 @@
-"""What a training leaves behind."""
+"""The results of a training."""

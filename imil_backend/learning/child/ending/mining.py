@@ -1,4 +1,4 @@
-"""Finding the training samples that a network gets wrong, and what is written down about each."""
+"""Finds the training samples that a network gets wrong, and records each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from imil_backend.errors import DatasetError
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.ending.surroundings import ask_surroundings
-from imil_backend.learning.child.state.beginning import fresh_learner
 from imil_backend.learning.child.state.kept import kept_array
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.starting_point import fresh_learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask
 from imil_backend.learning.child.steps.epoch import train_epoch
-from imil_backend.learning.contract.job import MINING, Recipe
+from imil_backend.learning.contract.training_job import MINING, Recipe
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.scoring.metrics import margins, softmax

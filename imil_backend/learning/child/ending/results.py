@@ -1,4 +1,4 @@
-"""The end of a training: what its best epoch predicts, which samples were wrong, and the result files."""
+"""The end of a training: the best epoch's predictions, the wrong samples, and the result files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imil_backend.learning.child.state.kept import forget_kept, kept_array
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     MASKS_FILE,
     MINING_FILE,

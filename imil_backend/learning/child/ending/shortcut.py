@@ -30,8 +30,8 @@ from imil_backend.learning.scoring.robustness import robustness_of
 
 Asked = Callable[[nn.Module, ModelConfig], NDArray[np.float32]]
 UNTESTED = (
-    "The shortcut test needs two validation samples of each of two classes or more whose irrelevant part is "
-    "known, and there are not so many."
+    "The shortcut test needs at least two classes with two validation samples each whose irrelevant "
+    "part is known."
 )
 
 logger = logging.getLogger(__name__)

@@ -35,9 +35,11 @@ def load_state(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else {}
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} is not a whole training state: {error}") from error
+        raise WeightsError(f"{path} is not a complete training state: {error}") from error
     except pickle.UnpicklingError as error:  # torch's own message advises to load it unsafely
-        raise WeightsError(f"{path} holds more than tensors and plain values, and is not loaded.") from error
+        raise WeightsError(
+            f"{path} contains more than tensors and plain values, and is not loaded."
+        ) from error
     if damaged is not None:
         raise WeightsError(f"{path} is damaged: the checksum of its part {damaged} is wrong.")
     if state.get("format") != FORMAT:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.networks.network import ModelConfig, Tail
 from imil_backend.learning.networks.runtime import Runtime
 

@@ -35,7 +35,7 @@ class TrainingState:
     def best_epoch(self, after: int) -> int | None:
         """The epoch of highest balanced accuracy on the validation split, of those after epoch `after`.
 
-        With counterexamples the mean of that on images as they come and on images whose irrelevant part is
+        With counterexamples the mean of that on unchanged images and on images whose irrelevant part is
         exchanged: where the split carries a shortcut, the former alone prefers whoever goes by it. Between
         equals the one of lower loss, then the earlier one. None while there is none.
         """
@@ -86,8 +86,8 @@ def restore_learner(learner: Learner, raw: dict[str, Any], path: Path) -> None:
     for name in ("classes", "image_size", "channels", "variant", "backbone"):
         if ours[name] != theirs[name]:
             raise WeightsError(
-                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train anew, `imil "
-                "train --fresh`."
+                f"{path} was trained with {name} {theirs[name]}, not {ours[name]}: train a new "
+                "baseline, `imil train --fresh`."
             )
     load_tensors(learner.network, raw["network"], path, learner.config.backbone)
     learner.optimizer.load_state_dict(raw["optimizer"])

@@ -1,4 +1,4 @@
-"""What a training's network answers about a split."""
+"""Predictions of the trained network on a split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
-from imil_backend.learning.contract.job import Split
+from imil_backend.learning.contract.training_job import Split
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.data import Draw

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from imil_backend.learning.child.state.learner import Learner
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import draw_micro_batches
 from imil_backend.learning.inputs.data import SampleSet

@@ -24,7 +24,7 @@ from imil_backend.errors import LearningError
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics, measure_statistics
 from imil_backend.learning.contract.backbones import BACKBONES
-from imil_backend.learning.contract.job import Recipe
+from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import (
     EpochPlan,

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from imil_backend.images.rows import RowStore, remove_rows
+from imil_backend.images.row_store import RowStore, remove_rows
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
-from imil_backend.learning.contract.job import Split
+from imil_backend.learning.contract.training_job import Split
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.augmentation import prepare
 from imil_backend.learning.inputs.batches import draw_views
@@ -124,7 +124,7 @@ def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
     kind = directory.name.rpartition("_")[0]
     for other in directory.parent.glob(f"{kind}_*"):
         if other != directory and remove_rows(other, keys):
-            logger.info("Removed %s: these samples' features are those of other weights now", other)
+            logger.info("Removed %s: features of these samples from other weights", other)
 
 
 def _fill(

@@ -85,8 +85,8 @@ def spread_masks(
     told, note = _told(quality, len(names)), learner.note + note
     if quality.lower is None or quality.lower < BAR:
         return _refused(
-            f"Nothing is proposed: {told}, and the interval must lie above {BAR}. Paint more images, and in "
-            f"each all of what is irrelevant, in the same way.{note}",
+            f"No masks are proposed: {told}, and the interval must lie above {BAR}. Paint more "
+            f"images, and everything irrelevant in each of them, consistently.{note}",
             useful,
             quality,
         )
@@ -329,7 +329,8 @@ def _told(quality: Quality, masks: int) -> str:
 
 def _too_few(groups: NDArray[np.str_]) -> str:
     return (
-        f"Nothing is proposed: there {_was(len(groups))} {_counted(len(groups), 'usable painted mask')}, of "
+        f"No masks are proposed: there {_was(len(groups))} "
+        f"{_counted(len(groups), 'usable painted mask')}, of "
         f"{_groups(len(np.unique(groups)))}; paint images of at least {_groups(FEWEST_GROUPS)}."
     )
 

@@ -1,8 +1,8 @@
-"""How strong the correction is to be: chosen on the validation split, by quick trainings of the last stage.
+"""Chooses the strength of the correction on the validation split, by quick trainings of the last stage.
 
 A drop in the shortcut test alone is no reason to correct strongly: what was painted may say honestly what an
 image shows, and then counterexamples cost accuracy. So each strength is tried. Of those that lose no more
-accuracy than the margin on images as they come, the one with the highest robust accuracy is taken.
+accuracy than the margin on unchanged images, the one with the highest robust accuracy is taken.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.state.beginning import first_state
 from imil_backend.learning.child.state.learner import last_layers
+from imil_backend.learning.child.state.starting_point import first_state
 from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.epoch import train_epoch
 from imil_backend.learning.child.steps.features import with_features
 from imil_backend.learning.child.steps.proposing import with_proposals
-from imil_backend.learning.contract.job import STRENGTH_FILE, read_json, write_json
+from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json, write_json
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.scoring.endpoints import QUANTITIES
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_strength(context: Context) -> Context:
-    """The context with counterexamples in the place of `auto`, as strong as serves best; others as they are.
+    """The context with `auto` replaced by counterexamples of the best strength; others unchanged.
 
     What was tried is kept in `strength.json`, so that a training that was interrupted goes on with the same.
     """
@@ -71,7 +71,7 @@ def _choose(context: Context) -> dict[str, Any]:
     """
     known = with_proposals(_of_strength(context, _UNTRIED))
     if not len(draw_once(known.split("validation"), context.recipe.seed).indices):
-        reason = f"No strength was tried, since no shortcut can be measured; {_UNTRIED!r} is taken."
+        reason = f"No strength was tested, because no shortcut can be measured; {_UNTRIED!r} is used."
         return {"chosen": _UNTRIED, "reason": reason, "tried": []}
     tried = [_try(context, name) for name in STRENGTHS]
     chosen, reason = choose(tried)
@@ -79,7 +79,7 @@ def _choose(context: Context) -> dict[str, Any]:
 
 
 def choose(tried: list[dict[str, Any]]) -> tuple[str, str]:
-    """The strength that serves best, and why.
+    """The best strength, and why.
 
     Args:
         tried: name, accuracy and robust_accuracy of each strength; the first is no correction at all.
@@ -92,7 +92,7 @@ def choose(tried: list[dict[str, Any]]) -> tuple[str, str]:
     changed = 100 * (best["accuracy"] - without["accuracy"])
     reason = (
         f"Of {len(tried)} strengths, {best['name']!r} was chosen on the validation split: {gained:+.1f} "
-        f"points of robust accuracy and {changed:+.1f} on images as they come, against none."
+        f"points of robust accuracy and {changed:+.1f} on unchanged images, against none."
     )
     return best["name"], reason
 

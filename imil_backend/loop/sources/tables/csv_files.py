@@ -62,8 +62,9 @@ class CsvFile:
                 yield line + self._skipped, last
                 started = line + 1
         raise DatasetError(
-            f"{self.name}: a quote in the row that begins in line {started + self._skipped} is never closed, "
-            "and all rows after it would be one cell. Close it, or double it where it is part of the text."
+            f"{self.name}: a quote in the row that begins in line {started + self._skipped} is never "
+            "closed, so all rows after it would be one cell. Close it, or double it if it is part of "
+            "the text."
         )
 
 
@@ -75,7 +76,7 @@ def read_csv(path: Path, is_header: Callable[[list[str]], bool]) -> CsvFile:
         is_header: whether a header has the columns that are wanted; decides between separators.
 
     Raises:
-        DatasetError: its encoding is another one, or it is none at all.
+        DatasetError: it has another encoding, or is not a CSV.
     """
     name = printable(path.name)
     try:
@@ -115,7 +116,7 @@ def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise DatasetError(
-                f"{name} is no whole {encoding.upper()} ({error.reason}). {SAVE_AS_UTF8}"
+                f"{name} is not valid {encoding.upper()} ({error.reason}). {SAVE_AS_UTF8}"
             ) from error
         text, example = _decode_windows(data, name, error)
         warnings.append(
@@ -125,7 +126,7 @@ def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DatasetError(
-            f"{name} holds NUL characters (the first in line {line}): it is damaged or no CSV."
+            f"{name} contains NUL characters (the first in line {line}): it is damaged or not a CSV."
         )
     return text, warnings
 

@@ -39,8 +39,8 @@ def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
 def warn_of_look_alikes(labels: Iterable[str]) -> list[str]:
     """A warning for each set of classes that look like one."""
     return [
-        f"The classes {' and '.join(map(repr, same))} look alike and were imported as they are. If one is "
-        "meant, give them one label and import again under another --name."
+        f"The classes {' and '.join(map(repr, same))} look alike and were imported as they are. If "
+        "they are the same, give them one label and import again under another --name."
         for same in look_alikes(labels)
     ]
 

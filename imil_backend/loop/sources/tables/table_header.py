@@ -32,7 +32,7 @@ class Header:
         ):
             if len(same) > 1:
                 raise DatasetError(
-                    f"{self._table} has {len(same)} columns named {name!r}. Rename all but the one meant."
+                    f"{self._table} has {len(same)} columns named {name!r}. Rename all but one."
                 )
             if same:
                 return same[0]

@@ -22,7 +22,7 @@ from imil_backend.learning.child.state.state import (
     state_from_dict,
 )
 from imil_backend.learning.contract.backbones import BACKBONES
-from imil_backend.learning.contract.job import CHECKPOINT_FILE, INTERMEDIATE_FILE
+from imil_backend.learning.contract.training_job import CHECKPOINT_FILE, INTERMEDIATE_FILE
 from imil_backend.learning.inputs.batches import count_micro_batches
 from imil_backend.learning.networks.network import (
     ModelConfig,
@@ -70,7 +70,7 @@ def first_state(context: Context) -> tuple[Learner, TrainingState]:
     state.epoch = state.first_epoch = int(saved["training"]["epoch"])
     if state.epoch >= context.recipe.epochs:
         raise WeightsError(
-            f"{intermediate} is {state.epoch} epochs on; the recipe has {context.recipe.epochs} only."
+            f"{intermediate} is after epoch {state.epoch}, but the recipe has only {context.recipe.epochs}."
         )
     learner = _new_learner(context, saved["config"]["variant"])
     restore_learner(learner, saved, intermediate)
@@ -90,8 +90,8 @@ def fresh_learner(context: Context) -> Learner:
     if config.backbone != wanted:
         raise WeightsError(
             f"{path} holds weights of {BACKBONES[config.backbone].title}, and the recipe asks for "
-            f"{BACKBONES[wanted].title}. Fetch its own (`imil weights --backbone {wanted}`), or train "
-            "without (`imil train --from-scratch`)."
+            f"{BACKBONES[wanted].title}. Fetch those (`imil weights --backbone {wanted}`), or train "
+            "without weights (`imil train --from-scratch`)."
         )
     learner = _new_learner(context, config.variant)
     load_backbone(learner.whole, path)
@@ -109,14 +109,14 @@ def _read_checkpoint(context: Context, fresh: TrainingState) -> dict[str, Any] |
         logger.warning("Starting over: %s", error)
         return None
     if saved["training"].keys() != vars(fresh).keys():
-        logger.warning("Starting over: the checkpoint is of another version of this program.")
+        logger.warning("Starting over: the checkpoint is from another version of this program.")
         return None
     if saved["training"]["samples"] != fresh.samples:
-        logger.warning("Starting over: other samples can be read now than when the checkpoint was written.")
+        logger.warning("Starting over: the readable samples have changed since the checkpoint was written.")
         return None
     for beside in _kept_beside(context, state_from_dict(saved)):
         if not beside.exists():
-            logger.warning("Starting over: %s is missing, which belongs to the checkpoint.", beside)
+            logger.warning("Starting over: %s, a part of the checkpoint, is missing.", beside)
             return None
     return saved
 

@@ -8,10 +8,10 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, StoreError
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import find_dataset
 from imil_backend.loop.versions.champions import find_version, required_champion
-from imil_backend.loop.versions.weights import check_weights
+from imil_backend.loop.versions.verification import check_weights
 from imil_backend.store.tables import Dataset, Version
 
 VersionFormat = Literal["onnx", "torchvision"]
@@ -29,7 +29,7 @@ def version_or_champion(session: Session, dataset: str | None = None, name: str 
     version = find_version(session, name)
     own = session.get_one(Dataset, version.dataset_id).name
     if dataset not in {None, own}:
-        raise NotFoundError(f"The version {name!r} is one of dataset {own!r}, not of {dataset!r}.")
+        raise NotFoundError(f"The version {name!r} belongs to dataset {own!r}, not {dataset!r}.")
     return version
 
 
@@ -47,11 +47,11 @@ def export_version(version: Version, directory: Path, form: VersionFormat) -> Pa
 
     Raises:
         SettingsError: the packages for ONNX are not installed.
-        StoreError: the weights are not those that were trained, or the directory cannot be written.
-        WeightsError: torchvision's network is not that of this version, or ONNX Runtime answers otherwise.
+        StoreError: the weights have changed since they were trained, or the directory cannot be written.
+        WeightsError: torchvision's network is not that of this version, or ONNX Runtime and torch disagree.
     """
-    from imil_backend.learning.networks.exporting import write_onnx, write_state_dict
     from imil_backend.learning.networks.network import load_model
+    from imil_backend.learning.networks.network_export import write_onnx, write_state_dict
 
     check_weights([version])
     network, config = load_model(Path(version.directory) / MODEL_FILE)
@@ -59,7 +59,7 @@ def export_version(version: Version, directory: Path, form: VersionFormat) -> Pa
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{directory} cannot be made: {error.strerror}.") from error
+        raise StoreError(f"{directory} cannot be created: {error.strerror}.") from error
     path = directory / f"{version.name}{suffix}"
     write(path, network, config)
     return path

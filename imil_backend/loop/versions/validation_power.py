@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.learning.contract.job import PREDICTIONS_FILE, read_json
+from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
 from imil_backend.learning.scoring.power import Power, power_of
 from imil_backend.loop.base.policy import Policy, policy_of
 from imil_backend.loop.versions.champions import champion_of
@@ -40,8 +40,8 @@ def as_sentences(powers: Sequence[Power]) -> str:
     if all(each.enough for each in powers):
         return told
     return (
-        f"{told} So no candidate is promoted by itself, and you decide. A larger validation split "
-        "can show more; `imil push --promotion-margin`, `--recall-margin` and `--auc-margin` ask for less."
+        f"{told} So no candidate is promoted automatically: you decide. A larger validation split "
+        "can show more; `imil push --promotion-margin`, `--recall-margin` and `--auc-margin` require less."
     )
 
 

@@ -91,7 +91,7 @@ def read_label_config(
         complete: refuse a config with neither labels to paint nor classes.
 
     Raises:
-        LabelConfigError: no valid XML, no image, or neither labels to paint nor classes.
+        LabelConfigError: invalid XML, no image, or neither labels to paint with nor classes.
         AmbiguousConfigError: several images, and none of them was named.
     """
     root = _parse(xml)
@@ -144,7 +144,7 @@ def _parse(xml: str) -> Element:
     try:
         return ElementTree.fromstring(xml)  # noqa: S314 - nothing to expand without declarations
     except ElementTree.ParseError as error:
-        raise LabelConfigError(f"The labeling config is no valid XML: {error}.") from None
+        raise LabelConfigError(f"The labeling config is not valid XML: {error}.") from None
 
 
 def _image(root: Element, wanted: str | None) -> tuple[str, str]:
@@ -156,13 +156,14 @@ def _image(root: Element, wanted: str | None) -> tuple[str, str]:
         )
         if names:
             raise AmbiguousConfigError(
-                f"{message}. --image chooses one of {', '.join(names)}.", "image", names
+                f"{message}. Choose one with --image: {', '.join(names)}.", "image", names
             )
         raise LabelConfigError(f"{message}.")
     value = images[0].get("value", "")
     if not value.startswith("$") or len(value) < 2:
         raise LabelConfigError(
-            'The <Image> must take its address from the task, as in value="$image"; no list of images.'
+            'The <Image> must take its address from the task, as in value="$image"; '
+            "a list of images is not supported."
         )
     return _name(images[0]), value[1:]
 

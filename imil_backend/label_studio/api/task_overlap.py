@@ -1,4 +1,4 @@
-"""How many people Label Studio shows a task to, before it is done.
+"""The overlap of tasks: to how many people Label Studio shows each.
 
 Label Studio keeps that number with each task (`overlap`); a new one gets the project's
 (`maximum_annotations`). Changing the project's changes the tasks as well, and opens those that were done.
@@ -14,7 +14,7 @@ from imil_backend.label_studio.api.client import LabelStudio
 
 
 def set_project_readers(client: LabelStudio, project_id: int, readers: int, tasks: Collection[int]) -> None:
-    """Let each new task of a project, and each of these, be read by so many; other tasks stay as they are.
+    """Set the overlap of a project's new tasks and of these; other tasks stay as they are.
 
     Args:
         client: of a user who may change the project.
@@ -34,7 +34,7 @@ def set_project_readers(client: LabelStudio, project_id: int, readers: int, task
 
 
 def set_task_readers(client: LabelStudio, project_id: int, readers: int, tasks: Collection[int]) -> None:
-    """Let each of these tasks be read by so many; the project's setting, and its other tasks, stay."""
+    """Set the overlap of these tasks; the project's setting and its other tasks stay."""
     for task in client.tasks(project_id):
         if task["id"] in tasks and task["overlap"] != readers:
             _change(client, task["id"], readers, is_done=task["total_annotations"] >= readers)

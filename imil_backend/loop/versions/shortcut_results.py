@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imil_backend.learning.contract.job import SHORTCUT_FILE, read_json
+from imil_backend.learning.contract.training_job import SHORTCUT_FILE, read_json
 from imil_backend.store.tables import Version
 
 MEANING = (
-    "What clinicians call irrelevant was exchanged between validation images. Robust accuracy is that with "
-    "the irrelevant part of an image of any class; the drop is how much less that is than with one of the "
-    "same class. A drop is no proof of a shortcut: where a finding sits may say honestly what it is."
+    "The irrelevant parts of validation images were exchanged. Robust accuracy is the accuracy with "
+    "the irrelevant part of an image of any class; the drop is the difference to that of the same "
+    "class. A drop does not prove a shortcut: the location of a finding may honestly tell what it is."
 )
 
 

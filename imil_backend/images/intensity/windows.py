@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from imil_backend.errors import SettingsError
-from imil_backend.images.scaling import Window
+from imil_backend.images.intensity.scaling import Window
 
 # CT, in Hounsfield units; centre and width as Radiopaedia's "Windowing (CT)" gives them.
 PRESETS = {
@@ -34,8 +34,8 @@ def parse_window(text: str) -> Window | None:
         center, width = math.nan, math.nan
     if not (math.isfinite(center) and math.isfinite(width) and width > 0):
         raise SettingsError(
-            f"There is no window {text!r}. Give CENTER,WIDTH with a width above 0, such as 40,400; for CT "
-            f"one of {', '.join(PRESETS)}; or {OWN} for the files' own."
+            f"{text!r} is not a window. Use CENTER,WIDTH with a width above 0, such as 40,400; for "
+            f"CT also {', '.join(PRESETS)}; or {OWN} for the files' own."
         )
     return Window(center, width)
 

@@ -22,7 +22,7 @@ BLANK = "blank rows"
 
 
 @dataclass
-class _Reading:
+class _PartialTable:
     """A table while it is read."""
 
     table: CsvFile
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     table = read_csv(path, lambda names: _fits(names, columns, path))
     header = Header(table.header, table.name)
     resolved = _resolve(columns, header, table.name)
-    reading = _Reading(table, resolved, columns, header, Locator(path.parent))
+    reading = _PartialTable(table, resolved, columns, header, Locator(path.parent))
     reading.found.warnings += table.warnings
     for line, cells in table.rows():
         _take(reading, line, cells)
@@ -68,31 +68,31 @@ def read_table(path: Path, columns: Columns) -> Source:
     found.warnings += [*_labels_left_out(reading), *_contradictions(found.rows)]
     if not any(is_file(row.image) for row in found.rows):
         found.hint = (
-            f"Paths in {table.name} begin at its folder. A template puts another one before them, or an "
-            "ending behind: --image 'images/{" + (columns.image or "image") + "}.png'."
+            f"Paths in {table.name} are relative to its folder. A template adds another folder or a "
+            "suffix: --image 'images/{" + (columns.image or "image") + "}.png'."
         )
     _count_unlisted(reading)
     return found
 
 
-def _labels_left_out(reading: _Reading) -> list[str]:
+def _labels_left_out(reading: _PartialTable) -> list[str]:
     """What was set aside or changed for its label, each label named: one of them may be a class."""
     warnings = []
     name, unlabelled, padded = reading.table.name, reading.unlabelled, reading.padded
     if unlabelled:
         labels = ", ".join(f"{label!r} {count:,}" for label, count in unlabelled.most_common())
         warnings.append(
-            f"{name}: rows set aside since they have no label: {unlabelled.total():,} ({labels})."
+            f"{name}: rows set aside because they have no label: {unlabelled.total():,} ({labels})."
         )
     if padded:
         example = next(iter(padded))
         warnings.append(
-            f"{name}: blanks around labels were left out: {padded.total():,} (such as {example!r})."
+            f"{name}: spaces around labels were removed: {padded.total():,} (such as {example!r})."
         )
     return warnings
 
 
-def _count_unlisted(reading: _Reading) -> None:
+def _count_unlisted(reading: _PartialTable) -> None:
     """Count the images that lie beside those of the table and that it does not list."""
     masks = {row.mask for row in reading.rows.values() if row.mask}
     listed = {row.image for row in reading.rows.values()} | masks
@@ -113,7 +113,7 @@ def _contradictions(rows: list[Row]) -> list[str]:
         return []
     return [
         f"Images in a folder that is named after another class: {len(others)} (the first: {others[0].name} "
-        f"is {others[0].label!r} in the table). The table was followed."
+        f"is {others[0].label!r} in the table). The labels of the table were used."
     ]
 
 
@@ -146,7 +146,7 @@ def _resolve(columns: Columns, header: Header, table: str) -> Columns:
     return resolved
 
 
-def _take(reading: _Reading, line: int, cells: list[str]) -> None:
+def _take(reading: _PartialTable, line: int, cells: list[str]) -> None:
     """Add a row, or set it aside."""
     found, where = reading.found, f"{reading.table.name}, line {line}"
     if not any(cell.strip() for cell in cells):
@@ -157,8 +157,8 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
     width = len(reading.header.names)
     if any(cell.strip() for cell in cells[width:]):
         reason = (
-            f"It has {len(cells)} cells, and the header {width}. If a cell holds the separator, put the cell "
-            "in quotes."
+            f"It has {len(cells)} cells, but the header has {width}. If a cell contains the "
+            "separator, put the cell in quotes."
         )
         found.set_aside.append(("row", where, reason))
         return
@@ -170,7 +170,7 @@ def _take(reading: _Reading, line: int, cells: list[str]) -> None:
     reading.rows.setdefault(row.name, row)
 
 
-def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
+def _row(reading: _PartialTable, cells: list[str]) -> tuple[Row, str | None]:
     """The row of these cells, and why it cannot be used."""
     columns, header = reading.columns, reading.header
     given = value_of(cells, columns.image or "", header)
@@ -190,15 +190,15 @@ def _row(reading: _Reading, cells: list[str]) -> tuple[Row, str | None]:
     )
     problem = _note_empty(reading, row, groups)
     if found_mask and found_mask.problem:
-        problem = f"Its mask {mask} cannot be told: {found_mask.problem}"
+        problem = f"Its mask {mask} is ambiguous: {found_mask.problem}"
     if is_missing(label, columns.missing_labels):
         reading.unlabelled[label] += 1
     if label and is_missing(label, columns.missing_labels):
-        problem = f"Its label is {label!r}, which stands for none. If it is a class, rename it."
+        problem = f"Its label is {label!r}, a word for a missing label. If it is a class, rename it."
     return row, image.problem or problem
 
 
-def _swallowed(reading: _Reading, cells: list[str]) -> str | None:
+def _swallowed(reading: _PartialTable, cells: list[str]) -> str | None:
     """What a stray quote does: the rows up to the next quote become part of a cell."""
     column = reading.header.find(reading.columns.image or "")
     if column is None or column >= len(cells) or not any("\n" in cell for cell in cells):
@@ -207,17 +207,17 @@ def _swallowed(reading: _Reading, cells: list[str]) -> str | None:
     lines = [line.split(reading.table.separator) for cell in cells for line in cell.splitlines()[1:]]
     alike = [line for line in lines if len(line) == len(reading.header.names)]
     if suffix and any(line[column].strip().endswith(suffix) for line in alike):
-        return "A cell of it holds lines that look like rows. Is there a quote too many, or one missing?"
+        return "One of its cells contains lines that look like rows. Is a quote missing or superfluous?"
     return None
 
 
-def _note_padded(reading: _Reading, cells: list[str]) -> None:
+def _note_padded(reading: _PartialTable, cells: list[str]) -> None:
     column = reading.header.find(reading.columns.label or "")
     if column is not None and column < len(cells) and cells[column] != cells[column].strip():
         reading.padded[cells[column]] += 1
 
 
-def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:
+def _note_empty(reading: _PartialTable, row: Row, groups: list[str]) -> str | None:
     """Count empty cells; where an option named the column, they are a reason to set the row aside."""
     columns, named = reading.columns, reading.named
     empty = [column for column, value in zip(columns.group, groups, strict=True) if not value]
@@ -225,10 +225,10 @@ def _note_empty(reading: _Reading, row: Row, groups: list[str]) -> str | None:
         empty.append(columns.split)
     reading.empty.update(empty)
     missing = [column for column in empty if column in (*named.group, named.split)]
-    return f"It has no {' and no '.join(map(repr, missing))}, which an option names." if missing else None
+    return f"It has no {' and no '.join(map(repr, missing))}, which an option requires." if missing else None
 
 
-def _check_empty(reading: _Reading) -> None:
+def _check_empty(reading: _PartialTable) -> None:
     """Refuse what an option names and no row has; warn of what some rows lack."""
     named = dict.fromkeys(reading.named.group, "--group")
     if reading.named.split:
@@ -236,14 +236,14 @@ def _check_empty(reading: _Reading) -> None:
     for column, count in reading.empty.items():
         if column not in named and count < reading.count:
             reading.found.warnings.append(
-                f"{reading.table.name}: rows with nothing in {column!r}: {count} of {reading.count}. Without "
-                "a split one is drawn; without a group an image is one by itself. "
+                f"{reading.table.name}: rows without {column!r}: {count} of {reading.count}. A "
+                "missing split is drawn at random; without a group an image is its own group. "
                 f"--{column} {column} sets such rows aside."
             )
         elif column in named and count == reading.count:
             raise DatasetError(
-                f"{reading.table.name}: the column {column!r} is empty in every row. Name another one, or "
-                f"leave {named[column]} out."
+                f"{reading.table.name}: the column {column!r} is empty in every row. Choose another "
+                f"one, or omit {named[column]}."
             )
 
 
@@ -255,7 +255,7 @@ def _problem(row: Row, earlier: Mapping[str, Row]) -> str | None:
     if "|" in row.label or ";" in row.label or same.label != row.label:
         return "It has several labels; one label per image is supported."
     if row.split not in {None, "train", "validation", "test"}:
-        return f"It has the split {row.split!r}; train, validation and test are known."
+        return f"Its split is {row.split!r}; it must be train, validation or test."
     if same != row:
         return "It is listed several times, with different splits, groups or masks."
     return None

@@ -1,4 +1,4 @@
-"""The window by which clinicians see images of more than 8 bits. Training keeps the whole range."""
+"""The window in which clinicians see images of more than 8 bits. Training uses the whole range."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imil_backend.errors import DatasetError
+from imil_backend.images.intensity.scaling import Window
+from imil_backend.images.intensity.windows import in_words, parse_window
 from imil_backend.images.reading import ImageInfo
-from imil_backend.images.scaling import Window
-from imil_backend.images.windows import in_words, parse_window
 from imil_backend.store.tables import Dataset
 
 EXTREMES = "from the darkest to the brightest value"
 
 
 def window_of(dataset: Dataset) -> Window | None:
-    """The window that was chosen for a dataset; None for the files' own."""
+    """The window chosen for a dataset; None: the files' own."""
     return Window(**dataset.shown_window) if dataset.shown_window else None
 
 
 def check_window(window: Window | None, images: Sequence[ImageInfo]) -> None:
-    """Refuse a window that means nothing for the images of an import.
+    """Refuse a window that does not apply to the images of an import.
 
     Args:
         window: that was asked for with this import.
@@ -31,19 +31,16 @@ def check_window(window: Window | None, images: Sequence[ImageInfo]) -> None:
     """
     deep = [image for image in images if image.deep]
     if window and not deep:
-        raise DatasetError(
-            "--window means nothing for these images: none of them has more than 8 bits, so they are shown "
-            "as they are. Import without it."
-        )
+        raise DatasetError("--window does not apply to these images: none has more than 8 bits. Omit it.")
     if window and all(image.hidden for image in deep):
         raise DatasetError(
-            f"The window {in_words(window)} leaves nothing to see in any of the {len(deep)} images of more "
-            "than 8 bits. It counts in Hounsfield units for CT, else in stored values; choose another."
+            f"The window {in_words(window)} leaves nothing visible in any of the {len(deep)} images "
+            "of more than 8 bits. Choose another, in Hounsfield units for CT, else in stored values."
         )
 
 
 def choose_window(dataset: Dataset, text: str | None) -> None:
-    """Keep the window that an import names; without one, what was chosen before stays."""
+    """Store the window given to an import; without one, the previous choice stays."""
     if text is not None:
         window = parse_window(text)
         dataset.shown_window = window._asdict() if window else None
@@ -61,4 +58,4 @@ def shown_by(window: Window | None, images: Sequence[ImageInfo]) -> dict[str, in
 
 
 def _shown_by(window: Window | None) -> str:
-    return f"by the window {in_words(window)}" if window else EXTREMES
+    return f"with the window {in_words(window)}" if window else EXTREMES

@@ -8,27 +8,27 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from imil_backend.cli.helpers import asking
+from imil_backend.cli.helpers import questions
 from imil_backend.errors import AmbiguousConfigError
 
 LABELS = AmbiguousConfigError("No label is known.", "irrelevant", ["Lung", "Tube"], several=True)
 IMAGES = AmbiguousConfigError("Two images.", "image", ["today", "before"])
 
 
-def settle(monkeypatch: pytest.MonkeyPatch, typed: str, *questions: AmbiguousConfigError) -> Result:
+def settle(monkeypatch: pytest.MonkeyPatch, typed: str, *asked: AmbiguousConfigError) -> Result:
     """Work that is content when all its questions have answers, at a terminal where this is typed."""
-    monkeypatch.setattr(asking, "at_a_terminal", lambda: bool(typed))
+    monkeypatch.setattr(questions, "at_a_terminal", lambda: bool(typed))
     app = typer.Typer()
 
     def work(said: dict[str, Any]) -> dict[str, Any]:
-        for question in questions:
+        for question in asked:
             if question.option not in said:
                 raise question
         return said
 
     @app.command()
     def command() -> None:
-        typer.echo(asking.settle(work, {"class_choices": "diagnosis"}))
+        typer.echo(questions.settle(work, {"class_choices": "diagnosis"}))
 
     return CliRunner().invoke(app, [], input=typed)
 

@@ -59,8 +59,8 @@ def export(
     Args:
         backend: where the originals and masks are.
         dataset: which.
-        directory: where to; created if missing.
-        everything: write the samples that are not blacked out as well.
+        directory: output directory; created if missing.
+        everything: include the samples that are not blacked out.
         progress: called with the number of samples done, and of all.
 
     Raises:
@@ -73,7 +73,8 @@ def export(
         chosen = [sample for sample in samples if everything or sample.id in states]
     if not chosen:
         raise DatasetError(
-            f"Nothing in dataset {dataset.name!r} has been answered yet. --all exports every sample as it is."
+            f"Nothing in dataset {dataset.name!r} has been answered yet. --all exports every sample "
+            "unchanged."
         )
     try:
         set_aside = _write_all(backend, chosen, states, policy_of(dataset).fill, directory, progress)

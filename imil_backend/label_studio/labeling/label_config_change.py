@@ -8,7 +8,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.config import IRRELEVANT, REVIEW_CHOICES, ProjectMapping
+from imil_backend.label_studio.labeling.label_config import IRRELEVANT, REVIEW_CHOICES, ProjectMapping
 
 
 def completed_config(xml: str, mapping: ProjectMapping) -> str:
@@ -58,7 +58,7 @@ def _last_closing_tag(content: bytes) -> int:
     parser.EndElementHandler = lambda _: ends.append(parser.CurrentByteIndex)
     parser.Parse(content, True)
     if not content.startswith(b"</", ends[-1]):
-        raise LabelConfigError("The labeling config is a single tag; there is no place to add anything.")
+        raise LabelConfigError("The labeling config is a single tag; nothing can be added to it.")
     return ends[-1]
 
 

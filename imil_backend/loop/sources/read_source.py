@@ -12,7 +12,7 @@ from imil_backend.loop.sources.class_folders import LOOSE, read_class_folders
 from imil_backend.loop.sources.file_names import is_utf8, printable
 from imil_backend.loop.sources.paths import is_file
 from imil_backend.loop.sources.rows import SPLIT_NAMES, Columns, Row, Source
-from imil_backend.loop.sources.tables.reading import has_columns, read_table
+from imil_backend.loop.sources.tables.csv_source import has_columns, read_table
 
 __all__ = ["SPLIT_NAMES", "Columns", "Row", "Source", "read_source"]
 
@@ -34,11 +34,11 @@ def read_source(source: Path, columns: Columns, unpack_to: Path) -> Source:
     """
     if not is_utf8(str(source.absolute())):
         raise DatasetError(
-            f"The path {printable(str(source.absolute()))} is not UTF-8. Rename the folder or file, or reach "
-            "it by a link."
+            f"The path {printable(str(source.absolute()))} is not UTF-8. Rename the folder or file, "
+            "or use a link to it."
         )
     if not os.path.exists(source):  # noqa: PTH110 - Path.exists() raises where it may not look
-        raise DatasetError(f"There is no {source}. Name a folder, a CSV or a zip.")
+        raise DatasetError(f"{source} does not exist. Give a folder, a CSV or a zip.")
     root = source
     if source.is_file():
         refuse_other_files(source)
@@ -64,28 +64,30 @@ def _read_folder(root: Path, columns: Columns) -> Source:
     names = ", ".join(printable(path.name) for path in tables)
     fitting = [path for path in tables if columns.options or has_columns(path, columns)]
     if len(tables) > 1 and fitting:
-        raise DatasetError(f"{root.name} holds several tables ({names}). Name the one to import by its path.")
+        raise DatasetError(
+            f"{root.name} contains several tables ({names}). Give the path of the one to import."
+        )
     if fitting:
         return _read_table_of(root, fitting[0], columns)
     if columns.options:
         several = len(columns.options) > 1
         raise DatasetError(
-            f"{' and '.join(columns.options)} {'mean' if several else 'means'} nothing for class folders. "
-            "List the images in a CSV with such columns and import that, or leave "
-            f"{'them' if several else 'it'} out."
+            f"{' and '.join(columns.options)} {'do' if several else 'does'} not apply to class "
+            "folders. List the images in a CSV with such columns and import that, or omit "
+            f"{'them' if several else 'it'}."
         )
     found = read_class_folders(root)
     if tables and len({row.label for row in found.rows}) < 2:
         if len(tables) == 1:
             return read_table(tables[0], columns)  # which says what column it lacks
         raise DatasetError(
-            f"{root.name} has no folders of two classes, and none of its tables ({names}) has the columns "
-            "image and label. Name one by its path, and its columns with --image and --label."
+            f"{root.name} has no two class folders, and none of its tables ({names}) has the columns "
+            "image and label. Give the path of one, and its columns with --image and --label."
         )
     if tables:
         found.warnings.append(
-            f"{root.name} was read by its class folders; {names} was not, since it has no columns image and "
-            "label. To read it instead, name its columns with --image and --label."
+            f"{root.name} was imported by its class folders; {names} was ignored, since it has no "
+            "columns image and label. To import it instead, name its columns with --image and --label."
         )
     return found
 
@@ -97,10 +99,10 @@ def _read_table_of(root: Path, table: Path, columns: Columns) -> Source:
         classes = sorted({row.label for row in read_class_folders(root).rows})
         if len(classes) > 1:
             raise DatasetError(
-                f"{root.name} may be read by its table or by its class folders, but none of the images that "
-                f"{table.name} lists is there (the first: {found.rows[0].name}). To read the table, say with "
-                "--image where they lie, such as --image 'images/{image}'; to read the class folders "
-                f"({', '.join(classes)}), move the table out of {root.name}."
+                f"{root.name} has a table and class folders, but none of the images that "
+                f"{table.name} lists exists (the first: {found.rows[0].name}). To import the table, "
+                "say with --image where they are, such as --image 'images/{image}'; to import the "
+                f"class folders ({', '.join(classes)}), move the table out of {root.name}."
             )
     return found
 
@@ -109,14 +111,14 @@ def _no_images(source: Path, root: Path, found: Source) -> str:
     """Why there is nothing to import, with what is expected."""
     reasons = " ".join(f"{reference}: {reason}" for _, reference, reason in found.set_aside[:SHOWN_REASONS])
     if reasons:
-        return f"{source} holds no images that can be used. The first reasons: {reasons}"
+        return f"{source} contains no usable images. The first reasons: {reasons}"
     expected = (
-        "Expected are folders named after the classes with images in them, or a CSV with the columns image "
-        "and label (see `imil import --help`)."
+        "Expected: folders of images named after the classes, or a CSV with the columns image and "
+        "label (see `imil import --help`)."
     )
     if loose := found.passed_over.get(LOOSE):
         where = ", ".join(f"{count} in {folder}" for folder, count in loose.most_common(SHOWN_REASONS))
         workbooks = sorted(path.name for path in root.iterdir() if is_workbook(path) and is_utf8(path.name))
         table = f" Save {workbooks[0]} as CSV if it has the labels." if workbooks else ""
-        return f"Nothing says the label of the images in {source} ({where}). {expected}{table}"
-    return f"{source} holds no images. {expected}"
+        return f"The images in {source} have no labels ({where}). {expected}{table}"
+    return f"{source} contains no images. {expected}"

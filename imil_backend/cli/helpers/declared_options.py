@@ -1,4 +1,4 @@
-"""Options of a command that are declared at the fields of a dataclass."""
+"""Command-line options declared by the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ R = TypeVar("R")
 def with_options(
     into: str, owner: type, groups: Collection[str]
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Let a command take options that a dataclass declares.
+    """Add the options that a dataclass declares to a command.
 
     Args:
-        into: parameter of the command that gets what was given: a dictionary, by field.
+        into: parameter of the command that receives the given options, a dictionary by field.
         owner: the dataclass.
-        groups: those of its options that the command takes; an option with one choice alone is none.
+        groups: groups of options that the command takes; an option with a single choice is not offered.
     """
     offered = [
         each

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.images.masks.masks import annotation_mask
-from imil_backend.label_studio.labeling.config import IRRELEVANT, RELEVANT, read_label_config
+from imil_backend.label_studio.labeling.label_config import IRRELEVANT, RELEVANT, read_label_config
 
 
 def decode_mask(
@@ -21,17 +21,17 @@ def decode_mask(
     irrelevant: Collection[str] = IRRELEVANT,
     relevant: Collection[str] = RELEVANT,
 ) -> NDArray[np.bool_]:
-    """What an annotation says is irrelevant to the diagnosis.
+    """What an annotation marks as irrelevant to the diagnosis.
 
-    Brushes, bitmasks, magic wands, rectangles, ellipses and polygons; a turned or zoomed view changes
-    nothing. Where something is painted relevant, all else is irrelevant.
+    Supports brushes, bitmasks, magic wands, rectangles, ellipses and polygons; rotating or zooming the view
+    makes no difference. If something is painted relevant, all else is irrelevant.
 
     Args:
         result: the annotation's `result`, as Label Studio's API, webhooks and exports give it.
         label_config: the project's labeling config, XML.
         width: of the image, in pixels, upright.
         height: likewise.
-        irrelevant: the labels for what does not matter; upper and lower case are the same.
+        irrelevant: the labels for what does not matter, not case-sensitive.
         relevant: the labels for what matters.
 
     Returns:

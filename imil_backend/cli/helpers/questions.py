@@ -1,4 +1,4 @@
-"""Questions to somebody who sits at the terminal."""
+"""Questions in the terminal."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ R = TypeVar("R")
 
 
 def settle(work: Callable[[dict[str, Any]], R], said: dict[str, Any]) -> R:
-    """Do some work; what it finds ambiguous is asked for, where somebody is there to answer.
+    """Run `work`; in a terminal, ask about what it finds ambiguous.
 
     Args:
         work: takes what was said so far, by option.
         said: on the command line.
 
     Raises:
-        AmbiguousConfigError: nobody is there, or the answer was nothing.
+        AmbiguousConfigError: there is no terminal, or no answer.
     """
     while True:
         try:
@@ -40,15 +40,15 @@ def settle(work: Callable[[dict[str, Any]], R], said: dict[str, Any]) -> R:
 
 
 def at_a_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether this is a terminal, in which questions can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_for_credentials(storage: Storage) -> dict[str, str]:
-    """What Label Studio is to read a storage with; nothing where nobody is there or it needs none."""
+    """The credentials of a storage; empty without a terminal, or if it needs none."""
     names = STORAGE_KINDS[storage.kind].credentials if at_a_terminal() else ()
     if names:
-        errors.print(escape(f"{storage}. Enter: as Label Studio has it from its own environment."))
+        errors.print(escape(f"{storage}. Enter: use those of Label Studio's environment."))
     typed = {
         name: Prompt.ask(name, default="", show_default=False, password=True, console=errors)
         for name in names
@@ -61,7 +61,7 @@ def _ask(open_question: AmbiguousConfigError) -> dict[str, Any]:
     if not open_question.several:
         return {
             open_question.option: Prompt.ask(
-                "Which one", choices=list(open_question.choices), show_choices=False, console=errors
+                "Choose one", choices=list(open_question.choices), show_choices=False, console=errors
             )
         }
     answers = {

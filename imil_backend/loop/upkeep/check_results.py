@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imil_backend.errors import ImilError
 
 
 class State(str, Enum):
-    """How something stands."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,21 +18,21 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of `imil doctor`: what was looked at, how it stands, what was found and what to do."""
+class CheckResult:
+    """One line of `imil doctor`: what was checked, its state, what was found and what to do."""
 
     subject: str
     state: State
     text: str
 
 
-Verdict = tuple[State, str]
+Outcome = tuple[State, str]
 
 
-def look(subject: str, check: Callable[[], Verdict]) -> Finding:
-    """Run a check; our own errors say what to do, and are its failure."""
+def look(subject: str, check: Callable[[], Outcome]) -> CheckResult:
+    """Run a check; one of our own errors, which say what to do, is a failure."""
     try:
         state, text = check()
     except ImilError as error:
         state, text = State.FAILED, str(error)
-    return Finding(subject, state, text)
+    return CheckResult(subject, state, text)

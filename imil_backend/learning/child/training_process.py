@@ -1,8 +1,8 @@
-"""The training child: torchrun starts it, in one process or several, with the job's directory.
+"""The training process: torchrun starts one or several, with a job's directory.
 
-    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training DIRECTORY
+    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training_process DIRECTORY
 
-Every process goes the same way; the first one writes the files.
+Every process does the same; the first one writes the files.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.ending.mining import mining_epoch
 from imil_backend.learning.child.ending.results import finish
 from imil_backend.learning.child.reporting import Reporter
-from imil_backend.learning.child.state.beginning import begin
 from imil_backend.learning.child.state.checkpoint import save_state
 from imil_backend.learning.child.state.learner import Learner
+from imil_backend.learning.child.state.starting_point import begin
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.compiling import compiled_if_it_pays
@@ -35,19 +35,19 @@ from imil_backend.learning.child.steps.proposing import with_proposals
 from imil_backend.learning.child.steps.strength import with_strength
 from imil_backend.learning.child.steps.threads import keep_faster_threads
 from imil_backend.learning.contract.checks import check_recipe, check_samples
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
+from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
     INTERMEDIATE_FILE,
     LAUNCH_FILE,
     LOCK_FILE,
     TrainingJob,
-    read_job,
     read_json,
     read_samples,
+    read_training_job,
     write_json,
 )
-from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
 from imil_backend.learning.inputs.batches import count_visits
 from imil_backend.learning.inputs.data import fill_cache, load_dataset
 from imil_backend.learning.inputs.prefetching import keep_on_device
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(context: Context) -> None:
-    """Train what is left of a job's epochs, then write down what came of it."""
+    """Train the remaining epochs of a job, then write its results."""
     context = with_proposals(with_strength(context))
     learner, state = begin(context)
     if context.recipe.trainable != "all":
@@ -129,13 +129,13 @@ def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
             path.unlink()
 
 
-def run_job(directory: Path) -> None:
-    """Do the job of a directory, in this process and those that torchrun started with it.
+def run_training_job(directory: Path) -> None:
+    """Do the training job of a directory, in this process and those that torchrun started with it.
 
     Raises:
         ImilError: it cannot be done; the message says why.
     """
-    job, samples = read_job(directory), read_samples(directory)
+    job, samples = read_training_job(directory), read_samples(directory)
     check_recipe(job.recipe)
     check_samples(samples, job.classes)
     first = os.environ.get("RANK", "0") == "0"
@@ -180,12 +180,12 @@ def _report_failure(directory: Path, error: Exception) -> None:
 
 
 def main() -> int:
-    """Do the job of the directory given on the command line; the exit status."""
+    """Do the training job of the directory given on the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     die_with_supervisors()
     directory = Path(sys.argv[1])
     try:
-        run_job(directory)
+        run_training_job(directory)
     except Exception as error:  # whatever it is, the parent must hear of it
         logger.exception("The training failed")
         _report_failure(directory, error)

@@ -14,7 +14,9 @@ from imil_backend.cli.helpers.console import say
 if TYPE_CHECKING:
     from imil_backend.label_studio.api.calls import Call
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show every call, and change nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show every call to Label Studio, and change nothing.")
+]
 
 
 def show_calls(calls: Iterable[Call], *, dry_run: bool) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imil_backend.images.dicom.greys import show_greys
 from imil_backend.images.dicom.header import Elements, is_dicom, open_dicom
+from imil_backend.images.dicom.lookup_tables import palette
 from imil_backend.images.dicom.pixels import (
     PixelFormat,
     check_frames,
@@ -21,8 +22,7 @@ from imil_backend.images.dicom.pixels import (
     decode_cells,
     pixel_format,
 )
-from imil_backend.images.dicom.tables import palette
-from imil_backend.images.scaling import Window, between
+from imil_backend.images.intensity.scaling import Window, between
 
 __all__ = ["DicomImage", "is_dicom", "read_dicom"]
 

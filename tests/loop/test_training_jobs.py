@@ -19,14 +19,14 @@ from sqlalchemy import select, text
 
 from imil_backend.errors import RoundError
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.job import (
+from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     MODEL_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
-    read_job,
     read_samples,
+    read_training_job,
 )
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
@@ -35,7 +35,12 @@ from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import begin_baseline
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.training_jobs import directory_of, fingerprint, prepare_job, record_version
+from imil_backend.loop.versions.training_jobs import (
+    directory_of,
+    fingerprint,
+    prepare_training_job,
+    record_version,
+)
 from imil_backend.store.tables import Dataset, Round, Sample, SetAside
 
 
@@ -48,9 +53,9 @@ def from_scratch(open_round: OpenRound) -> None:
 def laid_down(backend: Backend, round_id: int) -> tuple[TrainingJob, dict[str, TrainingSample]]:
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
-        prepare_job(backend, session, round_, champion_of(session, round_.dataset_id))
+        prepare_training_job(backend, session, round_, champion_of(session, round_.dataset_id))
     directory = backend.directory / "versions" / str(round_.version_name)
-    return read_job(directory), {sample.key: sample for sample in read_samples(directory)}
+    return read_training_job(directory), {sample.key: sample for sample in read_samples(directory)}
 
 
 def answer(open_round: OpenRound, *results: list[dict[str, Any]]) -> None:

@@ -30,8 +30,8 @@ def write_state_dict(path: Path, network: nn.Module, config: ModelConfig) -> Non
     if config.variant != "v1.5":
         raise WeightsError(
             f"{config.name or 'This version'} is a ResNet-50 {config.variant}, and torchvision's resnet50 is "
-            "v1.5: it would load these weights and answer wrongly. Export it as ONNX (--format onnx), or set "
-            "the strides as docs/versions.md does."
+            "v1.5: it would load these weights and predict wrongly. Export it as ONNX (--format "
+            "onnx), or set the strides as in docs/versions.md."
         )
     save_model(path, network, config)
 
@@ -49,7 +49,7 @@ def write_onnx(path: Path, network: nn.Module, config: ModelConfig) -> None:
 
     Raises:
         SettingsError: the packages for ONNX are not installed.
-        WeightsError: ONNX Runtime answers otherwise than torch.
+        WeightsError: ONNX Runtime and torch disagree.
         StoreError: the file cannot be written.
     """
     try:
@@ -70,7 +70,7 @@ def write_onnx(path: Path, network: nn.Module, config: ModelConfig) -> None:
         verbose=False,
     )
     if program is None:
-        raise WeightsError("torch.onnx gave no program; update torch and onnxscript.")
+        raise WeightsError("torch.onnx returned no program. Update torch and onnxscript.")
     program.model.metadata_props[METADATA_KEY] = json.dumps(portable(config), ensure_ascii=False)
     with replacing(path) as temporary:
         program.save(temporary, external_data=False)
@@ -99,6 +99,7 @@ def check_onnx(path: Path, network: nn.Module, size: int) -> None:
     difference = float(np.abs(here - there).max())
     if not difference <= allowed:
         raise WeightsError(
-            f"The ONNX file is not kept: ONNX Runtime and torch differ by {difference:.2g} in their logits, "
-            f"and {allowed:.2g} is allowed. Update onnx, onnxscript and onnxruntime, and try again."
+            "The ONNX file was discarded: the logits of ONNX Runtime and torch differ by "
+            f"{difference:.2g}, and {allowed:.2g} is allowed. Update onnx, onnxscript and "
+            "onnxruntime, and try again."
         )

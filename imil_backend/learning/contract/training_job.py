@@ -1,6 +1,6 @@
-"""What a training child is told and what it leaves behind, as files in one directory.
+"""A training job: the inputs and results of a training process, as files in one directory.
 
-Plain dataclasses and JSON, without torch: the worker writes them and the child reads them.
+Plain dataclasses and JSON, without torch: the worker writes them and the training process reads them.
 """
 
 from __future__ import annotations
@@ -80,43 +80,44 @@ class Recipe:
     backbone: str = option(DEFAULT_BACKBONE, "Network.", group=BASELINE, choices=BACKBONES)
     image_size: int = option(
         224,
-        "Pixels a side.",
+        "Width and height of the images in pixels.",
         group=BASELINE,
         at_least=min(each.smallest_image for each in BACKBONES.values()),
     )
-    epochs: int = option(10, "Epochs.", group=BASELINE, at_least=2)
-    batch_size: int = option(32, "Images a step.", group=BASELINE, at_least=2, why=_TWO_IMAGES)
+    epochs: int = option(10, "Number of epochs.", group=BASELINE, at_least=2)
+    batch_size: int = option(32, "Batch size.", group=BASELINE, at_least=2, why=_TWO_IMAGES)
     micro_batch_size: int = option(16, at_least=2, why=_TWO_IMAGES)
-    learning_rate: float = option(0.005, "Highest learning rate.", group=BASELINE, above=0)
+    learning_rate: float = option(0.005, "Maximum learning rate.", group=BASELINE, above=0)
     momentum: float = 0.9
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     warmup_epochs: float = 0.5
     balance: Literal["none", "loss", "sampling"] = option(
-        "none", "What is done about classes of different size.", group=BASELINE
+        "none", "How to balance classes of different size.", group=BASELINE
     )
     augmentation: Literal["none", "light"] = option("light")
     trainable: Trainable = option("all")  # less: the last layers only, on features of images as they are
     progressive: bool = option(
         False,
-        "Begin with small images; quicker. The last third of the epochs has the full size.",
+        "Progressive resizing: start with small images, which is faster. The last third of the "
+        "epochs has the full size.",
         group=BASELINE,
         flag="--progressive/--full-size",
     )
-    seed: int = option(0, "Seed of everything drawn by chance.", group=BASELINE)
+    seed: int = option(0, "Random seed.", group=BASELINE)
     precision: Literal["auto", "float32", "bfloat16"] = option("auto")
     deterministic: bool = option(
-        False, "Equal bits on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
+        False, "Bitwise reproducible on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
     )
     mining: str = option(
         "intermediate",
-        "Which model is asked for mispredictions; docs/rounds.md says more.",
+        "Model whose mispredictions are asked about; see docs/rounds.md.",
         group=BASELINE,
         choices=MINING,
     )
     mining_epoch: int = option(
         1,
-        "Epoch after which the intermediate model is kept; rounds go on from it.",
+        "Epoch after which the intermediate model is kept; rounds continue from it.",
         group=BASELINE,
         at_least=1,
     )
@@ -190,26 +191,26 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_job(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> None:
-    """Lay down a job directory; the job file comes last, so that a job is whole once it is there."""
+def write_training_job(directory: Path, job: TrainingJob, samples: list[TrainingSample]) -> None:
+    """Write a training job; its JOB_FILE comes last, so that a job is complete once it exists."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / SAMPLES_FILE, [asdict(sample) for sample in samples])
     write_json(directory / JOB_FILE, asdict(job))
 
 
-def read_job(directory: Path) -> TrainingJob:
-    """The job of a directory."""
+def read_training_job(directory: Path) -> TrainingJob:
+    """The training job in a directory."""
     raw = read_json(directory / JOB_FILE)
     recipe = Recipe(**raw.pop("recipe"))
     return TrainingJob(**{**raw, "classes": tuple(raw["classes"])}, recipe=recipe)
 
 
 def read_samples(directory: Path) -> list[TrainingSample]:
-    """The samples of a job, in the order in which they were written."""
+    """The samples of a training job, in the order in which they were written."""
     return [TrainingSample(**raw) for raw in read_json(directory / SAMPLES_FILE)]
 
 
 def read_progress(directory: Path) -> Progress | None:
-    """The latest progress, or None before the child has said anything."""
+    """The latest progress, or None before there is any."""
     path = directory / PROGRESS_FILE
     return Progress(**read_json(path)) if path.exists() else None

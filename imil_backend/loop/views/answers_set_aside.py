@@ -1,4 +1,4 @@
-"""Answers that do not count, or not wholly, told so that a person finds them in Label Studio."""
+"""Answers that do not count, or only in part, with what is needed to find them in Label Studio."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def set_aside(session: Session, dataset: Dataset, standing: Iterable[Annotation]
 
 
 def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
-    """Annotations that count, but for a part of them that no mask can be made of."""
+    """Annotations that count except for a part of which no mask can be made."""
     partly = (each for each in standing if each.reason and each.answer != Answer.SET_ASIDE.value)
     return [_described(session, each) for each in partly]
 
@@ -48,7 +48,7 @@ def _described(session: Session, annotation: Annotation) -> Item:
 
 
 def add_names(backend: Backend, items: Sequence[Item]) -> None:
-    """Say by name who answered, and link by the name that people open Label Studio under.
+    """Add who answered, by name, and links to the URL under which people open Label Studio.
 
     Label Studio alone knows both. Where it does not tell them at once, the items stay as they are.
     """

@@ -1,0 +1,1 @@
+"""Grey values: windows, and any depth to 8 bits."""
