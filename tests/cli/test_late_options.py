@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from imil_backend.cli import app
 from imil_backend.loop.answers.sync import sync_annotation
-from imil_backend.loop.base.policy import policy_of, recipe_of
+from imil_backend.loop.base.policy import Policy, policy_of, recipe_of
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds import lifecycle, training
@@ -93,7 +93,17 @@ def test_a_recipe_is_refused_once_its_training_is_under_way(
     assert dataset_of(open_round).recipe == {"pretrained": False}
 
 
-def test_layers_are_refused_once_the_round_is_being_trained(open_round: OpenRound) -> None:
+@pytest.mark.parametrize(
+    ("option", "begun"),
+    [
+        (("--trainable", "layer4"), "trainable all"),
+        (("--correction", "blackout"), "correction counterexample"),
+        (("--confirmed-weight", "5"), "confirmed_weight 1"),
+    ],
+)
+def test_how_a_round_is_trained_is_refused_once_it_is_being_trained(
+    open_round: OpenRound, option: tuple[str, str], begun: str
+) -> None:
     backend, label_studio = open_round.backend, open_round.label_studio
     with backend.store.begin() as session:
         session.get_one(Dataset, open_round.dataset.id).recipe = {"pretrained": False}
@@ -102,5 +112,5 @@ def test_layers_are_refused_once_the_round_is_being_trained(open_round: OpenRoun
     with backend.store.begin() as session:
         lifecycle.close_round(session, session.get_one(Round, open_round.id))
     training.prepare_round_training(backend, open_round.id)
-    assert "with trainable all," in refused("train", "--trainable", "layer4")
-    assert policy_of(dataset_of(open_round)).trainable == "all"
+    assert f"with {begun}," in refused("train", *option)
+    assert policy_of(dataset_of(open_round)) == Policy()

@@ -202,16 +202,16 @@ def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
 
 def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
     """The baseline's recipe with the policy's correction, and what training only the last layers requires."""
-    recipe = replace(
-        baseline,
-        correction=policy.correction,
-        correction_share=policy.correction_share,
-        spread=policy.spread,
-        confirmed_weight=policy.confirmed_weight,
-    )
+    recipe = with_policy(baseline, policy)
     if policy.trainable == "all":
         return recipe
-    return replace(recipe, trainable=policy.trainable, augmentation="none", progressive=False)
+    return replace(recipe, augmentation="none", progressive=False)
+
+
+def with_policy(recipe: Recipe, policy: Policy) -> Recipe:
+    """The recipe with what the policy says of the training of rounds: the fields that both have."""
+    shared = {each.name for each in fields(Recipe)} & {each.name for each in fields(Policy)}
+    return replace(recipe, **{name: getattr(policy, name) for name in shared})
 
 
 def change_recipe(dataset: Dataset, changes: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked
-from imil_backend.loop.base.policy import policy_of, recipe_of
+from imil_backend.loop.base.policy import policy_of, recipe_of, with_policy
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, PUSHING, TRAINING
 from imil_backend.loop.rounds.lifecycle import (
     change_state,
@@ -77,11 +77,7 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
     under_way = recipe_under_way(backend, round_) if round_ and round_.state == TRAINING else None
     if round_ is None or under_way is None:
         return
-    wanted = (
-        recipe_of(dataset)
-        if round_.is_baseline
-        else replace(under_way, trainable=policy_of(dataset).trainable)
-    )
+    wanted = recipe_of(dataset) if round_.is_baseline else with_policy(under_way, policy_of(dataset))
     begun = asdict(under_way)
     late = [f"{name} {begun[name]}" for name, value in asdict(wanted).items() if begun[name] != value]
     if late:
