@@ -180,7 +180,7 @@ class TestRealRound:
 
     @pytest.mark.xrays
     def test_a_simulated_round_on_chest_xrays(self, xray_zip: Path, tmp_path: Path):
-        data = ("--data", str(xray_zip), "--name", "xrays", "--limit", "200", *COLUMNS)
+        data = ("--data", str(xray_zip), "--name", "xrays", "--limit", "120", *COLUMNS)
         done = run(command(tmp_path / "data", "--simulate", *data))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Round 1 has closed" in done.stdout

@@ -20,7 +20,7 @@ from imil_backend.learning.contract.training_job import (
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
-RECIPE = {"deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
+RECIPE = {"backbone": "resnet18", "deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
 
 
 def test_masks_are_proposed_for_training_and_validation_and_trained_on(
