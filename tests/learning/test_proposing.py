@@ -9,18 +9,27 @@ import pytest
 from tiny_jobs import TAG, JobMaker
 
 from imil_backend.errors import TrainingStoppedError
+from imil_backend.learning.child import training_process
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     MASKS_FILE,
     MODEL_FILE,
+    RESULT_FILE,
     TrainingSample,
+    read_json,
 )
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.usefixtures("children_of_one_thread", "one_thread"),
+]
 
-RECIPE = {"backbone": "resnet18", "deterministic": True, "epochs": 2, "correction": "counterexample", "spread": True}
+RECIPE = {
+    **{"backbone": "resnet18", "deterministic": True, "epochs": 2},
+    **{"correction": "counterexample", "spread": True},
+}
 
 
 def test_masks_are_proposed_for_training_and_validation_and_trained_on(
@@ -49,3 +58,11 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
     assert (stopped / PROPOSED_FILE).stat().st_mtime_ns == written
     assert (stopped / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
     assert (without / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()
+
+
+def test_where_no_masks_are_spread_nobody_weighs_more(make_job: JobMaker) -> None:
+    recipe = {"backbone": "resnet18", "epochs": 2, "correction": "counterexample", "confirmed_weight": 5}
+    for spread, weight in ((True, 1), (False, 5)):
+        job = make_job(f"spread-{spread}", recipe={**recipe, "spread": spread})
+        training_process.run_training_job(job)
+        assert read_json(job / RESULT_FILE)["recipe"]["confirmed_weight"] == weight

@@ -26,11 +26,12 @@ def with_proposals(context: Context) -> Context:
     """The context with masks proposed from the painted ones, where there are any that can be learned from.
 
     The validation split has them for the shortcut test, and with counterexamples for the choice of the best
-    epoch; training, if the recipe spreads.
+    epoch; training, if the recipe spreads. If it does and there are none, nobody weighs more either: weight
+    without spread harms where there is no shortcut.
     """
     painted = context.dataset.originals["train"].masks
     if painted is None:
-        return context
+        return _without_weight(context)
     # Painted inside and outside, one network cannot learn both: the more frequent way is spread.
     kinds = painted.outside[painted.rows >= 0]
     outside = bool(kinds.mean() > 0.5)
@@ -42,7 +43,17 @@ def with_proposals(context: Context) -> Context:
             _write_coverage(context, painted, proposed)
     made = context.runtime.broadcast(proposed if context.runtime.is_rank_zero else None)
     assert made is not None  # noqa: S101  # the first process shares what it made
-    return _with_masks(context, painted, made, outside=outside) if made.usable else context
+    if not made.usable:
+        return _without_weight(context)
+    return _with_masks(context, painted, made, outside=outside)
+
+
+def _without_weight(context: Context) -> Context:
+    recipe = context.recipe
+    if not recipe.spread or recipe.confirmed_weight == 1:
+        return context
+    logger.info("No masks are spread, so that confirmed images are drawn as often as others.")
+    return replace(context, job=replace(context.job, recipe=replace(recipe, confirmed_weight=1)))
 
 
 def _keys(context: Context) -> tuple[str, ...]:
