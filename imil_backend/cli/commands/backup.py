@@ -22,7 +22,7 @@ def backup(
     The pixel cache, which is rebuilt, and images outside the data directory are not included. The
     file holds patients' masks and the webhook's secret: keep it as safe as the original.
     """
-    from imil_backend.loop.upkeep.backup import back_up
+    from imil_backend.loop.upkeep.backup.making import back_up
 
     with open_backend(context) as backend, progress_bar("Backing up") as progress:
         made = back_up(backend, file.absolute(), progress)

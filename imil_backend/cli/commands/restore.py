@@ -25,7 +25,7 @@ def restore(
     Everything is verified before anything is replaced. What clinicians have done since the backup is read
     from Label Studio when the worker starts.
     """
-    from imil_backend.loop.upkeep.backup import restore as bring_back
+    from imil_backend.loop.upkeep.backup.restoring import restore as bring_back
 
     with progress_bar("Restoring") as progress:
         directory = bring_back(settings_of(context), file, replace=replace, progress=progress)
