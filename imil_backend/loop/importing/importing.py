@@ -68,6 +68,7 @@ def import_dataset(
     seed: int = 0,
     keep_leaking: bool = False,
     window: str | None = None,
+    allow_outside: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Import a folder, CSV or zip. Importing it again adds only what is new.
@@ -84,12 +85,14 @@ def import_dataset(
         keep_leaking: train on samples even if their group is in the given test split too, but never on
             copies of its images.
         window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
+        allow_outside: see `sources.read_source`.
         progress: called with the number of images looked at, and of all.
 
     Raises:
         DatasetError: there is nothing to import, or it does not fit the dataset.
     """
-    found = read_source(source, columns or Columns(), backend.path("datasets", "x").parent)
+    unpack_to = backend.path("datasets", "x").parent
+    found = read_source(source, columns or Columns(), unpack_to, allow_outside=allow_outside)
     if mask_means and not any(row.mask for row in found.rows):
         raise DatasetError(f"--mask-means does not apply: no image of {source} has a mask. Omit it.")
     found.rows = limited(found.rows, limit, seed)
