@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from imil_backend.loop.views.export import as_text
 
 

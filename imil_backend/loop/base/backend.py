@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import NotFoundError, StoreError
+from imil_backend.images.limits.budget import DECODERS
 from imil_backend.loop.base.unfinished import settle
 from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import Dataset, Project
@@ -29,6 +30,7 @@ class Backend:
         """First settles what a killed backup or restore has left behind; see `unfinished.settle`."""
         self.settings = settings
         self.directory = settings.data_dir.absolute()
+        DECODERS.total = settings.max_image_memory
         _make_folder(self.directory)
         settle(self.directory, restores_now=restores_now)
         self.store = Store(database_url(self.directory, settings.database_url))

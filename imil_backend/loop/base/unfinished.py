@@ -1,7 +1,7 @@
 """Work under way in a data directory, in folders that are settled at the next start if it is killed.
 
-A backup's and a restore's copies lie in such a folder. Whoever works in it holds the lock of a file in it, so
-that others can tell a folder in use from one that was left behind.
+A backup's and a restore's copies lie in such a folder, and a zip while it is unpacked. Whoever works in it
+holds the lock of a file in it, so that others can tell a folder in use from one that was left behind.
 
 A restore changes what is there only once everything is unpacked, checked and ready. Then it writes down what
 it is about to do, and from there on the next start goes on with it.
@@ -24,7 +24,8 @@ from typing import IO, Literal, TypedDict
 from imil_backend.errors import StoreError
 from imil_backend.files import write_atomically
 
-BACKING_UP, RESTORING = "backing-up", "restoring"  # kinds of folders
+BACKING_UP, RESTORING, UNPACKING = "backing-up", "restoring", "unpacking"  # kinds of folders
+UNPACKED = "datasets"  # the folder in which zips are unpacked
 READY = "ready"  # in a restore's folder: what takes whose place, put there by folders of these names
 _ASIDE = ".before-restore-"
 _STAYS = "locks"  # held by whoever restores
@@ -117,9 +118,9 @@ def settle(directory: Path, *, restores_now: bool = False) -> None:
     Raises:
         StoreError: a restore is under way, or has to be taken up by `imil restore`.
     """
-    for kind in (BACKING_UP, RESTORING):
-        for folder in sorted(directory.glob(f".{kind}-*")):
-            with _left_behind(folder, 0 if kind == BACKING_UP else _PATIENCE) as left_behind:
+    for kind, place in ((BACKING_UP, ""), (RESTORING, ""), (UNPACKING, UNPACKED)):
+        for folder in sorted((directory / place).glob(f".{kind}-*")):
+            with _left_behind(folder, _PATIENCE if kind == RESTORING else 0) as left_behind:
                 if left_behind:
                     _settle(directory, folder, kind, restores_now)
                 elif kind == RESTORING and folder.exists():
@@ -140,6 +141,9 @@ def _settle(directory: Path, folder: Path, kind: str, restores_now: bool) -> Non
             Path(os.fsdecode((folder / _PARTIAL).read_bytes())).unlink(missing_ok=True)
         shutil.rmtree(folder)
         logger.warning("A backup was interrupted; what it left behind has been removed. Make another one.")
+    elif kind == UNPACKING:
+        shutil.rmtree(folder)
+        logger.warning("An import was interrupted; what it had unpacked has been removed. Start it again.")
     elif journal is None:
         under_way = (folder / READY).exists()
         shutil.rmtree(folder)

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from imil_backend.errors import BackupError
+from imil_backend.loop.base.unfinished import UNPACKING
 from imil_backend.loop.queues.engine import DBOS_SQLITE_FILE
 from imil_backend.store.database import SQLITE_FILE
 
@@ -48,9 +49,10 @@ class Manifest(BaseModel):
 
 def is_backed_up(parts: tuple[str, ...]) -> bool:
     """Whether a file of the data directory, by the parts of its path there, belongs into a backup."""
-    top, name = parts[0], parts[-1]
-    unwanted = top.startswith((".", *SQLITE_FILES)) or top in _LEFT_OUT or name.startswith(".")
-    return not unwanted and not {"", ".", ".."} & set(parts)
+    if parts[0].startswith(SQLITE_FILES) or parts[0] in _LEFT_OUT:
+        return False
+    unwanted = parts[0].startswith(".") or parts[-1].startswith(".") or {"", ".", ".."} & set(parts)
+    return not unwanted and not any(part.startswith(f".{UNPACKING}-") for part in parts)
 
 
 @contextmanager
