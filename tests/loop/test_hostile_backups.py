@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import io
-import json
-import sqlite3
 import tarfile
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import backups
+from support.backups import Member, manifest, regular, write
 
 from imil_backend.config import Settings
 from imil_backend.errors import BackupError
 from imil_backend.loop.upkeep.backup.restoring import restore
 
-Member = tuple[tarfile.TarInfo, bytes]
 ESCAPED = "escaped"
 
 
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    path = tmp_path_factory.mktemp("databases") / "imil.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE samples (path TEXT, clinician_mask TEXT)")
-        database.execute("CREATE TABLE versions (directory TEXT)")
-    return {f"databases/{name}.sqlite": path.read_bytes() for name in ("dbos", "imil")}
+    return backups.databases(tmp_path_factory.mktemp("databases"))
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "below" / "data"
-
-
-def regular(name: str, content: bytes = b"content") -> Member:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    return entry, content
 
 
 def special(name: str, kind: bytes, link: str = "", **values: Any) -> Member:
@@ -49,34 +35,6 @@ def special(name: str, kind: bytes, link: str = "", **values: Any) -> Member:
     for key, value in values.items():
         setattr(entry, key, value)
     return entry, b""
-
-
-def manifest(members: Iterable[Member], **changes: Any) -> dict[str, Any]:
-    sums = {
-        entry.name: hashlib.sha256(content).hexdigest()
-        for entry, content in members
-        if entry.type == tarfile.REGTYPE
-    }
-    return {
-        "format": 1,
-        "code_version": "0.1.0",
-        "made_at": "2026-11-29T00:00:00Z",
-        "data_dir": "/somewhere",
-        "database": "sqlite",
-        "sha256": sums,
-        **changes,
-    }
-
-
-def write(
-    path: Path, members: list[Member], *, said: object = None, after: list[Member] | None = None
-) -> Path:
-    """Write a backup of these members, and a manifest that names all of them, or what is said instead."""
-    text = json.dumps(manifest(members) if said is None else said).encode()
-    with tarfile.open(path, "w") as tar:
-        for entry, content in [*members, regular("manifest.json", text), *(after or [])]:
-            tar.addfile(entry, io.BytesIO(content))
-    return path
 
 
 def attempt(directory: Path, backup: Path) -> str:
