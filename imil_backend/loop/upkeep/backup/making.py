@@ -32,6 +32,7 @@ from imil_backend.loop.upkeep.backup.contents import (
     is_backed_up,
     says_what_failed,
 )
+from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, encrypted
 from imil_backend.store.tables import Sample
 
 Progress = Callable[[int, int], None]
@@ -46,11 +47,19 @@ class Backup:
     images_outside: int  # originals that lie outside the data directory and are not in it
 
 
-def back_up(backend: Backend, target: Path, progress: Progress | None = None) -> Backup:
-    """Write a backup; the file is whole or not there.
+def back_up(
+    backend: Backend, target: Path, progress: Progress | None = None, *, keys: Keys = UNENCRYPTED
+) -> Backup:
+    """Write a backup; the file is whole or not there, and for this user alone.
+
+    Args:
+        backend: of what.
+        target: the file.
+        progress: called with the number of files done, and of all.
+        keys: what it is encrypted with.
 
     Raises:
-        BackupError: something cannot be read or written.
+        BackupError: something cannot be read or written, or the keys cannot be used.
     """
     with (
         says_what_failed(f"The backup {target} cannot be made"),
@@ -59,7 +68,12 @@ def back_up(backend: Backend, target: Path, progress: Progress | None = None) ->
     ):
         note_partial(folder, unfinished)
         databases = _copy_databases(backend, folder)
-        with tarfile.open(unfinished, "w") as tar:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            encrypted(file, keys) as plain,
+            tarfile.open(fileobj=plain, mode="w|") as tar,
+        ):
             sums = _add_all(tar, backend, databases, progress)
     return Backup(len(sums), target.stat().st_size, _count_images_outside(backend))
 

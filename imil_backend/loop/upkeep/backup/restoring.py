@@ -45,6 +45,7 @@ from imil_backend.loop.upkeep.backup.contents import (
     is_backed_up,
     says_what_failed,
 )
+from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, decrypted
 from imil_backend.store.database import SQLITE_FILE
 
 Progress = Callable[[int, int], None]
@@ -55,7 +56,12 @@ _NAME_BYTES = 2**16  # of what precedes an entry whose name is long
 
 
 def restore(
-    settings: Settings, source: Path, *, replace: bool = False, progress: Progress | None = None
+    settings: Settings,
+    source: Path,
+    *,
+    replace: bool = False,
+    keys: Keys = UNENCRYPTED,
+    progress: Progress | None = None,
 ) -> Path:
     """Put a backup into the data directory (and the PostgreSQL database) of the settings.
 
@@ -65,6 +71,7 @@ def restore(
         settings: name the data directory, which may be another than that of the backup, and the database.
         source: the backup.
         replace: move what is there aside instead of refusing.
+        keys: what it is opened with, if it is encrypted.
         progress: called with the MiB read, and of all.
 
     Returns:
@@ -78,7 +85,7 @@ def restore(
         with locked(backend, "restore", wait=False):
             _check_free(backend, replace)
             with says_what_failed(f"The backup {source} cannot be restored"):
-                _restore(backend, source, progress)
+                _restore(backend, source, keys, progress)
     except LockTakenError as error:
         raise BackupError(f"{backend.directory} is being restored by another process.") from error
     finally:
@@ -104,10 +111,10 @@ def _occupied(backend: Backend) -> list[str]:
     return [name for name in SQLITE_FILES if (backend.directory / name).exists()]
 
 
-def _restore(backend: Backend, source: Path, progress: Progress | None) -> None:
+def _restore(backend: Backend, source: Path, keys: Keys, progress: Progress | None) -> None:
     engine = backend.store.engine
     with working_folder(backend.directory, RESTORING) as folder:
-        manifest = _unpack(source, folder, progress)
+        manifest = _unpack(source, folder, keys, progress)
         if manifest.database != engine.dialect.name:
             raise BackupError(
                 f"{source} was made with {manifest.database}, but the settings name "
@@ -134,20 +141,20 @@ def _restore(backend: Backend, source: Path, progress: Progress | None) -> None:
         finish(backend.directory, folder)
 
 
-def _unpack(source: Path, folder: Path, progress: Progress | None) -> Manifest:
+def _unpack(source: Path, folder: Path, keys: Keys, progress: Progress | None) -> Manifest:
     """Unpack and check a backup; its manifest."""
     ready, databases = folder / READY, folder / DATABASES
     ready.mkdir(mode=0o700)
     databases.mkdir(mode=0o700)
     total = source.stat().st_size
-    with source.open("rb") as file:
+    with source.open("rb") as file, decrypted(file, keys) as plain:
         unpacking = _Unpacking(source, {FILES: ready, DATABASES: databases})
-        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Entry) as tar:
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Entry) as tar:
             for entry in tar:
                 unpacking.take(tar, entry)
                 if progress:
                     progress(file.tell() // _CHUNK, total // _CHUNK)
-        while rest := file.read(_CHUNK):
+        while rest := plain.read(_CHUNK):
             if rest.strip(b"\0"):
                 raise BackupError(f"{source} goes on after its end. Take another backup.")
     return unpacking.checked()
