@@ -46,9 +46,10 @@ _UPRIGHT = {
 _DEEP_GREYS = frozenset({"I;16", "I;16L", "I;16B", "I", "F"})  # Pillow's modes of more than 8 bits
 _DEEP_COLOURS = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}  # samples of a PNG, by the mode that Pillow drops
 # Bytes that decoding takes at its peak for a pixel, by Pillow's mode; for a sample of more than 8 bits.
-_PIXEL_BYTES = {"1": 4, "L": 4, "P": 20, "RGB": 14, "YCbCr": 18}
-_PIXEL_BYTES["RGBA"] = _WEBP_PIXEL_BYTES = 20
-_DEEP_PIXEL_BYTES = 16
+_PIXEL_BYTES = {"1": 4, "L": 4, "LA": 14, "P": 14, "RGB": 14, "RGBA": 14}
+_OTHER_PIXEL_BYTES = 24
+_WEBP_PIXEL_BYTES = 20
+_DEEP_PIXEL_BYTES, _DEEP_TIFF_PIXEL_BYTES = 16, 20
 _BAND = 256  # rows
 # What its decoders say of files that are whole.
 _NOT_READ = ("Unsupported", "cannot handle", "unknown")
@@ -111,7 +112,7 @@ def read_pillow(
         check_tiff_tags(data, name)
     with _open(data, file_format, name) as image:
         if file_format != "WEBP":
-            check_size(*_decoded_size(image), _pixel_bytes(image, file_format))
+            check_size(*_decoded_size(image), _pixel_bytes(image))
         _check_pages(image, name)
         draft = image.draft(None, (draft_size, draft_size)) if draft_size is not None else None
         deep = _load_deep(data, image)
@@ -153,15 +154,15 @@ def _decoded_size(image: ImageFile) -> tuple[int, int]:
     return max(image.width, sides[0]), max(image.height, sides[1])
 
 
-def _pixel_bytes(image: ImageFile, file_format: str) -> int:
+def _pixel_bytes(image: ImageFile) -> int:
     """What decoding takes at its peak for a pixel, as measured."""
     if isinstance(image, TiffFile) and image.layout:
-        return _DEEP_PIXEL_BYTES * image.layout.samples
+        return _DEEP_TIFF_PIXEL_BYTES * image.layout.samples
     if isinstance(image, PngImageFile) and (samples := _DEEP_COLOURS.get(str(image.tile[0].args))):
         return _DEEP_PIXEL_BYTES * samples
     if image.mode in _DEEP_GREYS:
         return _DEEP_PIXEL_BYTES
-    return _PIXEL_BYTES.get(image.mode, _PIXEL_BYTES["RGBA"])
+    return _PIXEL_BYTES.get(image.mode, _OTHER_PIXEL_BYTES)
 
 
 def _check_pages(image: ImageFile, name: str) -> None:
