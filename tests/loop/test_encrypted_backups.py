@@ -63,6 +63,9 @@ def test_a_passphrase_encrypts_and_opens(tmp_path: Path) -> None:
     assert CONTENT[:100] not in data
     assert read(data, Keys(passphrase=passphrase(tmp_path))) == CONTENT
 
+    key, rest = data.split(b"-----END AGE ENCRYPTED FILE-----\n", 1)
+    assert key.startswith(b"-----BEGIN AGE ENCRYPTED FILE-----\n")
+    assert rest.startswith(b"age-encryption.org/v1\n")  # as docs/security.md tells to take it apart
     with pytest.raises(BackupError, match="--passphrase-file"):
         read(data, Keys())
 

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 import imil_backend
-from imil_backend.files import replacing
+from imil_backend.files import replacing, unfinished
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.unfinished import BACKING_UP, note_partial, working_folder
 from imil_backend.loop.upkeep.backup import postgres_dump
@@ -64,13 +64,12 @@ def back_up(
     with (
         says_what_failed(f"The backup {target} cannot be made"),
         working_folder(backend.directory, BACKING_UP) as folder,
-        replacing(target) as unfinished,
     ):
-        note_partial(folder, unfinished)
+        note_partial(folder, unfinished(target))
         databases = _copy_databases(backend, folder)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with (
-            os.fdopen(descriptor, "wb") as file,
+            replacing(target) as partial,
+            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
             encrypted(file, keys) as plain,
             tarfile.open(fileobj=plain, mode="w|") as tar,
         ):
