@@ -1,4 +1,4 @@
-"""What lies outside of a source is not taken from the machine, unless somebody says so."""
+"""What is outside a source is not taken from the machine, unless somebody says so."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_zip_never_reaches_outside(folder: Path) -> None:
     assert all(path.is_relative_to(unpacked) for path in real)
     assert {row.name for row in found.rows} - set(INSIDE) <= {"link.png", "linked/secret.png"}
     assert not any(path.is_symlink() for path in unpacked.rglob("*"))
-    assert "lies outside of films.zip" in found.set_aside[0][2]
+    assert "is outside films.zip" in found.set_aside[0][2]
     with pytest.raises(DatasetError, match="--allow-outside"):
         read(archive, allow_outside=True)
 
@@ -80,7 +80,7 @@ def test_a_table_reaches_outside_only_if_it_is_told_to(folder: Path, by_folder: 
 
     found = read(source, allow_outside=True)
     assert len(found.rows) == 7
-    assert any("outside of films: 5 " in warning for warning in found.warnings)
+    assert any("outside films: 5 " in warning for warning in found.warnings)
 
 
 def test_an_absolute_path_means_a_file_inside_before_one_outside(tmp_path: Path) -> None:

@@ -66,14 +66,12 @@ def _keep_inside(found: Source, fence: Fence, is_zip: bool) -> None:
                 outside.setdefault(row.name, path)
     if fence.may_leave and outside:
         first = printable(str(next(iter(outside.values()))))
-        found.warnings.append(
-            f"Images or masks outside of {fence.name}: {len(outside)} (the first: {first})."
-        )
+        found.warnings.append(f"Images or masks outside {fence.name}: {len(outside)} (the first: {first}).")
         return
     found.rows = [row for row in found.rows if row.name not in outside]
     for name, path in outside.items():
-        how = "Put it into the zip." if is_zip else "Put it there, or take such files with --allow-outside."
-        reason = f"{printable(str(path))} lies outside of {printable(fence.name)}. {how}"
+        how = "Add it to the zip." if is_zip else "Move it there, or allow it with --allow-outside."
+        reason = f"{printable(str(path))} is outside {printable(fence.name)}. {how}"
         found.set_aside.append(("image", printable(name), reason))
 
 

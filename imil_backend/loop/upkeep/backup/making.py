@@ -50,7 +50,7 @@ class Backup:
 def back_up(
     backend: Backend, target: Path, progress: Progress | None = None, *, keys: Keys = UNENCRYPTED
 ) -> Backup:
-    """Write a backup; the file is whole or not there, and for this user alone.
+    """Write a backup; the file is complete or absent, and readable by this user only.
 
     Args:
         backend: of what.
@@ -62,7 +62,7 @@ def back_up(
         BackupError: something cannot be read or written, or the keys cannot be used.
     """
     with (
-        says_what_failed(f"The backup {target} cannot be made"),
+        says_what_failed(f"The backup {target} cannot be written"),
         working_folder(backend.directory, BACKING_UP) as folder,
     ):
         note_partial(folder, unfinished(target))

@@ -70,7 +70,7 @@ def restore(
     Args:
         settings: name the data directory, which may be another than that of the backup, and the database.
         source: the backup.
-        replace: move what is there aside instead of refusing.
+        replace: move existing data aside instead of refusing.
         keys: what it is opened with, if it is encrypted.
         progress: called with the MiB read, and of all.
 
@@ -78,7 +78,7 @@ def restore(
         The data directory.
 
     Raises:
-        BackupError: the file is damaged or no backup, the directory is in use, or holds data already.
+        BackupError: the file is damaged or not a backup, the directory is in use, or contains data already.
     """
     backend = Backend(settings, restores_now=True)
     try:
@@ -99,8 +99,8 @@ def _check_free(backend: Backend, replace: bool) -> None:
     occupied = _occupied(backend)
     if occupied and not replace:
         raise BackupError(
-            f"{backend.directory} holds data already ({occupied[0]}). --replace moves it aside, or set "
-            "IMIL_DATA_DIR to an empty place."
+            f"{backend.directory} already contains data ({occupied[0]}). Move it aside with "
+            "--replace, or set IMIL_DATA_DIR to an empty directory."
         )
 
 
@@ -156,7 +156,7 @@ def _unpack(source: Path, folder: Path, keys: Keys, progress: Progress | None) -
                     progress(file.tell() // _CHUNK, total // _CHUNK)
         while rest := plain.read(_CHUNK):
             if rest.strip(b"\0"):
-                raise BackupError(f"{source} goes on after its end. Take another backup.")
+                raise BackupError(f"{source} continues after its end. Use another backup.")
     return unpacking.checked()
 
 
@@ -169,8 +169,7 @@ class _Entry(tarfile.TarInfo):
         of_names = entry.type in {tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME} and entry.size <= _NAME_BYTES
         if entry.size < 0 or not (of_names or entry.type in {tarfile.REGTYPE, tarfile.AREGTYPE}):
             raise BackupError(
-                f"{entry.name!r} is no regular file, which nothing else in a backup is; nothing was "
-                "restored. Do not use this file."
+                f"{entry.name!r} is not a regular file; nothing was restored. Do not use this file."
             )
         return entry
 
@@ -202,16 +201,14 @@ class _Unpacking:
         """The manifest, if it names just what was unpacked."""
         manifest, source = self.manifest, self.source
         if manifest is None:
-            raise BackupError(f"{source} is no backup of imil, or its end is missing. Take another backup.")
+            raise BackupError(f"{source} is not a backup made by imil, or is truncated. Use another backup.")
         for name in sorted(manifest.sha256.keys() ^ self.sums.keys()):
             if name in self.sums:
                 raise self._wrong(name)
-            raise BackupError(f"{name} is missing in {source}; nothing was restored. Take another backup.")
+            raise BackupError(f"{name} is missing in {source}; nothing was restored. Use another backup.")
         for name, digest in manifest.sha256.items():
             if self.sums[name] != digest:
-                raise BackupError(
-                    f"{name} in {source} is damaged; nothing was restored. Take another backup."
-                )
+                raise BackupError(f"{name} in {source} is damaged; nothing was restored. Use another backup.")
         databases = {f"{DATABASES}/{name}" for name in manifest.databases}
         if databases != {name for name in self.sums if name.startswith(f"{DATABASES}/")}:
             raise BackupError(f"{source} holds other databases than a backup; nothing was restored.")
@@ -234,18 +231,18 @@ class _Unpacking:
             where = ".".join(str(part) for part in first["loc"][:1])
             raise BackupError(
                 f"The manifest of {self.source} is damaged ({where}: {first['msg']}); nothing was restored. "
-                "Take another backup."
+                "Use another backup."
             ) from error
         if manifest.format != FORMAT:
             raise BackupError(
-                f"{self.source} was made by imil-backend {manifest.code_version!r}, in another form. Restore "
-                "it with that version."
+                f"{self.source} was made by imil-backend {manifest.code_version!r}, in another format. "
+                "Restore it with that version."
             )
         return manifest
 
     def _wrong(self, name: str) -> BackupError:
         return BackupError(
-            f"{self.source} holds {name!r}, which does not belong into a backup; nothing was restored. Do "
+            f"{self.source} holds {name!r}, which does not belong in a backup; nothing was restored. Do "
             "not use this file."
         )
 
