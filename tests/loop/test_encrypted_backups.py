@@ -44,7 +44,7 @@ def written(keys: Keys) -> bytes:
 
 
 def read(data: bytes, keys: Keys) -> bytes:
-    with decrypted(io.BytesIO(data), keys) as plain:
+    with decrypted(io.BytesIO(data), keys, "b.age") as plain:
         return plain.read()
 
 
@@ -82,7 +82,7 @@ def test_what_was_changed_is_told(private: Path, damage: str) -> None:
     else:
         header = len(data) - len(CONTENT) - 16 * -(-len(CONTENT) // 65_536)
         del data[header + 2 * (65_536 + 16) :]
-    with pytest.raises(BackupError, match="cannot be decrypted"):
+    with pytest.raises(BackupError, match=r"b.* cannot be decrypted"):
         read(bytes(data), Keys(identity=private))
 
 
@@ -90,7 +90,7 @@ def test_wrong_keys_are_told(tmp_path: Path, private: Path) -> None:
     data = written(Keys(recipient=public_of(private)))
     other = tmp_path / "other.txt"
     other.write_text(str(pyrage.x25519.Identity.generate()))
-    with pytest.raises(BackupError, match="cannot be decrypted"):
+    with pytest.raises(BackupError, match=r"b.* cannot be decrypted"):
         read(data, Keys(identity=other))
     with pytest.raises(BackupError, match="--identity"):
         read(data, Keys())
@@ -120,7 +120,10 @@ def test_an_error_where_it_is_written_to_is_raised(private: Path) -> None:
 
 def test_what_is_wrong_with_the_content_is_told_before_the_pipe_that_it_breaks(private: Path) -> None:
     data = written(Keys(recipient=public_of(private)))
-    with pytest.raises(ValueError, match="wrong"), decrypted(io.BytesIO(data), Keys(identity=private)):
+    with (
+        pytest.raises(ValueError, match="wrong"),
+        decrypted(io.BytesIO(data), Keys(identity=private), "b.age"),
+    ):
         raise ValueError("wrong")
 
 
@@ -139,5 +142,5 @@ def test_an_encrypted_backup_is_restored(backend: Backend, tmp_path: Path, priva
     assert restored.group_key() == key
     restored.close()
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(BackupError, match="cannot be decrypted"):
+    with pytest.raises(BackupError, match=r"b.* cannot be decrypted"):
         restore(elsewhere, file, replace=True, keys=Keys(identity=private))

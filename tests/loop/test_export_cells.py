@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from imil_backend.loop.views.image_export import as_text
 
 

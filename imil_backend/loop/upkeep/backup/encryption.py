@@ -74,15 +74,15 @@ def encrypted(target: IO[bytes], keys: Keys) -> Iterator[IO[bytes]]:
         try:
             pyrage.encrypt_io(source, target, [recipient])
         except pyrage.EncryptError as error:  # or what the target raised
-            raise BackupError(f"It cannot be encrypted and written: {error}.") from error
+            raise BackupError(f"The backup cannot be encrypted and written: {error}.") from error
 
     with _pipe(encrypt_all, "write") as plain:
         yield plain
 
 
 @contextmanager
-def decrypted(source: IO[bytes], keys: Keys) -> Iterator[IO[bytes]]:
-    """A backup to be read, whether it is encrypted or not.
+def decrypted(source: IO[bytes], keys: Keys, name: object) -> Iterator[IO[bytes]]:
+    """A backup to be read, whether it is encrypted or not; messages call it by its name.
 
     Raises:
         BackupError: it cannot be opened with these keys, or has been changed or cut off.
@@ -99,10 +99,10 @@ def decrypted(source: IO[bytes], keys: Keys) -> Iterator[IO[bytes]]:
         while lines[-1].rstrip() != _KEY_ENDS and len(lines) < _MOST_KEY_LINES:
             lines.append(source.readline(200))
         if keys.passphrase is None:
-            raise BackupError("It is encrypted with a passphrase: name its file by --passphrase-file.")
-        text = _opened(lambda: pyrage.passphrase.decrypt(b"".join(lines), _passphrase(keys.passphrase)))
+            raise BackupError(f"{name} is encrypted with a passphrase: give its file with --passphrase-file.")
+        text = _opened(lambda: pyrage.passphrase.decrypt(b"".join(lines), _passphrase(keys.passphrase)), name)
     elif keys.identity is None:
-        raise BackupError("It is encrypted for a key: name the file of the private key by --identity.")
+        raise BackupError(f"{name} is encrypted for a key: give the file of the private key with --identity.")
     else:
         text = keys.identity.read_bytes()
     identities = [
@@ -114,7 +114,7 @@ def decrypted(source: IO[bytes], keys: Keys) -> Iterator[IO[bytes]]:
         raise BackupError(f"{keys.identity} holds no private key of age ({_SECRET_KEY}...).")
 
     def open_all(target: IO[bytes]) -> None:
-        _opened(lambda: pyrage.decrypt_io(source, target, identities))
+        _opened(lambda: pyrage.decrypt_io(source, target, identities), name)
 
     with _pipe(open_all, "read") as plain:
         yield plain
@@ -130,7 +130,7 @@ def _passphrase(file: Path | None) -> str:
     return lines[0].strip()
 
 
-def _opened(work: Callable[[], Any]) -> Any:
+def _opened(work: Callable[[], Any], name: object) -> Any:
     import pyrage
 
     try:
@@ -139,7 +139,7 @@ def _opened(work: Callable[[], Any]) -> Any:
         raise BackupError(f"The private key cannot be used: {error}.") from error
     except (pyrage.DecryptError, OSError) as error:
         raise BackupError(
-            f"It cannot be decrypted ({error}): another key or passphrase, or it was changed or cut off."
+            f"{name} cannot be decrypted ({error}): another key or passphrase, or it was changed or cut off."
         ) from error
 
 

@@ -147,13 +147,13 @@ def _unpack(source: Path, folder: Path, keys: Keys, progress: Progress | None) -
     ready.mkdir(mode=0o700)
     databases.mkdir(mode=0o700)
     total = source.stat().st_size
-    with source.open("rb") as file, decrypted(file, keys) as plain:
+    with source.open("rb") as file, decrypted(file, keys, source) as plain:
         unpacking = _Unpacking(source, {FILES: ready, DATABASES: databases})
         with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Entry) as tar:
             for entry in tar:
                 unpacking.take(tar, entry)
                 if progress:
-                    progress(file.tell() // _CHUNK, total // _CHUNK)
+                    progress(-(-file.tell() // _CHUNK), -(-total // _CHUNK))
         while rest := plain.read(_CHUNK):
             if rest.strip(b"\0"):
                 raise BackupError(f"{source} continues after its end. Use another backup.")
