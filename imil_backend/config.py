@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         100_000_000, ge=1024, description="Largest image, in pixels (width times height)."
     )
+    max_image_memory: int = Field(
+        2 * 2**30,
+        ge=2**20,
+        description="Memory for all images decoded at once, in bytes, per process.",
+    )
 
     reconcile_minutes: int = Field(
         5, ge=1, le=59, description="Minutes between two reconciliations with Label Studio."

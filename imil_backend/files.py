@@ -19,6 +19,11 @@ _TORCH_ARCHIVE = "inline_container.cc"  # the source of torch's archive writer, 
 _SAFETENSORS_IO = re.compile(r"I/O error|IoError")  # IoError: until safetensors 0.5
 
 
+def unfinished(path: Path) -> Path:
+    """Where `replacing` lets this thread write what is to take the place of a file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends, flushed to the disk.
@@ -28,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the file cannot be written. What else the block raises passes as it is.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = unfinished(path)
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -92,6 +92,7 @@ class Imil:
         seed: int = 0,
         keep_leaking: bool = False,
         window: str | None = None,
+        allow_outside: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
         """Import class folders, a CSV, or a zip of either. Importing again adds only what is new.
@@ -105,6 +106,7 @@ class Imil:
             seed: of the limit's choice and of the splits.
             keep_leaking: train on groups that are in the given test split too.
             window: in which clinicians see images of more than 8 bits, such as "40,400" or "lung".
+            allow_outside: import files outside the source too, where a CSV's paths or links lead.
             on_progress: called with the number of images looked at, and of all.
 
         Raises:
@@ -120,6 +122,7 @@ class Imil:
             seed=seed,
             keep_leaking=keep_leaking,
             window=window,
+            allow_outside=allow_outside,
             progress=on_progress,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from imil_backend.images.formats.pillow import pillow_format, read_pillow
 from imil_backend.images.guard import check_picture, count_levels
 from imil_backend.images.intensity.scaling import Window
 from imil_backend.images.intensity.windows import in_words
+from imil_backend.images.limits.budget import DECODERS
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Decoded:
         check_picture(self.pixels, self.stored_levels, name, hidden_by)
 
 
+# Called with width, height and the bytes that decoding takes for a pixel, before any is decoded.
+CheckSize = Callable[[int, int, int], None]
+
+
 def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageTooLargeError(
@@ -52,13 +58,17 @@ def decode(
     if not data:
         raise UnreadableImageError(f"{name} is empty (zero bytes).")
 
-    def check_size(width: int, height: int) -> None:
+    memory = ExitStack()
+
+    def check_size(width: int, height: int, pixel_bytes: int) -> None:
         _check_pixels(width, height, max_pixels, name)
+        memory.enter_context(DECODERS.reserved(len(data) + width * height * pixel_bytes, name))
 
     try:
-        if is_dicom(data):
-            return _decode_dicom(data, name, check_size, window)
-        return _decode_pillow(data, name, check_size, draft_size, window)
+        with memory:
+            if is_dicom(data):
+                return _decode_dicom(data, name, check_size, window)
+            return _decode_pillow(data, name, check_size, draft_size, window)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -67,9 +77,7 @@ def decode(
         raise UnreadableImageError(f"{name} is truncated or damaged ({type(error).__name__}).") from error
 
 
-def _decode_dicom(
-    data: bytes, name: str, check_size: Callable[[int, int], None], window: Window | None
-) -> Decoded:
+def _decode_dicom(data: bytes, name: str, check_size: CheckSize, window: Window | None) -> Decoded:
     image = read_dicom(data, name, check_size=check_size, window=window)
     return Decoded(
         _grey_if_equal(image.pixels),
@@ -86,7 +94,7 @@ def _decode_dicom(
 def _decode_pillow(
     data: bytes,
     name: str,
-    check_size: Callable[[int, int], None],
+    check_size: CheckSize,
     draft_size: int | None,
     window: Window | None,
 ) -> Decoded:

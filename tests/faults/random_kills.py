@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults
 VICTIMS = {
     "web process": "imil serve",
     "worker": "imil worker",
-    "training child": "learning.child.training_process",
+    "training child": "learning.child",
 }
 LONGEST_LIFE = 8.0  # seconds between two kills, at the most
 AGAIN = 0.2  # share of answers that are taken back and given anew

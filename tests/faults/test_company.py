@@ -46,7 +46,7 @@ def test_two_backends_work_on_one_project(make_scene: Callable[..., Scene]) -> N
 
 def test_a_training_that_hangs_is_cancelled(scene: Scene) -> None:
     def training() -> list[psutil.Process]:
-        return scene.installation.processes("imil_backend.learning.child.training_process")
+        return scene.installation.processes("imil_backend.learning.child")
 
     submitted = [scene.submit(task) for task in scene.tasks]
     scene.settle(lambda: len(training()) == 2)  # torchrun and its child

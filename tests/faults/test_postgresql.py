@@ -35,7 +35,7 @@ def test_a_worker_dies_while_it_trains_and_another_takes_over(
 
 def trainer(scene: Scene) -> str | None:
     """The id of the worker whose child is training."""
-    for child in scene.installation.processes("learning.child.training_process"):
+    for child in scene.installation.processes("imil_backend.learning.child"):
         for parent in child.parents():
             command = parent.cmdline()
             if "worker" in command:

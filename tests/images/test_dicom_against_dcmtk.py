@@ -49,7 +49,7 @@ def program():
 
 
 def shown_by_us(path: Path) -> np.ndarray:
-    return read_dicom(path.read_bytes(), path.name, check_size=lambda width, height: None).pixels
+    return read_dicom(path.read_bytes(), path.name, check_size=lambda *_: None).pixels
 
 
 def shown_by_dcmtk(path: Path, work: Path) -> np.ndarray | None:

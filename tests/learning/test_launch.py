@@ -12,7 +12,7 @@ from tiny_jobs import JobMaker
 from imil_backend.errors import OutOfMemoryError, TrainingFailedError, WeightsError
 from imil_backend.learning.child.training_process import is_out_of_memory
 from imil_backend.learning.contract import launch
-from imil_backend.learning.contract.supervision import NICENESS, only_training_in
+from imil_backend.learning.contract.supervision import NICENESS, SUPERVISOR_VARIABLE, only_training_in
 from imil_backend.learning.contract.training_job import (
     ERROR_FILE,
     LAUNCH_FILE,
@@ -20,6 +20,8 @@ from imil_backend.learning.contract.training_job import (
     read_json,
     write_json,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -134,6 +136,17 @@ def test_a_supervised_command_dies_at_once_when_its_parent_is_gone():
     assert (ended.returncode, ended.stdout) == (-9, "")
     command[3] = str(os.getpid())
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ran\n"
+
+
+def test_a_training_dies_with_who_started_it_before_torch_is_loaded(tmp_path: Path):
+    (tmp_path / "torch.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'w')")
+    child = subprocess.run(
+        [sys.executable, "-m", "imil_backend.learning.child", str(tmp_path)],
+        env={**os.environ, SUPERVISOR_VARIABLE: f"1 {os.getpid() + 1}", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        check=False,
+    )
+    assert child.returncode == -9
+    assert not (tmp_path / "loaded").exists()
 
 
 def test_a_training_gives_way_to_what_answers_a_person():

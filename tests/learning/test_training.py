@@ -64,7 +64,7 @@ def training_processes(directory: Path) -> list[psutil.Process]:
     """Whatever runs for a job's directory, torchrun and its processes, but not the test itself."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        if "imil_backend.learning.child.training_process" in (process.info["cmdline"] or []):
+        if "imil_backend.learning.child" in (process.info["cmdline"] or []):
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
             found += [process] if alive and str(directory) in process.info["cmdline"] else []
     return found

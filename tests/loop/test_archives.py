@@ -9,6 +9,8 @@ import pytest
 from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.importing.importing import import_dataset
 from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
 
@@ -88,3 +90,59 @@ def test_a_workbook_is_no_zip_of_images(tmp_path: Path, image: bytes) -> None:
     members = {b"[Content_Types].xml": b"<x/>", b"xl/media/a.png": image}
     with pytest.raises(DatasetError, match="is a workbook"):
         read(raw_zip(tmp_path / "films.zip", members))
+
+
+def write_zip(path: Path, name: str, mebibytes: int) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as member:
+        for _ in range(mebibytes):
+            member.write(bytes(2**20))
+    return path
+
+
+def test_what_is_packed_too_well_is_not_unpacked(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "films.zip", "sick/a.png", 80)
+    with pytest.raises(DatasetError, match="would become 80: no images are packed so much"):
+        read(archive)
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+def test_many_empty_files_count_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imil_backend.loop.sources.archives._MOST_TIMES", 10)
+    with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"{number}", b"")
+    with pytest.raises(DatasetError, match="would become 78"):
+        read(tmp_path / "films.zip")
+
+
+def test_a_zip_that_the_disk_should_not_hold_is_not_unpacked(
+    tmp_path: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imil_backend.loop.sources.archives._KEPT_FREE", 2**60)
+    with pytest.raises(DatasetError, match="0 MiB can be taken of the disk"):
+        read(raw_zip(tmp_path / "films.zip", {b"sick/a.png": image, b"well/b.png": image}))
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+def test_a_member_that_holds_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "films.zip", "sick/a.png", 80)
+    data = path.read_bytes()
+    path.write_bytes(data.replace((80 * 2**20).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        read(path)
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_zip_of_which_nothing_comes_does_not_stay(
+    backend: Backend, tmp_path: Path, image: bytes, usable: bool
+) -> None:
+    other = write_image(tmp_path / "b.png", 7).read_bytes() if usable else b"no image"
+    members = {b"sick/a.png": image if usable else b"no image", b"well/b.png": other}
+    archive = raw_zip(tmp_path / "films.zip", members)
+    if usable:
+        import_dataset(backend, archive)
+    else:
+        with pytest.raises(DatasetError, match="None of the images can be used"):
+            import_dataset(backend, archive)
+    assert len(list((backend.directory / "datasets").iterdir())) == usable

@@ -22,7 +22,8 @@ from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare, worker_lock
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
-from imil_backend.loop.upkeep.backup import back_up, restore
+from imil_backend.loop.upkeep.backup.making import back_up
+from imil_backend.loop.upkeep.backup.restoring import restore
 from imil_backend.store.database import SQLITE_FILE
 from imil_backend.store.tables import Annotation, Base, Sample, Version
 

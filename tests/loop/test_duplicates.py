@@ -213,9 +213,12 @@ def test_what_is_left_out_is_in_the_status_and_in_the_manifest(
     with backend.store.begin() as session:
         dataset = session.scalars(select(Dataset)).one()
         (entry,) = audit.history(session, dataset, audit.find_sample(session, dataset, source))
+        session.execute(update(Sample).values(group="=1+1"))
     assert (entry["event"], entry["reason"]) == ("left out", "copy in test")
     manifest = export(backend, dataset, tmp_path / "out", everything=True).manifest.read_text()
     assert manifest.count("copy in test") == 1
+    assert ",'=1+1," in manifest
+    assert ",=1+1," not in manifest
 
 
 @pytest.mark.xrays

@@ -101,16 +101,24 @@ def import_(
             "training uses the whole range.",
         ),
     ] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside",
+            help="Import files outside the folder too, where a CSV's paths or links lead; never for a zip.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import a data set: class folders, a CSV, a zip of either, or a project of Label Studio.
 
     Class folders may be inside train, val and test folders, and contain `images` and `masks`. Without given
     splits, groups are split 70/15/15; a given test split is kept. Originals stay where they are and are
-    never changed; only a zip is unpacked into the data directory. Importing again adds only what is new.
-    DICOM files may be among the images. Files that are not samples are skipped and counted, what cannot be
-    used is set aside with its reason, and an option that does not apply to the source is an error. A path
-    may be a template of columns: `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
+    never changed; only a zip is unpacked into the data directory. Files outside the source are imported only
+    with `--allow-outside`. Importing again adds only what is new. DICOM files may be among the images. Files
+    that are not samples are skipped and counted, what cannot be used is set aside with its reason, and an
+    option that does not apply to the source is an error. A path may be a template of columns:
+    `--image 'images/{file}' --mask 'masks/{file:stem}.png'`.
 
     `--label-studio ID` imports the class chosen in each task of a project: ground truth first, then by
     `--several`; skipped annotations and unchanged predictions do not count. Images are fetched once into the
@@ -132,7 +140,13 @@ def import_(
         "window": window,
     }
     if source is None:
-        of_files = {"label": label, "mask": mask, "mask_means": mask_means, "missing_label": missing_label}
+        of_files = {
+            "label": label,
+            "mask": mask,
+            "mask_means": mask_means,
+            "missing_label": missing_label,
+            "allow_outside": allow_outside,
+        }
         _refuse_meaningless(of_files, "a project of Label Studio")
     else:
         _refuse_meaningless({"class_choices": class_choices, "several": several}, "files")
@@ -154,6 +168,7 @@ def import_(
                     source,
                     columns=columns,
                     mask_means=mask_means and mask_means.value,
+                    allow_outside=allow_outside,
                     progress=progress,
                     **common,
                 )

@@ -26,6 +26,8 @@ from imil_backend.images.intensity.scaling import Window, between
 
 __all__ = ["DicomImage", "is_dicom", "read_dicom"]
 
+_NARROW, _WIDE = 4, 48  # bytes of a sample from decoded to shown: up to 16 bits by a table, more by each
+
 
 @dataclass(frozen=True)
 class DicomImage:
@@ -40,7 +42,7 @@ class DicomImage:
 
 
 def read_dicom(
-    data: bytes, name: str, *, check_size: Callable[[int, int], None], window: Window | None = None
+    data: bytes, name: str, *, check_size: Callable[[int, int, int], None], window: Window | None = None
 ) -> DicomImage:
     """Decode a file of one frame.
 
@@ -50,7 +52,8 @@ def read_dicom(
     Args:
         data: The file.
         name: What messages call it.
-        check_size: Called with width and height before any pixel is decoded; raises if they are too large.
+        check_size: Called with width, height and the bytes that decoding takes for a pixel, before any is
+            decoded; raises if they are too large.
         window: To be shown of grey images of more than 8 bits instead of what the header says; in values
             after the modality transformation.
 
@@ -61,7 +64,7 @@ def read_dicom(
     file = open_dicom(data, name)
     check_frames(file.header)
     layout = pixel_format(file)
-    check_size(layout.columns, layout.rows)
+    check_size(layout.columns, layout.rows, _pixel_bytes(layout, compressed=file.encapsulated))
     cells = decode_cells(file, layout)
     grey = layout.photometric in {"MONOCHROME1", "MONOCHROME2"}
     deep = grey and (layout.floats or layout.stored > 8)
@@ -72,6 +75,13 @@ def read_dicom(
         levels = count_levels(cells, layout)
     as_stored = not grey and layout.photometric != "PALETTE COLOR"
     return DicomImage(pixels, file.header.patient_id(), levels, window, deep, as_stored)
+
+
+def _pixel_bytes(layout: PixelFormat, *, compressed: bool) -> int:
+    """What decoding takes at its peak for a pixel, as measured."""
+    cells = layout.samples * max(layout.allocated, 8) // 8
+    decoding = (8 if compressed else 3) * cells
+    return decoding + (_WIDE if layout.allocated > 16 else _NARROW) * layout.samples
 
 
 def _colour(cells: NDArray[Any], layout: PixelFormat, header: Elements) -> NDArray[np.uint8]:

@@ -35,8 +35,10 @@ _ELEMENTS = [
     ),
 ]
 _PIXELS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
-_DEFLATED = b"1.2.840.10008.1.2.1.99"  # the whole data set is compressed: its size shows only afterwards
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # the whole data set is compressed: its size shows only afterwards
 _PREFIX = slice(128, 132)
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how one begins, in both byte orders
+_MOST_ITEMS = 20_000  # of each pydicom makes a data set; a frame has a hundred, and fragments of its pixels
 _BARE_ELEMENTS = 4  # so many in order, each within the file, are no accident
 _LONG_LENGTHS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -153,9 +155,10 @@ def open_dicom(data: bytes, name: str) -> DicomFile:
         UnreadableImageError: pydicom is missing, or the file is deflated, cut off or holds no image.
     """
     pydicom = _import_pydicom(name)
-    if _DEFLATED in data[:1024]:
-        raise UnreadableImageError(f"{name} is deflated DICOM, which is not supported; save it uncompressed.")
     file = io.BytesIO(data)
+    _refuse_deflated(file, name)
+    if max(data.count(each) for each in _ITEMS) > _MOST_ITEMS:
+        raise UnreadableImageError(f"{name} is DICOM with more than {_MOST_ITEMS:,} items of sequences.")
     dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
     place = file.tell()  # of the pixels, or the end
     explicit = data[place + 4 : place + 6] in _LONG_LENGTHS  # whatever the header says: no length looks so
@@ -172,6 +175,17 @@ def open_dicom(data: bytes, name: str) -> DicomFile:
         element.representation,
         encapsulated,
     )
+
+
+def _refuse_deflated(file: io.BytesIO, name: str) -> None:
+    """By the transfer syntax as pydicom reads it, wherever it stands: it would inflate the rest unbounded."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    read_preamble(file, force=True)
+    syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
+    if syntax == _DEFLATED:
+        raise UnreadableImageError(f"{name} is deflated DICOM, which is not supported; save it uncompressed.")
+    file.seek(0)
 
 
 def _import_pydicom(name: str) -> Any:

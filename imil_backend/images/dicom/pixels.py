@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import UnreadableImageError
+from imil_backend.images.dicom.codestream import DamagedError, Size, check_frame
 from imil_backend.images.dicom.header import DicomFile, Elements
 
 LEVELS_CAP = 256  # more distinct values are not counted
@@ -123,6 +124,8 @@ def decode_cells(file: DicomFile, layout: PixelFormat) -> NDArray[Any]:
             damaged or cut off.
     """
     decoder = _decoder(file)
+    if file.encapsulated:
+        _check_compressed(file, layout)
     pixels = file.pixels if file.encapsulated else _native_frame(file, layout)
     options = {
         "rows": layout.rows,
@@ -194,6 +197,24 @@ def _decoder(file: DicomFile) -> Callable[..., tuple[NDArray[Any], dict[str, Any
             f"{name} is DICOM compressed as {syntax.name}; to read it, run: pip install 'imil-backend[dicom]'"
         )
     return decoder.as_array
+
+
+def _check_compressed(file: DicomFile, layout: PixelFormat) -> None:
+    """That the frame is as large as the header says: a decoder takes memory by what the frame says."""
+    from pydicom.encaps import get_frame
+
+    try:
+        frame = get_frame(file.pixels, 0, number_of_frames=1)
+        size = Size(layout.columns, layout.rows, layout.samples)
+        check_frame(frame, str(file.syntax), size, layout.allocated // 8)
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom may raise anything when the bytes are damaged
+        why = f": {error}" if isinstance(error, DamagedError) else ""
+        raise UnreadableImageError(
+            f"{file.header.name} is truncated or damaged: its pixels ({file.syntax.name}) cannot be decoded"
+            f"{why}."
+        ) from error
 
 
 def _native_frame(file: DicomFile, layout: PixelFormat) -> bytes:

@@ -15,12 +15,14 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 from PIL.WebPImagePlugin import WebPImageFile
 
 from imil_backend.errors import BlankImageError, UnreadableImageError
 from imil_backend.images.formats.deep import stored_bytes
 from imil_backend.images.formats.tiff import ASSOCIATED, TiffFile, stored_samples
 from imil_backend.images.intensity.scaling import Window, between_extremes, windowed
+from imil_backend.images.limits.headers import check_tiff_tags, webp_size
 
 # Asked for by name, so that no other plugin of Pillow's (PostScript, for one) ever sees the bytes and the
 # limit is ours alone: Image.open() has a limit of its own, warns above it and cannot be told another one
@@ -43,6 +45,12 @@ _UPRIGHT = {
 }
 _DEEP_GREYS = frozenset({"I;16", "I;16L", "I;16B", "I", "F"})  # Pillow's modes of more than 8 bits
 _DEEP_COLOURS = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}  # samples of a PNG, by the mode that Pillow drops
+# Bytes that decoding takes at its peak for a pixel, by Pillow's mode; for a sample of more than 8 bits.
+_PIXEL_BYTES = {"1": 4, "L": 4, "LA": 14, "P": 14, "RGB": 14, "RGBA": 14}
+_OTHER_PIXEL_BYTES = 24
+_WEBP_PIXEL_BYTES = 20
+_DEEP_PIXEL_BYTES, _DEEP_TIFF_PIXEL_BYTES = 16, 20
+_BAND = 256  # rows
 # What its decoders say of files that are whole.
 _NOT_READ = ("Unsupported", "cannot handle", "unknown")
 
@@ -79,7 +87,7 @@ def read_pillow(
     file_format: str,
     name: str,
     *,
-    check_size: Callable[[int, int], None],
+    check_size: Callable[[int, int, int], None],
     draft_size: int | None = None,
     window: Window | None = None,
 ) -> PillowImage:
@@ -89,7 +97,8 @@ def read_pillow(
         data: the file.
         file_format: of `pillow_format`.
         name: what messages call it.
-        check_size: called with width and height before any pixel is decoded; raises if they are too large.
+        check_size: called with width, height and the bytes that decoding takes for a pixel, before any is
+            decoded; raises if they are too large.
         draft_size: see `reading.read_image`.
         window: for more than 8 bits, instead of their extremes.
 
@@ -97,8 +106,13 @@ def read_pillow(
         UnreadableImageError: several pages, or a kind of the format that is not read.
         BlankImageError: every pixel is transparent.
     """
+    if file_format == "WEBP":
+        check_size(*webp_size(data, name), _WEBP_PIXEL_BYTES)
+    elif file_format == "TIFF":
+        check_tiff_tags(data, name)
     with _open(data, file_format, name) as image:
-        check_size(*image.size)
+        if file_format != "WEBP":
+            check_size(*_decoded_size(image), _pixel_bytes(image))
         _check_pages(image, name)
         draft = image.draft(None, (draft_size, draft_size)) if draft_size is not None else None
         deep = _load_deep(data, image)
@@ -130,6 +144,25 @@ def _open(data: bytes, file_format: str, name: str) -> ImageFile:
                 f"{name} is a {file_format} of an unsupported kind ({error}); save it as PNG."
             ) from error
         raise
+
+
+def _decoded_size(image: ImageFile) -> tuple[int, int]:
+    """Width and height of what is decoded at once; the tiles of a TIFF may be larger than it is."""
+    if not isinstance(image, TiffFile):
+        return image.size
+    sides = (image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0))
+    return max(image.width, sides[0]), max(image.height, sides[1])
+
+
+def _pixel_bytes(image: ImageFile) -> int:
+    """What decoding takes at its peak for a pixel, as measured."""
+    if isinstance(image, TiffFile) and image.layout:
+        return _DEEP_TIFF_PIXEL_BYTES * image.layout.samples
+    if isinstance(image, PngImageFile) and (samples := _DEEP_COLOURS.get(str(image.tile[0].args))):
+        return _DEEP_PIXEL_BYTES * samples
+    if image.mode in _DEEP_GREYS:
+        return _DEEP_PIXEL_BYTES
+    return _PIXEL_BYTES.get(image.mode, _OTHER_PIXEL_BYTES)
 
 
 def _check_pages(image: ImageFile, name: str) -> None:
@@ -236,15 +269,26 @@ def _to_uint8(image: Image.Image, file_format: str, white_is_zero: bool, name: s
         if image.mode not in {"L", "RGB"}:
             image = image.convert("L" if image.mode == "1" else "RGB")
         return 255 - np.asarray(image) if white_is_zero else np.asarray(image)
-    image = image.convert("RGBA")
-    if _is_transparent(image):
+    return _over_black(image, white_is_zero, name)
+
+
+def _over_black(image: Image.Image, white_is_zero: bool, name: str) -> NDArray[np.uint8]:
+    """Band by band: each step of a whole image would take its memory again."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    visible = False
+    for top in range(0, image.height, _BAND):
+        bottom = min(top + _BAND, image.height)
+        band = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        visible = visible or not _is_transparent(band)
+        if white_is_zero:
+            *colours, alpha = band.split()
+            band = Image.merge("RGBA", (*map(ImageOps.invert, colours), alpha))
+        under = Image.new("RGBA", band.size, "black")
+        under.alpha_composite(band)
+        pixels[top:bottom] = np.asarray(under.convert("RGB"))
+    if not visible:
         raise _transparent(name)
-    if white_is_zero:
-        *colours, alpha = image.split()
-        image = Image.merge("RGBA", (*map(ImageOps.invert, colours), alpha))
-    under = Image.new("RGBA", image.size, "black")
-    under.alpha_composite(image)
-    return np.asarray(under.convert("RGB"))
+    return pixels
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -1,6 +1,6 @@
 """The training process: torchrun starts one or several, with a job's directory.
 
-    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child.training_process DIRECTORY
+    torchrun --standalone --nproc-per-node N -m imil_backend.learning.child DIRECTORY
 
 Every process does the same; the first one writes the files.
 """
@@ -35,7 +35,7 @@ from imil_backend.learning.child.steps.proposing import with_proposals
 from imil_backend.learning.child.steps.strength import with_strength
 from imil_backend.learning.child.steps.threads import keep_faster_threads
 from imil_backend.learning.contract.checks import check_recipe, check_samples
-from imil_backend.learning.contract.supervision import die_with_supervisors, only_training_in
+from imil_backend.learning.contract.supervision import only_training_in
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
@@ -182,7 +182,6 @@ def _report_failure(directory: Path, error: Exception) -> None:
 def main() -> int:
     """Do the training job of the directory given on the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    die_with_supervisors()
     directory = Path(sys.argv[1])
     try:
         run_training_job(directory)
@@ -191,7 +190,3 @@ def main() -> int:
         _report_failure(directory, error)
         return OUT_OF_MEMORY_EXIT if is_out_of_memory(error) else 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -164,7 +164,7 @@ def _command(directory: Path, processes: int) -> list[str]:
         "--log-dir",  # or it leaves a directory in /tmp behind for every start
         os.devnull,
     ]
-    return [*supervised, *torchrun, "-m", "imil_backend.learning.child.training_process", str(directory)]
+    return [*supervised, *torchrun, "-m", "imil_backend.learning.child", str(directory)]
 
 
 def _tell(

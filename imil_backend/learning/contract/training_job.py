@@ -153,6 +153,7 @@ class TrainingJob:
     parent_model: str | None = None  # its MODEL_FILE, for the shortcut test; None: without
     max_image_bytes: int = 200 * 2**20
     max_image_pixels: int = 100_000_000
+    max_image_memory: int = 2 * 2**30  # bytes, of all that are decoded at once
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import ImageError, MaskError
 from imil_backend.images.cache import CachedItem, PixelCache, read_mask
+from imil_backend.images.limits.budget import DECODERS
 from imil_backend.learning.contract.training_job import SPLITS, Recipe, Split, TrainingJob, TrainingSample
 from imil_backend.learning.inputs.exchange import NOBODY, Masks, exchange, soften
 
@@ -233,6 +234,7 @@ def _copied(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _cache(job: TrainingJob) -> PixelCache:
+    DECODERS.total = job.max_image_memory
     return PixelCache(
         Path(job.cache_dir),
         job.recipe.image_size,

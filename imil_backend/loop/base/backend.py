@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import NotFoundError, StoreError
+from imil_backend.images.limits.budget import DECODERS
+from imil_backend.loop.base.unfinished import settle
 from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import Dataset, Project
 
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
 class Backend:
     """Opens the data directory and the database; everything in the loop takes one of these."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, restores_now: bool = False) -> None:
+        """First settles what a killed backup or restore has left behind; see `unfinished.settle`."""
         self.settings = settings
         self.directory = settings.data_dir.absolute()
+        DECODERS.total = settings.max_image_memory
         _make_folder(self.directory)
+        settle(self.directory, restores_now=restores_now)
         self.store = Store(database_url(self.directory, settings.database_url))
         # Labeling configs read lately, each with the time of `time.monotonic`; by the project's number.
         self.label_configs: dict[int, tuple[float, str]] = {}

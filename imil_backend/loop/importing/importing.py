@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,11 @@ from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.base.unfinished import UNPACKED
 from imil_backend.loop.importing.inspection import look_at, warn_of_unused_masks
 from imil_backend.loop.importing.reasons import Reason, by_reason
 from imil_backend.loop.importing.storing import keep
+from imil_backend.loop.sources.archives import unpacked_folder
 from imil_backend.loop.sources.file_names import is_utf8, printable
 from imil_backend.loop.sources.read_source import Columns, Row, Source, read_source
 from imil_backend.loop.sources.tables.labels import warn_of_look_alikes
@@ -68,6 +73,7 @@ def import_dataset(
     seed: int = 0,
     keep_leaking: bool = False,
     window: str | None = None,
+    allow_outside: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Import a folder, CSV or zip. Importing it again adds only what is new.
@@ -84,25 +90,42 @@ def import_dataset(
         keep_leaking: train on samples even if their group is in the given test split too, but never on
             copies of its images.
         window: by which clinicians see images of more than 8 bits, see `parse_window`; as before if absent.
+        allow_outside: see `sources.read_source`.
         progress: called with the number of images looked at, and of all.
 
     Raises:
         DatasetError: there is nothing to import, or it does not fit the dataset.
     """
-    found = read_source(source, columns or Columns(), backend.path("datasets", "x").parent)
-    if mask_means and not any(row.mask for row in found.rows):
-        raise DatasetError(f"--mask-means does not apply: no image of {source} has a mask. Omit it.")
-    found.rows = limited(found.rows, limit, seed)
-    return import_rows(
-        backend,
-        found,
-        name or _title(source),
-        mask_means=mask_means or "relevant",
-        seed=seed,
-        keep_leaking=keep_leaking,
-        window=window,
-        progress=progress,
-    )
+    unpack_to = backend.path(UNPACKED, "x").parent
+    with _removed_if_useless(source, unpack_to):
+        found = read_source(source, columns or Columns(), unpack_to, allow_outside=allow_outside)
+        if mask_means and not any(row.mask for row in found.rows):
+            raise DatasetError(f"--mask-means does not apply: no image of {source} has a mask. Omit it.")
+        found.rows = limited(found.rows, limit, seed)
+        return import_rows(
+            backend,
+            found,
+            name or _title(source),
+            mask_means=mask_means or "relevant",
+            seed=seed,
+            keep_leaking=keep_leaking,
+            window=window,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _removed_if_useless(source: Path, unpack_to: Path) -> Iterator[None]:
+    """Remove what was unpacked of a zip if nothing comes of it, unless it lay there before."""
+    is_zip = source.is_file() and zipfile.is_zipfile(source)
+    folder = unpacked_folder(source, unpack_to) if is_zip else None
+    was_there = folder is not None and folder.exists()
+    try:
+        yield
+    except DatasetError:
+        if folder is not None and not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def import_rows(

@@ -6,14 +6,20 @@ import shutil
 import zipfile
 import zlib
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from imil_backend.errors import DatasetError
 from imil_backend.files import sha256_of
 from imil_backend.images.reading import image_format
+from imil_backend.loop.base.unfinished import UNPACKING, working_folder
 from imil_backend.loop.sources.junk import folder_is
 
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
+# Pixels that nobody compressed (DICOM, BMP, TIFF) become a tenth; films on a black ground a thirtieth.
+_MOST_TIMES, _ALWAYS_ALLOWED = 100, 64 * 2**20
+_BLOCK = 4096  # bytes that a file takes at least
+_KEPT_FREE = 2**30  # bytes of the disk
 _OFFICE_SUFFIXES = frozenset({".xlsx", ".xlsm", ".xls", ".ods", ".numbers"})
 _ARCHIVES = (
     (b"PK\x03\x04", "a truncated or damaged zip. Copy it again"),
@@ -74,29 +80,62 @@ def _is_office(file: Path) -> bool:
 def unpack(archive: Path, unpack_to: Path) -> Path:
     """Unpack a zip once; a folder is there only when it is whole.
 
+    What it is to hold is known before anything is unpacked: a zip of some megabytes may stand for petabytes.
+
     Returns:
         The folder, or the only one in it (zips often wrap everything in one).
 
     Raises:
-        DatasetError: it is damaged, or the disk is full.
+        DatasetError: it is damaged, larger than a data set can be, or the disk is full.
     """
-    folder = unpack_to / sha256_of(archive)[:16]
+    folder = unpacked_folder(archive, unpack_to)
     if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
         try:
-            _extract(archive, partial)
+            unpack_to.mkdir(parents=True, exist_ok=True)
+            with working_folder(unpack_to, UNPACKING) as working:
+                _extract(archive, working / folder.name)
+                (working / folder.name).replace(folder)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise DatasetError(f"{archive.name} cannot be unpacked: {error}.") from error
-        partial.replace(folder)
     return _inner_folder(folder)
+
+
+def unpacked_folder(archive: Path, unpack_to: Path) -> Path:
+    """Where a zip is unpacked, named by its content."""
+    status = archive.stat()
+    return unpack_to / _sha256(archive, status.st_size, status.st_mtime_ns)[:16]
+
+
+@lru_cache(maxsize=1)
+def _sha256(archive: Path, _size: int, _time: int) -> str:
+    return sha256_of(archive)
+
+
+def _check_size(opened: zipfile.ZipFile, archive: Path, disk: Path) -> None:
+    """Refuse what becomes far more than it is, or more than the disk should hold.
+
+    No more of a member is unpacked than its entry says, whatever its data would give.
+    """
+    size = sum(max(member.file_size, _BLOCK) for member in opened.infolist())
+    packed = archive.stat().st_size
+    free = shutil.disk_usage(disk).free - _KEPT_FREE
+    if size > max(_MOST_TIMES * packed, _ALWAYS_ALLOWED):
+        raise DatasetError(
+            f"{archive.name} has {packed / 2**20:,.0f} MiB and would become {size / 2**20:,.0f}: no images "
+            "are packed so much. If it is yours, unpack it yourself and import the folder."
+        )
+    if size > free:
+        raise DatasetError(
+            f"{archive.name} would become {size / 2**20:,.0f} MiB, and {max(0, free) / 2**20:,.0f} MiB can "
+            "be taken of the disk that IMIL_DATA_DIR is on. Make room, or name another place."
+        )
 
 
 def _extract(archive: Path, folder: Path) -> None:
     """Unpack with the names that were meant; `extract` keeps them below the folder."""
     written: set[str] = set()
     with zipfile.ZipFile(archive) as opened:
+        _check_size(opened, archive, folder.parent)
         for member in opened.infolist():
             member.filename = _meant_name(member)
             if not member.is_dir() and member.filename in written:

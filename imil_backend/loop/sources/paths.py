@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _ABSOLUTE = re.compile(r"([A-Za-z]:)?[\\/]")
@@ -35,6 +36,31 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+class Fence:
+    """Tells files of a source from others, which `..`, an absolute path or a link leads to.
+
+    Args:
+        root: the folder of the source.
+        name: of the source, for messages.
+        may_leave: whether files outside may be taken.
+    """
+
+    def __init__(self, root: Path, name: str, *, may_leave: bool) -> None:
+        self.name = name
+        self.may_leave = may_leave
+        self._root = Path(os.path.realpath(root))
+        self._folder = cache(os.path.realpath)  # there are many files in a folder
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies inside, links followed."""
+        if "\0" in str(path):  # which no file's has
+            return True
+        real = Path(self._folder(path.parent), path.name)
+        if path.name == ".." or os.path.islink(real):  # noqa: PTH114 - takes any text
+            real = Path(os.path.realpath(real))
+        return real.is_relative_to(self._root)
+
+
 class Locator:
     """Finds the files that a table names.
 
@@ -44,17 +70,19 @@ class Locator:
 
     Args:
         folder: that the table lies in.
+        fence: around it; a file outside is what a path means only if there is none inside.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fence: Fence) -> None:
         self.folder = folder
+        self._fence = fence
         self._listed: dict[Path, Mapping[str, list[str]]] = {}
         self._found_by: dict[str, str] = {}  # name -> the absolute path that led to it
 
     def locate(self, given: str) -> Located:
         """The file that a table's path means."""
         as_given = Located(self.folder / given, given)
-        if is_file(as_given.path):
+        if is_file(as_given.path) and (self._fence.may_leave or self._fence.holds(as_given.path)):
             return as_given
         parts = [part for part in re.split(r"[\\/]", _DRIVE.sub("", given, count=1)) if part not in {"", "."}]
         if not parts or ".." in parts:

@@ -97,6 +97,7 @@ def prepare_training_job(backend: Backend, session: Session, round_: Round, pare
         parent_model=str(Path(parent.directory) / MODEL_FILE) if parent else None,
         max_image_bytes=backend.settings.max_image_bytes,
         max_image_pixels=backend.settings.max_image_pixels,
+        max_image_memory=backend.settings.max_image_memory,
     )
     if _is_another(directory_of(backend, job.name), job, samples):
         job = replace(job, name=new_version_name(dataset, round_.number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ COLUMNS = (
     "blacked_out_share",
     "excluded",
 )
+# What begins a formula, in ASCII or full width: at the start of a cell, or behind what may separate cells.
+_FORMULA = re.compile(r"(^|[,;|\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ def export(
     return ExportReport(directory / MANIFEST, len(chosen) - len(set_aside), tuple(set_aside))
 
 
+def as_text(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula, whatever its separator: behind an apostrophe."""
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
+
+
 def _write_all(
     backend: Backend,
     chosen: list[Sample],
@@ -100,7 +108,8 @@ def _write_all(
         for done, sample in enumerate(chosen, start=1):
             state = states.get(sample.id, SampleState(None, None))
             try:
-                table.writerow(_write(backend, sample, state, fill, directory))
+                row = _write(backend, sample, state, fill, directory)
+                table.writerow({column: as_text(value) for column, value in row.items()})
             except (ImageError, MaskError) as error:
                 set_aside.append((sample.key, str(error)))
             if progress:

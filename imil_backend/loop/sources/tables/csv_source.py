@@ -11,7 +11,7 @@ from pathlib import Path
 from imil_backend.errors import DatasetError
 from imil_backend.loop.sources.file_names import printable
 from imil_backend.loop.sources.junk import file_is
-from imil_backend.loop.sources.paths import Located, Locator, is_file
+from imil_backend.loop.sources.paths import Fence, Located, Locator, is_file
 from imil_backend.loop.sources.rows import SPLIT_NAMES, Columns, Row, Source
 from imil_backend.loop.sources.tables.csv_files import CsvFile, read_csv
 from imil_backend.loop.sources.tables.labels import is_missing
@@ -49,8 +49,8 @@ def has_columns(path: Path, columns: Columns) -> bool:
     return True
 
 
-def read_table(path: Path, columns: Columns) -> Source:
-    """List the images of a CSV; paths in it are relative to its folder.
+def read_table(path: Path, columns: Columns, fence: Fence) -> Source:
+    """List the images of a CSV; paths in it are relative to its folder, which the fence is around.
 
     Raises:
         DatasetError: it cannot be read, lacks a column, or a column that was named is empty throughout.
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: Columns) -> Source:
     table = read_csv(path, lambda names: _fits(names, columns, path))
     header = Header(table.header, table.name)
     resolved = _resolve(columns, header, table.name)
-    reading = _PartialTable(table, resolved, columns, header, Locator(path.parent))
+    reading = _PartialTable(table, resolved, columns, header, Locator(path.parent, fence))
     reading.found.warnings += table.warnings
     for line, cells in table.rows():
         _take(reading, line, cells)

@@ -1,0 +1,1 @@
+"""What keeps decoders within the memory of the machine."""

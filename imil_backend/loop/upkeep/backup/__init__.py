@@ -1,0 +1,1 @@
+"""Everything of a backend in one file, and back: databases, masks, versions, weights, secrets."""
