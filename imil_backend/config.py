@@ -19,6 +19,7 @@ from imil_backend.errors import SettingsError
 
 SECRET_HEADER = "X-IMIL-Secret"  # noqa: S105 - the name of the header in which webhooks bring it
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 Sent = TypeVar("Sent")
 
@@ -163,7 +164,13 @@ class Settings(BaseSettings):
     @cached_property
     def own_url(self) -> str:
         """The backend's URL as Label Studio reaches it."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @cached_property
+    def own_names(self) -> frozenset[str]:
+        """The hosts under which others may call the backend, in lower case."""
+        return LOOPBACK_HOSTS | {self.host.lower(), urlsplit(self.own_url).hostname or ""}
 
     def require_api_key(self) -> str:
         """Label Studio's token.

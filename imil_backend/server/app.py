@@ -21,7 +21,7 @@ from imil_backend.errors import (
     RoundError,
     StoreError,
 )
-from imil_backend.server.auth import BasicAuth
+from imil_backend.server.auth import BasicAuth, OwnNames
 from imil_backend.server.body import bound_bodies
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.webhook import webhook
@@ -63,7 +63,7 @@ def create_app(
         SettingsError: the backend would be reachable from other machines without user and password.
         StoreError: the store cannot be opened.
     """
-    basic_auth = BasicAuth.from_settings(settings)
+    basic_auth, own_names = BasicAuth.from_settings(settings), OwnNames.from_settings(settings)
     if champion is None or events is None:
         from imil_backend.loop.base.backend import Backend
         from imil_backend.loop.running.events import Events
@@ -82,6 +82,7 @@ def create_app(
 
     @app.before_request
     def authenticate() -> None:
+        own_names.check(request)
         if request.endpoint not in _WITHOUT_BASIC_AUTH:
             basic_auth.check(request)
 

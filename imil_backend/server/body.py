@@ -11,6 +11,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 
 # Label Studio sends "13.1795397599": the project's id and the time it was made. 18 digits fit a database.
 _PROJECT = re.compile(r"([0-9]{1,18})(\.[0-9]+)?", re.ASCII)
+# An escaped surrogate. Without the other half of its pair it is no character, and no database could hold it.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def bound_bodies(app: Flask, max_bytes: int) -> None:
@@ -34,9 +36,17 @@ def read_bytes(request: Request) -> bytes:
 
 
 def parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object, or return None when the bytes are anything else."""
+    """Parse a JSON object, or return None when the bytes are anything else.
+
+    Raises:
+        BadRequest: a text in it is no Unicode.
+    """
     try:
-        body = json.loads(raw)
+        body = json.loads(raw.decode())  # of bytes, json.loads would take lone surrogates
+        if _SURROGATE.search(raw):
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("The body holds a lone surrogate: text that is no Unicode.") from None
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
@@ -49,7 +59,7 @@ def read_object(request: Request) -> dict[str, Any]:
 
     Raises:
         UnsupportedMediaType: the content type is not JSON.
-        BadRequest: the body is no JSON object, or was cut off.
+        BadRequest: the body is no JSON object, or was cut off, or holds text that is no Unicode.
         RequestEntityTooLarge: the body is larger than the application allows.
     """
     if not request.is_json:

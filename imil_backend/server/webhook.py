@@ -2,7 +2,8 @@
 
 Label Studio sends an event once, inside the clinician's click, and waits 1 s. Whoever has the secret gets
 a 2xx whatever the event says, since later versions of Label Studio switch a webhook off after too many
-other answers; a store that is down gets 503, so that Label Studio's log tells of it.
+other answers; a store that is down gets 503, so that Label Studio's log tells of it. Only what no Label
+Studio writes (an id that is true, text that is no Unicode) gets 400.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def _record(events: Events) -> tuple[dict[str, Any], int]:
     if payload is None:
         logger.warning("A webhook body was empty or truncated; reconciliation finds what it reported.")
     receipt = events.record(payload or {})
+    if receipt.malformed:
+        raise BadRequest(receipt.reason)
     return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.workflow_ids}, 200
 
 

@@ -33,6 +33,7 @@ class Receipt:
     accepted: bool
     reason: str = ""
     workflow_ids: list[str] = field(default_factory=list)
+    malformed: bool = False  # in a way in which no Label Studio writes
 
 
 class Events:
@@ -57,6 +58,8 @@ class Events:
         action = payload.get("action")
         if not isinstance(action, str) or action not in ANNOTATION_EVENTS | TASK_EVENTS:
             return Receipt(False, f"Events of the kind {str(action)[:50]!r} are not used.")
+        if any(isinstance(value, bool) for value in _id_values(payload)):
+            return Receipt(False, "An id of the event is true or false.", malformed=True)
         number = _project_number(payload)
         if not self._is_ours(number):
             return Receipt(False, "The project is not managed by this backend.")
@@ -135,6 +138,15 @@ def _project_number(payload: Mapping[str, Any]) -> int | None:
 
 def _annotation_numbers(payload: Mapping[str, Any]) -> Iterable[int]:
     return (item["id"] for item in _annotations(payload) if _is_id(item.get("id")))
+
+
+def _id_values(payload: Mapping[str, Any]) -> Iterable[object]:
+    """What stands where an event has ids."""
+    project = payload.get("project")
+    yield project.get("id") if isinstance(project, Mapping) else None
+    for item in _annotations(payload):
+        yield item.get("id")
+        yield item.get("project")
 
 
 def _is_id(value: object) -> bool:
