@@ -198,7 +198,7 @@ class FakeLabelStudio:
             self.images[paths[-1]] = content
         return paths
 
-    def download(self, path: str) -> bytes:
+    def download(self, path: str, seconds: float | None = None) -> bytes:
         self._ask("download")
         if path not in self.images:
             raise NotFoundError(f"{path} is not there.")

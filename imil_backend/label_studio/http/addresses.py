@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Retry
 
 from imil_backend.errors import ImageError
+from imil_backend.label_studio.http.deadlines import (
+    WatchedAdapter,
+    WatchedHTTPConnection,
+    WatchedHTTPSConnection,
+)
 
 PUBLIC = "public"
 # Parts of IPv6 that Python takes for public. Site-local ones (RFC 3879) are a network's own. The others lead
@@ -83,26 +85,18 @@ class AllowedHosts:
         return "it is not in the list" if _is_public(_ip(address)) else "it is not a public address"
 
 
-def guarded_adapter(allowed: AllowedHosts, retries: Retry) -> HTTPAdapter:
+def guarded_adapter(allowed: AllowedHosts, retries: Retry) -> WatchedAdapter:
     """An adapter of requests whose connections go to allowed hosts only."""
 
-    class GuardedHTTPConnection(HTTPConnection):
+    class GuardedHTTPConnection(WatchedHTTPConnection):
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed, super()._new_conn)
 
-    class GuardedHTTPSConnection(HTTPSConnection):
+    class GuardedHTTPSConnection(WatchedHTTPSConnection):
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed, super()._new_conn)
 
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHTTPConnection
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHTTPSConnection
-
-    adapter = HTTPAdapter(max_retries=retries)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
-    return adapter
+    return WatchedAdapter(retries, GuardedHTTPConnection, GuardedHTTPSConnection)
 
 
 def guarded_session(allowed: AllowedHosts, retries: Retry) -> requests.Session:
