@@ -38,11 +38,12 @@ class Store:
 
     Args:
         url: SQLAlchemy URL, SQLite or PostgreSQL.
+        patience: seconds to wait on SQLite while others write.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = 30.0) -> None:
         self.url = url
-        self.engine = _engine(url)
+        self.engine = _engine(url, patience)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -120,14 +121,14 @@ def lock_row(session: Session, project: Project) -> None:
     )
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, patience: float) -> Engine:
     if not url.startswith("sqlite"):
         # A server that has vanished is noticed within half a minute.
         alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
         return create_engine(
             url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "tcp_user_timeout": 25_000, **alive}
         )
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": patience})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: Any) -> None:

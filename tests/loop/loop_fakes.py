@@ -296,7 +296,13 @@ class FakeQueues:
     results: dict[str, Any] = field(default_factory=dict)
 
     def enqueue(
-        self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
+        self,
+        workflow: str,
+        queue: str,
+        *args: Any,
+        workflow_id: str | None = None,
+        delay: float = 0.0,
+        unless_waiting: bool = False,
     ) -> str:
         workflow_id = workflow_id or f"workflow-{len(self.statuses) + 1}"
         if workflow_id not in self.statuses:

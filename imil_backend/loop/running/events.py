@@ -65,15 +65,16 @@ class Events:
             return Receipt(False, "The project is not managed by this backend.")
         annotations = list(_annotation_numbers(payload))
         if number is None:
-            workflow_ids = [self._queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)]
+            workflow_ids = [self._hint(RECONCILE_ALL_WORKFLOW)]
         elif action in TASK_EVENTS or not 0 < len(annotations) <= MANY:
-            workflow_ids = [self._queues.enqueue(RECONCILE_WORKFLOW, SYNC_QUEUE, number, False)]
+            workflow_ids = [self._hint(RECONCILE_WORKFLOW, number, False)]
         else:
-            workflow_ids = [
-                self._queues.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, number, annotation)
-                for annotation in annotations
-            ]
+            workflow_ids = [self._hint(SYNC_WORKFLOW, number, annotation) for annotation in annotations]
         return Receipt(True, workflow_ids=workflow_ids)
+
+    def _hint(self, workflow: str, *args: Any) -> str:
+        """Many events of one annotation are one look at it, unless one comes while it is being looked at."""
+        return self._queues.enqueue(workflow, SYNC_QUEUE, *args, unless_waiting=True)
 
     def _is_ours(self, number: int | None) -> bool:
         """Whether a project is ours; if an event names none, whether any is."""
