@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import urlsplit
 
 from flask import Request
@@ -139,3 +140,43 @@ def has_secret(request: Request, secrets: Iterable[str]) -> bool:
 
 def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
+
+
+WEBHOOK = "/webhook"
+OPEN_PATHS = frozenset({"/", "/health"})
+
+
+class Caller(Enum):
+    """Who calls, by the head of a request."""
+
+    ANYONE = "anyone"
+    USER = "user"
+    WEBHOOK = "webhook"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a request may be answered at all, by its head alone.
+
+    Anyone may ask for the health. The webhook asks for its secret, or for Basic auth: Label Studio's "Start
+    training" button has no secret, and where no user is set it is known by its body.
+    """
+
+    own_names: OwnNames
+    basic_auth: BasicAuth
+    secrets: Callable[[], Iterable[str]]
+
+    def check(self, request: Request) -> Caller:
+        """Let a request pass, and say who calls.
+
+        Raises:
+            BadRequest: it is for another host.
+            Unauthorized: its credentials are wrong or missing.
+        """
+        self.own_names.check(request)
+        if request.path in OPEN_PATHS:
+            return Caller.ANYONE
+        if request.path == WEBHOOK and has_secret(request, self.secrets()):
+            return Caller.WEBHOOK
+        self.basic_auth.check(request)
+        return Caller.ANYONE if self.basic_auth.user is None else Caller.USER
