@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from imil_backend.errors import NewerDataError, StoreError
+from imil_backend.files import make_private
 from imil_backend.store.tables import Project
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -95,6 +96,7 @@ class Store:
             scripts.get_revision(before)  # of a newer version: refused before anything is written
             copy = Path(f"{self.engine.url.database}.before-{before}")
             temporary = copy.with_name(f".{copy.name}")
+            make_private(temporary)
             with closing(sqlite3.connect(temporary)) as target:
                 connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
             temporary.replace(copy)
@@ -129,6 +131,12 @@ def _engine(url: str, patience: float) -> Engine:
             url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "tcp_user_timeout": 25_000, **alive}
         )
     engine = create_engine(url, connect_args={"timeout": patience})
+
+    @event.listens_for(engine, "do_connect")
+    def _make_private(*_: Any) -> None:
+        # Its -wal and -shm get the permissions of the database.
+        with suppress(OSError):  # that it cannot be made is told when it is opened
+            make_private(Path(str(engine.url.database)))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: Any) -> None:

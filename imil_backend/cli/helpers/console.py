@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from rich.table import Table
 import imil_backend
 from imil_backend.config import Settings, load_settings
 from imil_backend.errors import ImilError
+from imil_backend.files import OTHERS
 from imil_backend.logs import OneLine
 
 P = ParamSpec("P")
@@ -77,6 +79,7 @@ def _common(
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
+    os.umask(OTHERS)  # what this process and its children write is about patients
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = _AboveProgress()

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.batching import BatchedCalls
 from imil_backend.errors import RoundError, SettingsError, StoreError
+from imil_backend.files import make_private
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
 from imil_backend.loop.queues.watchdog import Watchdog
@@ -74,6 +75,8 @@ def prepare(backend: Backend) -> None:
         backend.store.migrate()
         logging.getLogger("dbos").setLevel(logging.WARNING)
         url = system_database_url(backend)
+        if url.startswith("sqlite"):
+            make_private(backend.path(DBOS_SQLITE_FILE))
         DBOS.migrate(url)
         if url.startswith("sqlite"):
             with sqlite3.connect(backend.path(DBOS_SQLITE_FILE)) as connection:
