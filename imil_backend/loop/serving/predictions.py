@@ -141,8 +141,11 @@ class PredictionService:
             return [] if context is None else _nothing(tasks, version.name)
         fill = policy_of(project.dataset).fill
         end = time.monotonic() + FETCH_SECONDS
-        images = [self._image(task, mapping, predictor, context, fill, end) for task in tasks]
-        probabilities = iter(predictor.predict([image for image in images if image is not None]))
+        try:
+            images = [self._image(task, mapping, predictor, context, fill, end) for task in tasks]
+            probabilities = iter(predictor.predict([image for image in images if image is not None]))
+        finally:
+            self._networks.surplus.give_back()
         return [
             _answer(
                 None if image is None else next(probabilities),
