@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from imil_backend.errors import SettingsError
 
 SECRET_HEADER = "X-IMIL-Secret"  # noqa: S105 - the name of the header in which webhooks bring it
+# Where Docker and others lay secrets, each a file: imil_basic_auth_password, label_studio_api_key.
+SECRETS_DIR = Path("/run/secrets")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
@@ -27,7 +29,8 @@ Sent = TypeVar("Sent")
 class Settings(BaseSettings):
     """Everything a process must be told; each field is read from `IMIL_<NAME>`.
 
-    `LABEL_STUDIO_URL` and `LABEL_STUDIO_API_KEY` are read under those names too.
+    `LABEL_STUDIO_URL` and `LABEL_STUDIO_API_KEY` are read under those names too. What the environment and
+    `.env` do not say is read from files of those names in SECRETS_DIR.
     """
 
     model_config = SettingsConfigDict(
@@ -235,7 +238,7 @@ def load_settings(**overrides: object) -> Settings:
             f"There is no setting {', '.join(sorted(unknown))}. Settings: {', '.join(Settings.model_fields)}."
         )
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**({"_secrets_dir": SECRETS_DIR} if SECRETS_DIR.is_dir() else {}) | overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"IMIL_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
