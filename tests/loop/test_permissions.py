@@ -17,7 +17,7 @@ from imil_backend.files import OTHERS, write_atomically
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.fetching import keep_image
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.loop.upkeep.backup import back_up
+from imil_backend.loop.upkeep.backup.making import back_up
 from imil_backend.loop.upkeep.check_results import State
 from imil_backend.loop.upkeep.doctor_machine import permissions
 
