@@ -103,12 +103,12 @@ def _bodies() -> tuple[bytes, bytes]:
     return small.encode(), json.dumps({**event, "padding": "x" * (LARGE_BYTES - len(small))}).encode()
 
 
-def open_loop(sender: Sender, seconds: float) -> None:
-    """Events at fixed times, however long their answers take."""
+def open_loop(sender: Sender, seconds: float, rate: int = RATE) -> None:
+    """Events at fixed times, so many a second, however long their answers take."""
     began = time.monotonic() + 0.5
-    with ThreadPoolExecutor(4 * RATE) as pool:
-        for number in range(int(seconds * RATE)):
-            due = began + number / RATE
+    with ThreadPoolExecutor(4 * rate) as pool:
+        for number in range(int(seconds * rate)):
+            due = began + number / rate
             time.sleep(max(0.0, due - time.monotonic()))
             pool.submit(sender.send, number, due)
 
@@ -132,7 +132,7 @@ def measure(url: str | None, seconds: float) -> list[dict[str, Any]]:
     rows = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        backend, environment = _installation(directory, url, stack)
+        backend, environment = installation(directory, url, stack)
         for name, loop in (("open, 50/s", open_loop), ("closed, 50 senders", closed_loop)):
             rows.append(_run(name, loop, backend, environment, seconds))
         _must_be_training(backend)
@@ -165,8 +165,10 @@ def _run(
     }
 
 
-def _installation(directory: Path, url: str | None, stack: ExitStack) -> tuple[Backend, dict[str, str]]:
-    """A backend with a project, its processes, and a training under way."""
+def installation(
+    directory: Path, url: str | None, stack: ExitStack, *, training: bool = True
+) -> tuple[Backend, dict[str, str]]:
+    """A backend with a project, and its processes, with a training under way if asked for."""
     environment = {
         **os.environ,
         "IMIL_DATA_DIR": str(directory / "data"),
@@ -176,7 +178,7 @@ def _installation(directory: Path, url: str | None, stack: ExitStack) -> tuple[B
         **({"IMIL_DATABASE_URL": url} if url else {}),
     }
     for command in (
-        ("phantoms", str(directory / "phantoms"), "--count", "600", "--size", "224"),
+        ("phantoms", str(directory / "phantoms"), "--count", "600" if training else "40", "--size", "224"),
         ("import", str(directory / "phantoms"), "--name", "phantoms"),
     ):
         subprocess.run([IMIL, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -195,12 +197,14 @@ def _installation(directory: Path, url: str | None, stack: ExitStack) -> tuple[B
             Project(dataset_id=dataset.id, instance=settings.label_studio_url, label_studio_id=PROJECT)
         )
     log = stack.enter_context((directory / "log").open("wb"))
-    for command in (("serve",), ("worker",), ("train", "--from-scratch", "--epochs", "500")):
+    commands = [("serve",), ("worker",), ("train", "--from-scratch", "--epochs", "500")]
+    for command in commands if training else commands[:1]:
         process = subprocess.Popen([IMIL, *command], env=environment, stdout=log, stderr=log)
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        time.sleep(3)  # the worker must be there before the training is asked for
-    _await_training(backend)
+        time.sleep(3)  # they must listen; the worker must be there before the training is asked for
+    if training:
+        _await_training(backend)
     return backend, environment
 
 

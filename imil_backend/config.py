@@ -18,7 +18,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from imil_backend.errors import SettingsError
 
 SECRET_HEADER = "X-IMIL-Secret"  # noqa: S105 - the name of the header in which webhooks bring it
+# Where Docker and others lay secrets, each a file: imil_basic_auth_password, label_studio_api_key.
+SECRETS_DIR = Path("/run/secrets")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 Sent = TypeVar("Sent")
 
@@ -26,7 +29,8 @@ Sent = TypeVar("Sent")
 class Settings(BaseSettings):
     """Everything a process must be told; each field is read from `IMIL_<NAME>`.
 
-    `LABEL_STUDIO_URL` and `LABEL_STUDIO_API_KEY` are read under those names too.
+    `LABEL_STUDIO_URL` and `LABEL_STUDIO_API_KEY` are read under those names too. What the environment and
+    `.env` do not say is read from files of those names in SECRETS_DIR.
     """
 
     model_config = SettingsConfigDict(
@@ -163,7 +167,13 @@ class Settings(BaseSettings):
     @cached_property
     def own_url(self) -> str:
         """The backend's URL as Label Studio reaches it."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @cached_property
+    def own_names(self) -> frozenset[str]:
+        """The hosts under which others may call the backend, in lower case."""
+        return LOOPBACK_HOSTS | {self.host.lower(), urlsplit(self.own_url).hostname or ""}
 
     def require_api_key(self) -> str:
         """Label Studio's token.
@@ -228,7 +238,7 @@ def load_settings(**overrides: object) -> Settings:
             f"There is no setting {', '.join(sorted(unknown))}. Settings: {', '.join(Settings.model_fields)}."
         )
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**({"_secrets_dir": SECRETS_DIR} if SECRETS_DIR.is_dir() else {}) | overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"IMIL_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"

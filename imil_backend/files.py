@@ -1,4 +1,4 @@
-"""Files: replaced whole, so that a crash leaves the old one or the new one, and told by their content."""
+"""Files: their owner's alone; replaced whole, so that a crash leaves one of both; known by their content."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from safetensors import SafetensorError
 
 from imil_backend.errors import StoreError
 
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+OTHERS = 0o077  # all that others could be allowed; as a umask, what nobody gets
+
 _TORCH_ARCHIVE = "inline_container.cc"  # the source of torch's archive writer, which its errors name
 _SAFETENSORS_IO = re.compile(r"I/O error|IoError")  # IoError: until safetensors 0.5
 
@@ -24,9 +27,20 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone can read, whatever the umask; one that is there stays as it is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends, flushed to the disk.
+
+    Its owner alone can read it.
 
     If the block fails, what it wrote goes: on a full disk it would keep the room that others need.
 
@@ -35,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = unfinished(path)
     try:
+        temporary.unlink(missing_ok=True)
+        make_private(temporary)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,5 +1,12 @@
 """Fixtures that every room's tests may use."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
 pytest_plugins = [
     "support.label_studio",
     "support.installation",
@@ -11,3 +18,12 @@ pytest_plugins = [
     "support.postgres",
     "support.xrays",
 ]
+
+
+@pytest.fixture(autouse=True)
+def umask_as_before() -> Iterator[None]:
+    """The commands of `imil`, which tests run in their own process, set it."""
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)

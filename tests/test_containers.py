@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from pydantic import AliasChoices
 
-from imil_backend.config import Settings
+from imil_backend import config
+from imil_backend.config import Settings, load_settings
+from imil_backend.server.auth import BasicAuth
 
 DOCKER = Path(__file__).parents[1] / "docker"
 # Read in Label Studio 1.23 by core/settings, server.py and ml/api_connector.py.
@@ -75,19 +81,93 @@ def test_the_examples_values_are_the_defaults(compose: Any) -> None:
     assert {name: example()[name] for name in defaults} == defaults
 
 
-def test_the_backend_accepts_what_compose_sets(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = example() | {"LABEL_STUDIO_API_KEY": "token", "IMIL_BASIC_AUTH_PASSWORD": "password"}
+def test_the_backend_accepts_what_compose_sets(
+    compose: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values = example()
     environment = compose["services"]["web"]["environment"]
     for name, value in environment.items():
         monkeypatch.setenv(name, re.sub(r"\$\{([A-Z_]+)[^}]*\}", lambda found: values[found[1]], value))
     monkeypatch.setenv("IMIL_HOST", "0.0.0.0")
-    settings = Settings(_env_file=None)
+    for name in compose["services"]["web"]["secrets"]:
+        (tmp_path / name).write_text(f"{name}'s\n")
+    monkeypatch.setattr(config, "SECRETS_DIR", tmp_path)
+    settings = load_settings(_env_file=None)
+    assert BasicAuth.from_settings(settings).password == "imil_basic_auth_password's"
     assert settings.own_url == "http://imil.backend.internal:9090"
     assert settings.webhook_secrets == ()
-    assert settings.require_api_key() == "token"
+    assert settings.require_api_key() == "label_studio_api_key's"
 
 
 def test_the_webhooks_host_is_an_alias_with_a_dot(compose: Any) -> None:
     (alias,) = compose["services"]["web"]["networks"]["default"]["aliases"]
     assert "." in alias
     assert f"http://{alias}:9090" == compose["services"]["web"]["environment"]["IMIL_PUBLIC_URL"]
+
+
+@pytest.mark.parametrize("service", ["web", "worker"])
+def test_a_container_of_ours_is_read_only_and_limited(compose: Any, service: str) -> None:
+    found = compose["services"][service]
+    assert found["read_only"] is True
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert re.search(r":-\d+g", found["mem_limit"])
+    assert found["pids_limit"] > 0
+
+
+def test_no_secret_of_ours_is_in_an_environment(compose: Any) -> None:
+    secret = {
+        name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+    for service in ("web", "worker"):
+        found = compose["services"][service]
+        assert {name.upper().removeprefix("IMIL_") for name in found["secrets"]} <= secret
+        assert not secret & {name.removeprefix("IMIL_") for name in found["environment"]}
+
+
+def test_the_secrets_are_made_for_their_reader_alone(tmp_path: Path, compose: Any) -> None:
+    shutil.copy(DOCKER / "make-secrets", tmp_path)
+    (tmp_path / ".env").write_text("# not LABEL_STUDIO_API_KEY=x\nLABEL_STUDIO_API_KEY=token\n")
+    for _ in range(2):
+        subprocess.run([str(tmp_path / "make-secrets")], check=True, umask=0)
+    paths = {tmp_path / each["file"] for each in compose["secrets"].values()}
+    assert set((tmp_path / "secrets").iterdir()) == {path.resolve() for path in paths}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "secrets/label_studio_api_key").read_text() == "token"
+    assert re.fullmatch("[0-9a-f]{40}", (tmp_path / "secrets/imil_basic_auth_password").read_text())
+    if os.geteuid() == 0:
+        assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in paths} == {(10001, 0o400)}
+
+
+def locked() -> dict[str, tuple[str, int]]:
+    """Of each package in the lock files its version and how many hashes it has."""
+    found = {}
+    for lock in ("torch", "requirements"):
+        text = (DOCKER / f"{lock}.lock").read_text(encoding="utf-8")
+        for entry in re.split(r"\n(?=\w)", text)[1:]:
+            name, version = entry.split(" ")[0].split("==")
+            found[name] = (version, entry.count("--hash=sha256:"))
+    return found
+
+
+def test_the_locks_hold_what_the_project_asks_for_with_hashes() -> None:
+    project = (DOCKER.parent / "pyproject.toml").read_text(encoding="utf-8")
+    asked: list[str] = []
+    for name in ("requires", "dependencies", "dicom"):
+        (written,) = re.findall(rf"^{name} = \[(.*?)\]$", project, re.M | re.S)
+        asked += re.findall(r'"(.+?)"', written)
+    assert len(asked) > 20
+    found = locked()
+    for requirement in map(Requirement, asked):
+        assert found[requirement.name][0] in requirement.specifier, f"{requirement}: run scripts/lock"
+    assert min(hashes for _, hashes in found.values()) > 0
+    assert len(found) > 60
+
+
+def test_the_image_takes_nothing_that_is_not_locked() -> None:
+    dockerfile = (DOCKER / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    installs = re.findall(r"pip install ([^;\n]*)", dockerfile)
+    assert len(installs) == 4
+    for arguments in installs:
+        assert "--no-deps" in arguments
+        assert "--require-hashes" in arguments or "TORCH_INDEX_URL" in arguments or arguments.endswith(" .")

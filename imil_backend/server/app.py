@@ -21,7 +21,7 @@ from imil_backend.errors import (
     RoundError,
     StoreError,
 )
-from imil_backend.server.auth import BasicAuth
+from imil_backend.server.auth import BasicAuth, Gate, OwnNames
 from imil_backend.server.body import bound_bodies
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.webhook import webhook
@@ -43,8 +43,7 @@ STATUS: dict[type[ImilError], int] = {
     ImilError: 500,
 }
 
-# Endpoints that do not ask for Basic auth: anyone may ask for the health; the webhook asks for its secret.
-_WITHOUT_BASIC_AUTH = frozenset({"ml_api.health", "webhook.receive"})
+GATE = "imil_gate"  # under which an application keeps its own
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +77,13 @@ def create_app(
     app = Flask("imil_backend.server", static_folder=None)
     bound_bodies(app, settings.max_body_bytes)
     app.register_blueprint(ml_api(champion, events))
-    app.register_blueprint(webhook(events, basic_auth))
+    app.register_blueprint(webhook(events))
+    gate = Gate(OwnNames.from_settings(settings), basic_auth, events.secrets)
+    app.extensions[GATE] = gate
 
     @app.before_request
     def authenticate() -> None:
-        if request.endpoint not in _WITHOUT_BASIC_AUTH:
-            basic_auth.check(request)
+        gate.check(request)
 
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ImilError, answer_to)

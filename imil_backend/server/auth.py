@@ -1,18 +1,66 @@
-"""Who may call: HTTP Basic auth for everything but /health, and the webhook's shared secret."""
+"""Who may call: by a name of ours, with Basic auth (all but /health), or with the webhook's shared secret."""
 
 from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
 
 from flask import Request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import BadRequest, Unauthorized
 
-from imil_backend.config import SECRET_HEADER, Settings
+from imil_backend.config import ALL_ADDRESSES, SECRET_HEADER, Settings
 from imil_backend.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class OwnNames:
+    """What the backend is called, in the `Host` header of a request.
+
+    A web page whose name is made to mean this machine (DNS rebinding) could have a browser call what listens
+    on loopback; the browser then sends the page's name.
+    """
+
+    names: frozenset[str]
+    any_address: bool  # it listens on all addresses of this machine, and a page's name is no address
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> OwnNames:
+        """Read what others may call the backend."""
+        return cls(settings.own_names, settings.host in ALL_ADDRESSES)
+
+    def check(self, request: Request) -> None:
+        """Let a request pass; one of HTTP/1.0 may name no host.
+
+        Raises:
+            BadRequest: it is for another host.
+        """
+        host = request.headers.get("Host")
+        if host is not None and not self._is_ours(host):
+            raise BadRequest(
+                f"This backend is not called {host[:100]!r}. Set IMIL_PUBLIC_URL to the address under which "
+                "Label Studio reaches it."
+            )
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        return name in self.names or (self.any_address and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -92,3 +140,43 @@ def has_secret(request: Request, secrets: Iterable[str]) -> bool:
 
 def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
+
+
+WEBHOOK = "/webhook"
+OPEN_PATHS = frozenset({"/", "/health"})
+
+
+class Caller(Enum):
+    """Who calls, by the head of a request."""
+
+    ANYONE = "anyone"
+    USER = "user"
+    WEBHOOK = "webhook"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a request may be answered at all, by its head alone.
+
+    Anyone may ask for the health. The webhook asks for its secret, or for Basic auth: Label Studio's "Start
+    training" button has no secret, and where no user is set it is known by its body.
+    """
+
+    own_names: OwnNames
+    basic_auth: BasicAuth
+    secrets: Callable[[], Iterable[str]]
+
+    def check(self, request: Request) -> Caller:
+        """Let a request pass, and say who calls.
+
+        Raises:
+            BadRequest: it is for another host.
+            Unauthorized: its credentials are wrong or missing.
+        """
+        self.own_names.check(request)
+        if request.path in OPEN_PATHS:
+            return Caller.ANYONE
+        if request.path == WEBHOOK and has_secret(request, self.secrets()):
+            return Caller.WEBHOOK
+        self.basic_auth.check(request)
+        return Caller.ANYONE if self.basic_auth.user is None else Caller.USER

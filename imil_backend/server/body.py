@@ -7,17 +7,17 @@ import re
 from typing import Any
 
 from flask import Flask, Request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 # Label Studio sends "13.1795397599": the project's id and the time it was made. 18 digits fit a database.
 _PROJECT = re.compile(r"([0-9]{1,18})(\.[0-9]+)?", re.ASCII)
+# An escaped surrogate. Without the other half of its pair it is no character, and no database could hold it.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def bound_bodies(app: Flask, max_bytes: int) -> None:
     """Let no request of an application have a body larger than `max_bytes`."""
-    # One more than allowed: Werkzeug refuses a declared length above this, but cuts a streamed body off at
-    # it without a word, so that a body of just this length is one that was too large.
-    app.config["MAX_CONTENT_LENGTH"] = max_bytes + 1
+    app.config["MAX_CONTENT_LENGTH"] = max_bytes
 
 
 def read_bytes(request: Request) -> bytes:
@@ -27,16 +27,21 @@ def read_bytes(request: Request) -> bytes:
         RequestEntityTooLarge: it is larger than the application allows.
         ClientDisconnected: the sender hung up.
     """
-    raw = request.get_data(cache=False)
-    if len(raw) == request.max_content_length:
-        raise RequestEntityTooLarge
-    return raw
+    return request.get_data(cache=False)
 
 
 def parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object, or return None when the bytes are anything else."""
+    """Parse a JSON object, or return None when the bytes are anything else.
+
+    Raises:
+        BadRequest: a text in it is no Unicode.
+    """
     try:
-        body = json.loads(raw)
+        body = json.loads(raw.decode())  # of bytes, json.loads would take lone surrogates
+        if _SURROGATE.search(raw):
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("The body holds a lone surrogate: text that is no Unicode.") from None
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
@@ -49,7 +54,7 @@ def read_object(request: Request) -> dict[str, Any]:
 
     Raises:
         UnsupportedMediaType: the content type is not JSON.
-        BadRequest: the body is no JSON object, or was cut off.
+        BadRequest: the body is no JSON object, or was cut off, or holds text that is no Unicode.
         RequestEntityTooLarge: the body is larger than the application allows.
     """
     if not request.is_json:

@@ -70,7 +70,7 @@ def ml_api(champion: PredictionService, events: Events) -> Blueprint:
     @api.post("/job_status")
     def job_status() -> dict[str, str]:
         job = read_object(request).get("job")
-        if not isinstance(job, str) or not job:
+        if not isinstance(job, str) or not job or not job.isprintable():
             raise BadRequest('The request needs the job: {"job": "..."}.')
         status = JOB_STATUS.get(events.workflow_status(job))
         if status is None:
@@ -83,9 +83,18 @@ def ml_api(champion: PredictionService, events: Events) -> Blueprint:
 
 def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
     tasks = body.get("tasks")
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+    if not isinstance(tasks, list) or not all(_is_task(task) for task in tasks):
         raise BadRequest('tasks must be a list of tasks: {"tasks": [{"id": 1, "data": {...}}]}.')
     return tasks
+
+
+def _is_task(task: object) -> bool:
+    """Whether it has the form of a task; both its id and its data may be absent."""
+    return (
+        isinstance(task, dict)
+        and not isinstance(task.get("id"), (bool, dict, list))
+        and isinstance(task.get("data", {}), dict)
+    )
 
 
 def _context(body: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,28 +6,27 @@ import errno
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from imil_backend.config import Settings
 from imil_backend.errors import ImilError, SettingsError
-from imil_backend.server.app import create_app
+from imil_backend.logs import OneLine
+from imil_backend.server.app import GATE, create_app
 from imil_backend.server.auth import BasicAuth
-from imil_backend.server.ml_api import MOST_PREDICTIONS
+from imil_backend.server.connections import Connection, make_room_for_connections
+from imil_backend.server.edge import Edge, access
 
-# Busy threads take the interpreter from one another: beside a training, 50 senders of events on PostgreSQL
-# had a p99 of 600 ms with 32 threads, 340 with 16 and 230 with 8 (benchmarks/webhook.py).
-THREADS = 2 * MOST_PREDICTIONS
 BACKLOG = 2048
-
-# Sender, time, method, path, status, bytes, milliseconds: no query, no header, no body.
-ACCESS_LOG = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+SHUTDOWN_SECONDS = 25  # gunicorn kills after 30
 
 
 def serve(settings: Settings) -> NoReturn:
@@ -95,21 +94,19 @@ class _Server(BaseApplication):  # type: ignore[misc]
         options = {
             "bind": self._bind,
             "workers": self._settings.web_processes,
-            "worker_class": "gthread",
-            "threads": THREADS,
+            "worker_class": f"{__name__}.Worker",
+            "logger_class": _Log,
             # Each worker opens the store, and later the network, after the fork.
             "preload_app": False,
             # A heartbeat kept on a disk that a training writes to can come too late.
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
-            "accesslog": "-",
-            "access_log_format": ACCESS_LOG,
             "control_socket_disable": True,
         }
         for name, value in options.items():
             if name in self.cfg.settings:  # the control socket came with gunicorn 25.1
                 self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Edge:
         try:
             app = create_app(self._settings)
         except ImilError as error:
@@ -119,4 +116,48 @@ class _Server(BaseApplication):  # type: ignore[misc]
         # not be walked through; and a request leaves few cycles, so rarely is often enough.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        return app
+        make_room_for_connections()
+        _log_requests()
+        return Edge(app, app.extensions[GATE], self._settings.max_body_bytes)
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """A web process: uvicorn's loop, with our connections."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "asyncio",
+        "http": Connection,
+        "ws": "none",
+        "lifespan": "off",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # the sender is whoever is connected
+        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+        "timeout_notify": 1,
+    }
+
+    async def callback_notify(self) -> None:
+        """Tell the parent each second that this process lives; end where the parent was killed."""
+        if os.getppid() != self.ppid:
+            os.kill(os.getpid(), signal.SIGTERM)
+        await super().callback_notify()
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's log, in the form of ours."""
+
+    def setup(self, cfg: object) -> None:
+        """Set its handlers up."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(OneLine())
+
+
+def _log_requests() -> None:
+    """Log a line for each answer; none for what is no HTTP, of which anybody could send very much."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(OneLine())
+    access.handlers = [handler]
+    access.setLevel(logging.INFO)
+    access.propagate = False

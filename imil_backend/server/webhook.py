@@ -2,7 +2,8 @@
 
 Label Studio sends an event once, inside the clinician's click, and waits 1 s. Whoever has the secret gets
 a 2xx whatever the event says, since later versions of Label Studio switch a webhook off after too many
-other answers; a store that is down gets 503, so that Label Studio's log tells of it.
+other answers; a store that is down gets 503, so that Label Studio's log tells of it. Only what no Label
+Studio writes (an id that is true, text that is no Unicode) gets 400.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from flask import Blueprint, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, Unauthorized
 
 from imil_backend.config import SECRET_HEADER
-from imil_backend.server.auth import BasicAuth, has_secret
+from imil_backend.server.auth import WEBHOOK, has_secret
 from imil_backend.server.body import parse_object, project_id, read_bytes, read_object
 
 if TYPE_CHECKING:
@@ -26,17 +27,15 @@ START_TRAINING = "START_TRAINING"
 logger = logging.getLogger(__name__)
 
 
-def webhook(events: Events, basic_auth: BasicAuth) -> Blueprint:
+def webhook(events: Events) -> Blueprint:
     """Build the endpoint that Label Studio's webhooks, and its "Start training" button, call."""
     hook = Blueprint("webhook", __name__)
 
-    @hook.post("/webhook")
+    @hook.post(WEBHOOK)
     def receive() -> tuple[dict[str, Any], int]:
         if has_secret(request, events.secrets()):
             return _record(events)
         # The button comes through the ML connector: with the user and password, but without our header.
-        if basic_auth.user is not None:
-            basic_auth.check(request)
         body = read_object(request)
         if body.get("action") != START_TRAINING:
             raise Unauthorized(
@@ -53,6 +52,8 @@ def _record(events: Events) -> tuple[dict[str, Any], int]:
     if payload is None:
         logger.warning("A webhook body was empty or truncated; reconciliation finds what it reported.")
     receipt = events.record(payload or {})
+    if receipt.malformed:
+        raise BadRequest(receipt.reason)
     return {"accepted": receipt.accepted, "reason": receipt.reason, "jobs": receipt.workflow_ids}, 200
 
 

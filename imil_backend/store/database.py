@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from imil_backend.errors import NewerDataError, StoreError
+from imil_backend.files import make_private
 from imil_backend.store.tables import Project
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -38,11 +39,12 @@ class Store:
 
     Args:
         url: SQLAlchemy URL, SQLite or PostgreSQL.
+        patience: seconds to wait on SQLite while others write.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = 30.0) -> None:
         self.url = url
-        self.engine = _engine(url)
+        self.engine = _engine(url, patience)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -94,6 +96,7 @@ class Store:
             scripts.get_revision(before)  # of a newer version: refused before anything is written
             copy = Path(f"{self.engine.url.database}.before-{before}")
             temporary = copy.with_name(f".{copy.name}")
+            make_private(temporary)
             with closing(sqlite3.connect(temporary)) as target:
                 connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
             temporary.replace(copy)
@@ -120,14 +123,20 @@ def lock_row(session: Session, project: Project) -> None:
     )
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, patience: float) -> Engine:
     if not url.startswith("sqlite"):
         # A server that has vanished is noticed within half a minute.
         alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
         return create_engine(
             url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "tcp_user_timeout": 25_000, **alive}
         )
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": patience})
+
+    @event.listens_for(engine, "do_connect")
+    def _make_private(*_: Any) -> None:
+        # Its -wal and -shm get the permissions of the database.
+        with suppress(OSError):  # that it cannot be made is told when it is opened
+            make_private(Path(str(engine.url.database)))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: Any) -> None:

@@ -198,7 +198,7 @@ class FakeLabelStudio:
             self.images[paths[-1]] = content
         return paths
 
-    def download(self, path: str) -> bytes:
+    def download(self, path: str, seconds: float | None = None) -> bytes:
         self._ask("download")
         if path not in self.images:
             raise NotFoundError(f"{path} is not there.")
@@ -296,7 +296,13 @@ class FakeQueues:
     results: dict[str, Any] = field(default_factory=dict)
 
     def enqueue(
-        self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
+        self,
+        workflow: str,
+        queue: str,
+        *args: Any,
+        workflow_id: str | None = None,
+        delay: float = 0.0,
+        unless_waiting: bool = False,
     ) -> str:
         workflow_id = workflow_id or f"workflow-{len(self.statuses) + 1}"
         if workflow_id not in self.statuses:

@@ -127,7 +127,7 @@ def test_an_image_that_cannot_be_had_costs_its_own_prediction_only(
     label_studio: FakeLabelStudio,
     error: type[ImilError],
 ) -> None:
-    def download(path: str) -> bytes:
+    def download(path: str, seconds: float | None = None) -> bytes:
         raise error("It cannot be had.")
 
     label_studio.download = download  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ class Project:
                 "annotations": [{"id": task, "result": [item]}],
             }
 
-    def download(self, address: str) -> bytes:
+    def download(self, address: str, seconds: float | None = None) -> bytes:
         number = int(Path(address).stem)
         return write_image(self.folder / f"{number}.png", number).read_bytes()
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from loop_fakes import make_backend, make_dataset
 from sqlalchemy import select, text
 from support.http_server import Answer, Request, serve
@@ -25,7 +26,7 @@ from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.upkeep.check_results import CheckResult, State
 from imil_backend.loop.upkeep.doctor import examine
-from imil_backend.loop.upkeep.doctor_probe import TITLE
+from imil_backend.loop.upkeep.doctor_probe import TITLE, _listening
 from imil_backend.store.tables import Dataset, Sample
 
 pytestmark = pytest.mark.slow  # servers and databases
@@ -284,6 +285,16 @@ def test_a_full_disk_a_missing_gpu_and_no_weights(look_at: Any, monkeypatch: pyt
     found = look_at(**settings)
     assert (found["disk"].state, found["device"].state) == (FAILED, FAILED)
     assert found["weights"].state is WARNING
+
+
+def test_a_webhook_is_listened_for_on_ipv6_too(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path, host="::1", port=free_port())
+    with _listening(backend) as received:
+        assert received is not None
+        secret = {"X-IMIL-Secret": backend.webhook_secrets[0]}
+        requests.post(f"{backend.settings.own_url}/webhook", json={}, headers=secret, timeout=10)
+        assert received.is_set()
+    backend.close()
 
 
 def test_label_studio_in_a_container_cannot_reach_loopback(look_at: Any) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dbos import DBOS
 from loop_fakes import make_backend, on_both_databases
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 from support.waiting import waits
 
@@ -17,6 +18,7 @@ from imil_backend.config import Settings
 from imil_backend.errors import RoundError, StoreError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
+from imil_backend.loop.queues import engine
 from imil_backend.loop.queues.engine import (
     APPLICATION,
     SYNC_QUEUE,
@@ -26,7 +28,8 @@ from imil_backend.loop.queues.engine import (
     worker_is_running,
     worker_lock,
 )
-from imil_backend.store.tables import Dataset, SetAside
+from imil_backend.loop.running import workflows
+from imil_backend.store.tables import Dataset, Project, SetAside
 
 pytestmark = pytest.mark.slow  # databases
 
@@ -46,8 +49,78 @@ def test_the_same_workflow_enqueued_twice_is_one(prepared: Backend) -> None:
     assert queues.status("train-1-1") == "ENQUEUED"
     assert queues.result("train-1-1") is None
     first, second = (queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
-    assert first != second  # hints are told apart: the first may be under way already
+    assert first != second
     queues.close()
+
+
+@on_both_databases
+def test_a_hint_that_waits_already_is_not_enqueued_again(backend: Backend) -> None:
+    prepare(backend)
+    web, another_web = WorkflowQueues(backend), WorkflowQueues(backend)
+
+    def hint(queues: WorkflowQueues, annotation: int) -> str:
+        return queues.enqueue("sync_annotation", SYNC_QUEUE, 3, annotation, unless_waiting=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(hint, [web, another_web] * 84, [number % 28 for number in range(168)])
+        hints = {number % 28: each for number, each in enumerate(found)}
+        assert len(set(hints.values())) == 28
+    web.has_begun(hints[18])
+    second = hint(web, 18)  # what it tells may have come after the first has looked
+    assert second not in hints.values()
+    assert hint(another_web, 18) == second
+    assert hint(web, 17) == hints[17]
+    web.close()
+    another_web.close()
+
+
+@on_both_databases
+def test_an_event_waits_for_a_database_that_others_hold_for_a_while_only(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(backend)
+    monkeypatch.setattr(engine, "RECORD_SECONDS", 1)
+    web, others = WorkflowQueues(backend), WorkflowQueues(backend)
+    web.status("nothing")  # connects
+    began = time.monotonic()
+    with others._client._sys_db.engine.begin() as connection:
+        on_sqlite = backend.store.engine.dialect.name == "sqlite"
+        connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE dbos.workflow_status"))
+        with pytest.raises(StoreError, match="cannot be used"):
+            web.enqueue("sync_annotation", SYNC_QUEUE, 3, 18, unless_waiting=True)
+    assert 0.5 < time.monotonic() - began < 10
+    web.close()
+    others.close()
+
+
+def test_an_event_that_comes_while_its_annotation_is_read_is_looked_at_afterwards(
+    prepared: Backend, monkeypatch: pytest.MonkeyPatch, log_of_this_test: None
+) -> None:
+    reads, go_on = [], threading.Event()
+
+    def read(*_: object) -> str:
+        reads.append(_)
+        assert go_on.wait(30)
+        return "answered"
+
+    monkeypatch.setattr(workflows, "sync_annotation", read)
+    monkeypatch.setattr(workflows, "_project", lambda _: Project(dataset_id=1))
+    monkeypatch.setattr(workflows.lifecycle, "close_due_rounds", lambda *_: None)
+    queues = WorkflowQueues(prepared)
+    workflows.use(prepared, queues)
+
+    def hint() -> str:
+        return queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18, unless_waiting=True)
+
+    with launched(prepared):
+        first = hint()
+        wait_until(lambda: len(reads) == 1)
+        later = {hint() for _ in range(3)}
+        go_on.set()
+        wait_until(lambda: {queues.status(each) for each in {first, *later}} == {"SUCCESS"})
+    queues.close()
+    assert len(later - {first}) == 1
+    assert len(reads) == 2
 
 
 def test_preparing_again_is_a_few_looks(prepared: Backend) -> None:

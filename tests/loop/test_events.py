@@ -132,6 +132,21 @@ def test_numbers_that_no_label_studio_gives_do_not_reach_the_database(
     assert queues.enqueued == [("reconcile_all", ())]
 
 
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"project": {"id": True}, "annotation": {"id": 1}},
+        {"project": {"id": 3}, "annotation": {"id": True}},
+        {"project": {"id": 3}, "annotations": [{"id": 1}, {"id": False}]},
+        {"project": {}, "annotation": {"id": 1, "project": True}},
+    ],
+)
+def test_an_id_that_is_true_is_refused(events: Events, queues: FakeQueues, ids: dict[str, Any]) -> None:
+    receipt = events.record({"action": "ANNOTATION_UPDATED", **ids})
+    assert (receipt.accepted, receipt.malformed, queues.enqueued) == (False, True, [])
+
+
 def test_the_button_closes_the_open_round_and_gives_its_workflow(
     events: Events, queues: FakeQueues, open_round: OpenRound, label_studio: FakeLabelStudio
 ) -> None:

@@ -12,9 +12,10 @@ import pytest
 from loop_fakes import PROJECT, FakeLabelStudio, make_project, make_version
 from support.label_configs import classification_config
 
-from imil_backend.errors import WeightsError
+from imil_backend.errors import ImageError, WeightsError
 from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving import predictions
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.store.tables import Dataset, Project
 
@@ -93,6 +94,29 @@ def test_the_version_before_answers_until_the_promoted_one_is_loaded(
     slow.go.set()
     wait(champion)
     assert answers(champion) == ["B"]
+
+
+def test_the_images_of_a_prediction_share_one_time_limit(
+    champion: PredictionService,
+    slow: type[SlowPredictor],
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow.go.set()
+    answers(champion)
+    wait(champion)
+    given: list[float] = []
+
+    def download(_: str, seconds: float) -> bytes:
+        given.append(seconds)
+        monkeypatch.setattr(predictions.time, "monotonic", lambda: 1e9)  # all of it was taken
+        raise ImageError("It is slow.")
+
+    monkeypatch.setattr(label_studio, "download", download)
+    found = champion.predict(PROJECT, [{"id": 1, "data": {"image": "/a"}}] * 2, CONFIG)
+    assert [each["result"] for each in found] == [[], []]
+    assert 0 < given[0] <= predictions.FETCH_SECONDS
+    assert given[1:] == [0]
 
 
 @pytest.mark.parametrize("config", [load_label_config("blackout"), "<View/>", "<View"])

@@ -18,6 +18,7 @@ class FakeReceipt:
     accepted: bool = True
     reason: str = "recorded"
     workflow_ids: list[str] = field(default_factory=lambda: ["workflow-1"])
+    malformed: bool = False
 
 
 class FakeEvents:

@@ -28,6 +28,37 @@ def test_user_and_password_must_be_set_beyond_loopback(values: dict) -> None:
         create_app(make_settings(**values), champion=FakeChampion(), events=FakeEvents())
 
 
+@pytest.mark.parametrize(
+    ("values", "host", "ours"),
+    [
+        ({}, "localhost", True),
+        ({}, "LOCALHOST:9090", True),
+        ({}, "127.0.0.1:9090", True),
+        ({}, "[::1]:9090", True),
+        ({}, "evil.example", False),
+        ({}, "localhost.evil.example", False),
+        ({}, "localhost@evil.example:9090", False),
+        ({}, "10.1.2.3:9090", False),
+        ({}, "[::1", False),
+        ({}, "", False),
+        ({"public_url": "https://imil.example.org/x"}, "imil.example.org", True),
+        ({"host": "::1"}, "[::1]:9090", True),
+        ({"host": "0.0.0.0"}, "10.1.2.3:9090", True),
+        ({"host": "0.0.0.0"}, "evil.example", False),
+        ({"host": "::"}, "[fd00::1]:9090", True),
+        ({"host": "10.1.2.3"}, "10.1.2.3:9090", True),
+        ({"host": "10.1.2.3"}, "10.1.2.4:9090", False),
+    ],
+)
+def test_only_who_calls_us_by_a_name_of_ours_is_answered(values: dict, host: str, ours: bool) -> None:
+    settings = make_settings(basic_auth_user="ls", basic_auth_password="pw", **values)
+    client = create_app(settings, champion=FakeChampion(), events=FakeEvents()).test_client()
+    for path in ("/health", "/nothing"):
+        answer = client.get(path, headers={"Host": host}, auth=("ls", "pw"))
+        assert (answer.status_code == 400) != ours
+    assert ours or "IMIL_PUBLIC_URL" in answer.json["error"]
+
+
 def test_health_asks_for_nothing(guarded: FlaskClient) -> None:
     assert guarded.get("/health").status_code == 200
 

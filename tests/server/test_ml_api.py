@@ -92,7 +92,27 @@ def test_a_bad_body_is_refused(client: FlaskClient, path: str, body: bytes) -> N
     assert answer.json == {"error": "The body is not a JSON object."}
 
 
-@pytest.mark.parametrize("tasks", [None, {}, "tasks", [1], [None], [[{}]]])
+@pytest.mark.parametrize("path", ["/setup", "/predict", "/versions", "/job_status"])
+def test_text_that_is_no_unicode_is_refused(client: FlaskClient, path: str) -> None:
+    answer = client.post(path, data=rb'{"job": "\ud800"}', content_type="application/json")
+    assert answer.status_code == 400
+    assert "no Unicode" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        None,
+        {},
+        "tasks",
+        [1],
+        [None],
+        [[{}]],
+        [{"id": True}],
+        [{"id": 1, "data": "x"}],
+        [{"id": 1, "data": None}],
+    ],
+)
 def test_predict_refuses_what_is_no_list_of_tasks(client: FlaskClient, tasks: object) -> None:
     answer = client.post("/predict", json={"tasks": tasks, "project": "1.2", "params": None})
     assert answer.status_code == 400
@@ -118,7 +138,8 @@ def test_versions_are_listed(client: FlaskClient) -> None:
 def test_the_state_of_a_job_is_told(client: FlaskClient) -> None:
     assert client.post("/job_status", json={"job": "workflow-1"}).json == {"job_status": "started"}
     assert client.post("/job_status", json={"job": "other"}).status_code == 410
-    assert client.post("/job_status", json={"job": 1}).status_code == 400
+    for wrong in (1, True, "", "\0", "job\n"):
+        assert client.post("/job_status", json={"job": wrong}).status_code == 400
 
 
 def test_unknown_addresses_and_methods_are_answered_in_json(client: FlaskClient) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from flask.testing import FlaskClient
-from server_fakes import PAYLOADS, FakeEvents, recorded
+from server_fakes import PAYLOADS, FakeEvents, FakeReceipt, recorded
 
 from imil_backend.errors import RoundError, StoreError
 
@@ -43,6 +43,24 @@ def test_any_object_is_left_to_the_loop(client: FlaskClient, events: FakeEvents,
 def test_an_unreadable_body_is_still_a_hint(client: FlaskClient, events: FakeEvents, body: bytes) -> None:
     assert client.post("/webhook", data=body, headers=SECRET).status_code == 200
     assert events.recorded == [{}]
+
+
+def test_an_event_that_no_label_studio_writes_is_refused(client: FlaskClient, events: FakeEvents) -> None:
+    events.record = lambda payload: FakeReceipt(False, "An id is true.", [], malformed=True)  # type: ignore
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=SECRET)
+    assert (answer.status_code, answer.json) == (400, {"error": "An id is true."})
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [(r"\ud800", 400), (r"\udc00\ud800", 400), (r"\uD83D\uDE00", 200), (r"\\ud800", 200)],
+)
+def test_text_that_is_no_unicode_is_refused(
+    client: FlaskClient, events: FakeEvents, text: str, status: int
+) -> None:
+    for body in (f'{{"action": ["{text}"]}}', f'{{"{text}": 1}}'):
+        assert client.post("/webhook", data=body, headers=SECRET).status_code == status
+    assert bool(events.recorded) == (status == 200)
 
 
 def test_a_body_that_breaks_off_is_still_a_hint(client: FlaskClient, events: FakeEvents) -> None:

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +23,8 @@ from rich.table import Table
 import imil_backend
 from imil_backend.config import Settings, load_settings
 from imil_backend.errors import ImilError
+from imil_backend.files import OTHERS
+from imil_backend.logs import OneLine
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +55,14 @@ _DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Data di
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
+class _AboveProgress(logging.Handler):
+    """Writes a record above the bars that are shown, however long it is in one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        errors.print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(imil_backend.__version__)
@@ -69,13 +79,12 @@ def _common(
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
+    os.umask(OTHERS)  # what this process and its children write is about patients
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(name)s: %(message)s",
-        handlers=[RichHandler(console=errors, show_path=False)],
-    )
+    handler = _AboveProgress()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if not verbose:  # that it tries again; what comes of it is said by the error
         logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -15,14 +15,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Retry
 
 from imil_backend.errors import ImageError
+from imil_backend.label_studio.http.deadlines import (
+    WatchedAdapter,
+    WatchedHTTPConnection,
+    WatchedHTTPSConnection,
+)
 
 PUBLIC = "public"
+# Parts of IPv6 that Python takes for public. Site-local ones (RFC 3879) are a network's own. The others lead
+# to an IPv4 address that may be anything: IPv4-compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052,
+# RFC 8215), 6to4 (RFC 3056).
+NOT_PUBLIC = tuple(
+    ipaddress.ip_network(each)
+    for each in ("fec0::/10", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
+)
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -76,26 +85,18 @@ class AllowedHosts:
         return "it is not in the list" if _is_public(_ip(address)) else "it is not a public address"
 
 
-def guarded_adapter(allowed: AllowedHosts, retries: Retry) -> HTTPAdapter:
+def guarded_adapter(allowed: AllowedHosts, retries: Retry) -> WatchedAdapter:
     """An adapter of requests whose connections go to allowed hosts only."""
 
-    class GuardedHTTPConnection(HTTPConnection):
+    class GuardedHTTPConnection(WatchedHTTPConnection):
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed, super()._new_conn)
 
-    class GuardedHTTPSConnection(HTTPSConnection):
+    class GuardedHTTPSConnection(WatchedHTTPSConnection):
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed, super()._new_conn)
 
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHTTPConnection
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHTTPSConnection
-
-    adapter = HTTPAdapter(max_retries=retries)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
-    return adapter
+    return WatchedAdapter(retries, GuardedHTTPConnection, GuardedHTTPSConnection)
 
 
 def guarded_session(allowed: AllowedHosts, retries: Retry) -> requests.Session:
@@ -146,8 +147,4 @@ def _ip(address: str) -> IpAddress:
 
 
 def _is_public(ip: IpAddress) -> bool:
-    sixtofour = getattr(ip, "sixtofour", None)
-    nat64 = ip.version == 6 and ip in ipaddress.ip_network("64:ff9b::/96")
-    if sixtofour or nat64:  # they lead to an IPv4 address that may be anything
-        return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in NOT_PUBLIC)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import requests
 from urllib3.util import Retry
 
-from imil_backend.errors import ImageError, ImageTooLargeError, LabelStudioUnreachableError, NotFoundError
+from imil_backend.errors import (
+    ImageError,
+    ImageTooLargeError,
+    ImilError,
+    LabelStudioUnreachableError,
+    NotFoundError,
+)
 from imil_backend.label_studio.http.addresses import AllowedHosts, guarded_session, host_of, origin
 from imil_backend.label_studio.http.authorization import TokenAuth
+from imil_backend.label_studio.http.deadlines import DeadlinePassedError, deadline
 from imil_backend.label_studio.http.other_names import OtherNames, looks_own
 from imil_backend.label_studio.http.refusals import refusal, unreachable
 from imil_backend.label_studio.storage_kinds import bucket_schemes
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 2**16
-# A server that sends a byte now and then never meets a time-out between bytes.
-DOWNLOAD_TIMEOUTS = 10
+DOWNLOAD_TIMEOUTS = 10  # the time for a whole fetch, in time-outs
 _MALFORMED = "An image's URL is malformed."
 
 
@@ -62,8 +67,12 @@ class Downloads:
         self._verify = verify
         self._max_image_bytes = max_image_bytes
 
-    def download(self, url: str) -> bytes:
+    def download(self, url: str, seconds: float | None = None) -> bytes:
         """What is at an image's address: a path of Label Studio's, an http(s) address, or a data: URI.
+
+        Args:
+            url: the address.
+            seconds: the time for all of it; without, ten times the time-out.
 
         Raises:
             ImageTooLargeError: more than `max_image_bytes`.
@@ -75,7 +84,7 @@ class Downloads:
             return self._decode_data_uri(url)
         url = self._here(_as_sent(self._absolute(url)))
         try:
-            return self._follow(url)
+            return self._follow(url, DOWNLOAD_TIMEOUTS * self._timeout if seconds is None else seconds)
         except (ImageError, NotFoundError) as error:
             if self._is_own(url) or not looks_own(url):
                 raise
@@ -84,13 +93,25 @@ class Downloads:
                 "IMIL_LABEL_STUDIO_ALIASES; its files are then fetched from LABEL_STUDIO_URL."
             ) from None
 
-    def _follow(self, url: str) -> bytes:
-        deadline = time.monotonic() + DOWNLOAD_TIMEOUTS * self._timeout
+    def _follow(self, url: str, seconds: float) -> bytes:
+        with deadline(seconds) as ours:
+            try:
+                content = self._followed(url)
+            except (ImilError, DeadlinePassedError):
+                if not ours.passed:
+                    raise
+            else:
+                if not ours.passed:
+                    return content
+        kind = LabelStudioUnreachableError if self._is_own(url) else ImageError
+        raise kind(f"{host_of(url)} did not give a whole image within {seconds:.0f} s.")
+
+    def _followed(self, url: str) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 with self._get(url) as answer:
                     if not answer.is_redirect:
-                        return self._read(answer, deadline)
+                        return self._read(answer)
                     url = self._here(_as_sent(answer.headers["Location"], url))
             except requests.RequestException as error:
                 if self._is_own(url):
@@ -119,7 +140,7 @@ class Downloads:
             return answer
         return self._elsewhere.get(url, **how)  # type: ignore[arg-type]
 
-    def _read(self, answer: requests.Response, deadline: float) -> bytes:
+    def _read(self, answer: requests.Response) -> bytes:
         host = host_of(answer.url)
         if not answer.ok:
             if self._is_own(answer.url):
@@ -134,8 +155,6 @@ class Downloads:
                 raise ImageTooLargeError(
                     f"An image on {host} has more than {self._max_image_bytes} bytes (IMIL_MAX_IMAGE_BYTES)."
                 )
-            if time.monotonic() > deadline:
-                raise LabelStudioUnreachableError(f"{host} sends an image too slowly.")
         return bytes(content)
 
     def _decode_data_uri(self, uri: str) -> bytes:

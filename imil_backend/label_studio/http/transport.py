@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from imil_backend.errors import LabelStudioUnreachableError
 from imil_backend.label_studio.http.addresses import AllowedHosts
 from imil_backend.label_studio.http.authorization import TokenAuth, asks_for_basic_auth
+from imil_backend.label_studio.http.deadlines import WatchedAdapter
 from imil_backend.label_studio.http.downloads import Downloads
 from imil_backend.label_studio.http.other_names import OtherNames, name_it_has
 from imil_backend.label_studio.http.refusals import refusal, unreachable
@@ -73,7 +73,7 @@ class Transport:
         # Label Studio sets a session cookie on every answer; with one, POSTs would need a CSRF token.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=RETRY))
+            self._session.mount(scheme, WatchedAdapter(RETRY))
         self._auth = TokenAuth(self.url, api_key, timeout, self._verify)
         self.download = Downloads(
             self.url,

@@ -54,6 +54,7 @@ from imil_backend.learning.inputs.prefetching import keep_on_device
 from imil_backend.learning.networks.network import save_weights
 from imil_backend.learning.networks.runtime import start_runtime
 from imil_backend.learning.scoring.metrics import compute_metrics, softmax
+from imil_backend.logs import OneLine
 
 OUT_OF_MEMORY_EXIT = 75
 _OUT_OF_MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "ALLOC_FAILED")
@@ -181,7 +182,9 @@ def _report_failure(directory: Path, error: Exception) -> None:
 
 def main() -> int:
     """Do the training job of the directory given on the command line; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     directory = Path(sys.argv[1])
     try:
         run_training_job(directory)

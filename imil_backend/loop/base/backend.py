@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import NotFoundError, StoreError
+from imil_backend.files import PRIVATE_FOLDER
 from imil_backend.images.limits.budget import DECODERS
 from imil_backend.loop.base.unfinished import settle
 from imil_backend.store.database import Store, database_url
@@ -93,7 +94,7 @@ class Backend:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"The directory {path} cannot be created ({error.strerror}). Set IMIL_DATA_DIR to another one."

@@ -16,11 +16,13 @@ from functools import cached_property
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
-from sqlalchemy import ColumnElement, bindparam, exists, literal_column, make_url, select
+from sqlalchemy import ColumnElement, bindparam, exists, literal_column, make_url, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from imil_backend.batching import BatchedCalls
 from imil_backend.errors import RoundError, SettingsError, StoreError
+from imil_backend.files import make_private
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
 from imil_backend.loop.queues.watchdog import Watchdog
@@ -41,6 +43,16 @@ LABELLING_QUEUE = "labelling"
 SYNC_QUEUE = "sync"
 
 _WORKER_ID = re.compile(r"[\w.-]{1,50}", re.ASCII)
+
+# To record an event takes no longer: Label Studio has given up after one second, and the thread is one that
+# other events lack. What is lost is found by reconciliation.
+RECORD_SECONDS = 10
+
+# On SQLite, where DBOS's tables have no schema.
+_WAITING = text(
+    "SELECT workflow_uuid FROM workflow_status "
+    "WHERE queue_name = :queue_name AND deduplication_id = :deduplication_id"
+)
 
 FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
@@ -63,6 +75,8 @@ def prepare(backend: Backend) -> None:
         backend.store.migrate()
         logging.getLogger("dbos").setLevel(logging.WARNING)
         url = system_database_url(backend)
+        if url.startswith("sqlite"):
+            make_private(backend.path(DBOS_SQLITE_FILE))
         DBOS.migrate(url)
         if url.startswith("sqlite"):
             with sqlite3.connect(backend.path(DBOS_SQLITE_FILE)) as connection:
@@ -86,7 +100,7 @@ class WorkflowQueues:
     @cached_property
     def _client(self) -> DBOSClient:
         return DBOSClient(
-            system_database_url=system_database_url(self._backend),
+            system_database_url=_impatient(system_database_url(self._backend)),
             application_name=APPLICATION,
             serializer=SERIALIZER,
             retry_connection_errors=False,
@@ -94,10 +108,16 @@ class WorkflowQueues:
 
     @cached_property
     def _queue_store(self) -> Store:
-        return Store(system_database_url(self._backend))
+        return Store(system_database_url(self._backend), patience=RECORD_SECONDS)
 
     def enqueue(
-        self, workflow: str, queue: str, *args: Any, workflow_id: str | None = None, delay: float = 0.0
+        self,
+        workflow: str,
+        queue: str,
+        *args: Any,
+        workflow_id: str | None = None,
+        delay: float = 0.0,
+        unless_waiting: bool = False,
     ) -> str:
         """Record a workflow to be run; committed on return. Idempotent for a given `workflow_id`.
 
@@ -107,6 +127,8 @@ class WorkflowQueues:
             args: ids and other JSON values, never objects.
             workflow_id: the workflow's id; generated if absent.
             delay: seconds to wait before it is run.
+            unless_waiting: where one with the same name and arguments waits in the queue, or has not yet
+                called `has_begun`, that one will do.
 
         Returns:
             The workflow's id.
@@ -123,19 +145,46 @@ class WorkflowQueues:
             options["workflow_id"] = workflow_id
         if delay:
             options["delay_seconds"] = delay
+        if unless_waiting:
+            options["deduplication_id"] = ":".join([workflow, *map(str, args)])
         [recorded] = self._record([(options, args)])
         return recorded
 
+    def has_begun(self, workflow_id: str) -> None:
+        """Let what is enqueued from now on `unless_waiting` be a workflow of its own.
+
+        A workflow calls this before it reads what it was enqueued for.
+        """
+        table = self._client._sys_db.tables.workflow_status
+        release = update(table).where(table.c.workflow_uuid == workflow_id).values(deduplication_id=None)
+        with _says_store_error(), self._client._sys_db.engine.begin() as connection:
+            connection.execute(release)
+
     def _record_each(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
         with _says_store_error():
-            return [self._client.enqueue(options, *args).get_workflow_id() for options, args in workflows]  # type: ignore[arg-type]
+            return [self._recorded(options, args) for options, args in workflows]
+
+    def _recorded(self, options: dict[str, Any], args: tuple[Any, ...]) -> str:
+        policy = {"duplication_policy": "return-existing"} if "deduplication_id" in options else {}
+        return str(self._client.enqueue({**options, **policy}, *args).get_workflow_id())  # type: ignore[typeddict-item]
 
     def _record_together(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
         with _says_store_error(), self._queue_store.begin() as session:
+            # Or another process enqueues between the look and the writing.
+            session.execute(text("BEGIN IMMEDIATE"))
             return [
-                self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
+                self._waiting(session, options)
+                or self._client.enqueue_in_transaction(session, options, *args).get_workflow_id()  # type: ignore[arg-type]
                 for options, args in workflows
             ]
+
+    def _waiting(self, session: Session, options: dict[str, Any]) -> str | None:
+        """The workflow that will do in place of a new one."""
+        if "deduplication_id" not in options:
+            return None
+        names = ("queue_name", "deduplication_id")
+        found = session.scalar(_WAITING, {name: options[name] for name in names})
+        return None if found is None else str(found)
 
     def status(self, workflow_id: str) -> str | None:
         """DBOS's name for the state of a workflow, or None if there is none of this id."""
@@ -157,6 +206,19 @@ class WorkflowQueues:
             self._client.destroy()
         if "_queue_store" in self.__dict__:
             self._queue_store.close()
+
+
+def _impatient(url: str) -> str:
+    """The URL of a PostgreSQL database, with limits to how long its answers are waited for."""
+    if url.startswith("sqlite"):
+        return url
+    limits = {
+        "connect_timeout": str(RECORD_SECONDS),
+        "tcp_user_timeout": str(1000 * RECORD_SECONDS),
+        "options": f"-c statement_timeout={1000 * RECORD_SECONDS}",
+    }
+    given = make_url(url)
+    return given.update_query_dict({**limits, **given.query}).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class Receipt:
     accepted: bool
     reason: str = ""
     workflow_ids: list[str] = field(default_factory=list)
+    malformed: bool = False  # in a way in which no Label Studio writes
 
 
 class Events:
@@ -57,20 +58,23 @@ class Events:
         action = payload.get("action")
         if not isinstance(action, str) or action not in ANNOTATION_EVENTS | TASK_EVENTS:
             return Receipt(False, f"Events of the kind {str(action)[:50]!r} are not used.")
+        if any(isinstance(value, bool) for value in _id_values(payload)):
+            return Receipt(False, "An id of the event is true or false.", malformed=True)
         number = _project_number(payload)
         if not self._is_ours(number):
             return Receipt(False, "The project is not managed by this backend.")
         annotations = list(_annotation_numbers(payload))
         if number is None:
-            workflow_ids = [self._queues.enqueue(RECONCILE_ALL_WORKFLOW, SYNC_QUEUE)]
+            workflow_ids = [self._hint(RECONCILE_ALL_WORKFLOW)]
         elif action in TASK_EVENTS or not 0 < len(annotations) <= MANY:
-            workflow_ids = [self._queues.enqueue(RECONCILE_WORKFLOW, SYNC_QUEUE, number, False)]
+            workflow_ids = [self._hint(RECONCILE_WORKFLOW, number, False)]
         else:
-            workflow_ids = [
-                self._queues.enqueue(SYNC_WORKFLOW, SYNC_QUEUE, number, annotation)
-                for annotation in annotations
-            ]
+            workflow_ids = [self._hint(SYNC_WORKFLOW, number, annotation) for annotation in annotations]
         return Receipt(True, workflow_ids=workflow_ids)
+
+    def _hint(self, workflow: str, *args: Any) -> str:
+        """Many events of one annotation are one look at it, unless one comes while it is being looked at."""
+        return self._queues.enqueue(workflow, SYNC_QUEUE, *args, unless_waiting=True)
 
     def _is_ours(self, number: int | None) -> bool:
         """Whether a project is ours; if an event names none, whether any is."""
@@ -135,6 +139,15 @@ def _project_number(payload: Mapping[str, Any]) -> int | None:
 
 def _annotation_numbers(payload: Mapping[str, Any]) -> Iterable[int]:
     return (item["id"] for item in _annotations(payload) if _is_id(item.get("id")))
+
+
+def _id_values(payload: Mapping[str, Any]) -> Iterable[object]:
+    """What stands where an event has ids."""
+    project = payload.get("project")
+    yield project.get("id") if isinstance(project, Mapping) else None
+    for item in _annotations(payload):
+        yield item.get("id")
+        yield item.get("project")
 
 
 def _is_id(value: object) -> bool:

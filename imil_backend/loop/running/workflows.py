@@ -70,6 +70,12 @@ _patient = DBOS.step(
 )
 
 
+# A hint has one of few places in its queue, and reconciliation sees again what it tells: half a minute.
+_of_a_hint = DBOS.step(
+    retries_allowed=True, interval_seconds=2, backoff_rate=2, max_attempts=5, should_retry=_worth_retrying
+)
+
+
 @_patient
 def _bring_in_line(round_id: int) -> None:
     training.bring_in_line(_backend(), round_id)
@@ -131,8 +137,9 @@ def _push(round_id: int) -> int:
     return push.push_round(_backend(), round_id)
 
 
-@_patient
+@_of_a_hint
 def _sync(project_number: int, annotation_number: int) -> str:
+    _queues().has_begun(str(DBOS.workflow_id))
     project = _project(project_number)
     if project is None:
         return "not ours"
@@ -141,8 +148,9 @@ def _sync(project_number: int, annotation_number: int) -> str:
     return answer
 
 
-@_patient
+@_of_a_hint
 def _reconcile(project_number: int, full: bool) -> dict[str, int]:
+    _queues().has_begun(str(DBOS.workflow_id))
     project = _project(project_number)
     if project is None:
         raise NotFoundError(f"Project {project_number} of Label Studio is not managed by this backend.")
@@ -244,6 +252,7 @@ def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = Non
 
 @DBOS.step()
 def _project_numbers() -> list[int]:
+    _queues().has_begun(str(DBOS.workflow_id))
     backend = _backend()
     with backend.store.begin() as session:
         ours = select(Project.label_studio_id).where(Project.instance == backend.settings.label_studio_url)

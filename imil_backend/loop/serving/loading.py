@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.serving.memory import Surplus
 from imil_backend.store.tables import Version
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Networks:
         self._loaded: dict[int, Predictor] = {}  # by dataset, as all that follow
         self._loading: dict[int, threading.Thread] = {}
         self._failed: dict[int, Exception] = {}
+        self.surplus = Surplus()
 
     def answering(self, version: Version) -> Predictor | None:
         """The network that answers for a version's dataset at this moment; None while its first is loaded.
@@ -88,3 +90,4 @@ class Networks:
         finally:
             with self._lock:
                 del self._loading[version.dataset_id]
+            self.surplus.give_back()  # the file's copy of the weights, and the network before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "imil-untrained"
+# For the images of one request: Label Studio itself waits for 100 s (its ML_TIMEOUT_PREDICT).
+FETCH_SECONDS = 60.0
 
 
 class PredictionService:
@@ -118,6 +121,9 @@ class PredictionService:
 
         Until the first network is loaded there is no prediction at all: Label Studio would keep an empty one
         and not ask again.
+
+        Images that have not come within FETCH_SECONDS, all together, are not predicted: a slow image server
+        holds a prediction no longer.
         """
         from imil_backend.loop.projects.mapping import read_config
 
@@ -134,8 +140,12 @@ class PredictionService:
         if predictor is None:
             return [] if context is None else _nothing(tasks, version.name)
         fill = policy_of(project.dataset).fill
-        images = [self._image(task, mapping, predictor, context, fill) for task in tasks]
-        probabilities = iter(predictor.predict([image for image in images if image is not None]))
+        end = time.monotonic() + FETCH_SECONDS
+        try:
+            images = [self._image(task, mapping, predictor, context, fill, end) for task in tasks]
+            probabilities = iter(predictor.predict([image for image in images if image is not None]))
+        finally:
+            self._networks.surplus.give_back()
         return [
             _answer(
                 None if image is None else next(probabilities),
@@ -162,17 +172,19 @@ class PredictionService:
         predictor: Predictor,
         context: Mapping[str, Any] | None,
         fill: str,
+        end: float,
     ) -> npt.NDArray[np.uint8] | None:
         """The image of a task as the network sees it, so that memory holds one at its natural size.
 
-        It is the original if it is a sample of ours, else as Label Studio serves it.
+        It is the original if it is a sample of ours, else as Label Studio serves it, until `end` of
+        `time.monotonic`.
         """
         from imil_backend.images.reading import read_image
 
         settings = self._backend.settings
         try:
             image = read_image(
-                self._source(task, mapping),
+                self._source(task, mapping, end),
                 max_bytes=settings.max_image_bytes,
                 max_pixels=settings.max_image_pixels,
                 # As the pixel cache reads it; what is painted is laid over the natural size.
@@ -183,13 +195,13 @@ class PredictionService:
             return None
         return predictor.squash(without_what_is_painted(image, context, mapping.labels, fill))
 
-    def _source(self, task: Mapping[str, Any], mapping: ProjectMapping) -> Path | bytes:
+    def _source(self, task: Mapping[str, Any], mapping: ProjectMapping, end: float) -> Path | bytes:
         with self._backend.store.begin() as session:
             path = session.scalar(select(Sample.path).where(Sample.key == sample_key_of(task)))
         if path is not None and Path(path).exists():
             return Path(path)
-        data = task.get("data") or {}
-        return self._backend.label_studio.download(str(data.get(mapping.image_key, "")))
+        address = str((task.get("data") or {}).get(mapping.image_key, ""))
+        return self._backend.label_studio.download(address, max(0.0, end - time.monotonic()))
 
 
 def shows_something(mapping: ProjectMapping) -> bool:

@@ -21,6 +21,7 @@ LABEL_STUDIO: Mapping[str, Callable[[Backend], Outcome]] = {
 MACHINE: Mapping[str, Callable[[Backend], Outcome]] = {
     "disk": doctor_machine.disk,
     "database": doctor_machine.database,
+    "permissions": doctor_machine.permissions,
     "torch": doctor_machine.torch_build,
     "device": doctor_machine.device,
     "weights": doctor_machine.weights,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import stat
 
 from sqlalchemy import text, update
 
+from imil_backend.files import OTHERS
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.upkeep.check_results import Outcome, State
@@ -26,6 +29,23 @@ def disk(backend: Backend) -> Outcome:
         return State.OK, found
     state = State.FAILED if free < FULL_BYTES else State.WARNING
     return state, f"{found} Free some space, or set IMIL_DATA_DIR."
+
+
+def permissions(backend: Backend) -> Outcome:
+    """That nobody but its owner can read the data directory: databases, images, the key of the patients."""
+    looked_at = [
+        backend.directory,
+        *backend.directory.iterdir(),
+        *backend.path("secrets", "x").parent.iterdir(),
+    ]
+    for path in looked_at:
+        mode = path.lstat().st_mode
+        if mode & OTHERS and not stat.S_ISLNK(mode):
+            return State.WARNING, (
+                f"{path} can be read by others ({stat.filemode(mode)}). Stop the backend, and: "
+                f"chmod -R go-rwx {shlex.quote(str(backend.directory))}"
+            )
+    return State.OK, f"{backend.directory} is its owner's alone."
 
 
 def database(backend: Backend) -> Outcome:

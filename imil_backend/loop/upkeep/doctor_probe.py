@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,8 +123,11 @@ def _listening(backend: Backend) -> Iterator[threading.Event | None]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: headers hold the secret."""
 
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in backend.settings.host else socket.AF_INET
+
     try:
-        server = ThreadingHTTPServer((backend.settings.host, backend.settings.port), Handler)
+        server = Server((backend.settings.host, backend.settings.port), Handler)
     except OSError:
         yield None
         return
