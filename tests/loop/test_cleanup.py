@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.states import CANCELLED, CLOSED, TRAINING
 from imil_backend.loop.cleanup import removal
 from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
+from imil_backend.loop.running import workflows
 from imil_backend.loop.versions.champions import champion_of, promote
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import AuditEntry, Dataset, Round, Version
@@ -262,3 +264,15 @@ def test_it_does_not_run_beside_a_backup(backend: Backend, rejected: Version) ->
     with locked(backend, CLEANUP), pytest.raises(StoreError, match="a backup, is under way"):
         remove_unneeded(backend, keep=0)
     assert (Path(rejected.directory) / MODEL_FILE).exists()
+
+
+@pytest.mark.parametrize("nightly", [False, True])
+def test_the_worker_cleans_up_at_night_if_it_is_told_to(
+    backend: Backend, rejected: Version, nightly: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = backend.settings.model_copy(update={"gc_nightly": nightly, "gc_keep": 0})
+    monkeypatch.setattr(backend, "settings", settings)
+    queues = SimpleNamespace(remove_ended=lambda: 2)
+    monkeypatch.setattr(workflows, "_process", {"backend": backend, "queues": queues})
+    assert workflows._clean_up()["workflows"] == 2
+    assert (Path(rejected.directory) / MODEL_FILE).exists() is not nightly

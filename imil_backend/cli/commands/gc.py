@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from imil_backend.cli.helpers.console import (
 )
 
 if TYPE_CHECKING:
+    from imil_backend.loop.base.backend import Backend
     from imil_backend.loop.cleanup.removable import Removable
 
 MEBIBYTE = 2**20
@@ -48,10 +50,20 @@ def gc(
     with open_backend(context) as backend:
         count = backend.settings.gc_keep if keep is None else keep
         items = find_removable(backend, count) if dry_run else remove_unneeded(backend, count)
+        ended = 0 if dry_run else _remove_ended_workflows(backend)
     if as_json:
         print_json([_described(item) for item in items])
-    else:
-        _show(items, dry_run=dry_run)
+        return
+    _show(items, dry_run=dry_run)
+    if ended:
+        say(f"{ended:,} workflows that ended long ago were removed from the database.")
+
+
+def _remove_ended_workflows(backend: Backend) -> int:
+    from imil_backend.loop.queues.engine import WorkflowQueues
+
+    with closing(WorkflowQueues(backend)) as queues:
+        return queues.remove_ended()
 
 
 def _show(items: list[Removable], *, dry_run: bool) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
 from imil_backend.loop.queues.watchdog import Watchdog
 from imil_backend.store.database import Store
+from imil_backend.store.tables import now
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ _WAITING = text(
 )
 
 FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+KEPT_WHEN_ENDED = timedelta(days=7)  # long enough to look into what went wrong
+_LISTED_AT_ONCE = 20_000
+_REMOVED_AT_ONCE = 500  # one write to the database, for which webhooks wait on SQLite
 
 
 def system_database_url(backend: Backend) -> str:
@@ -199,6 +205,33 @@ class WorkflowQueues:
         with _says_store_error():
             found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False)
         return found[0].output if found else None
+
+    def remove_ended(self, keep: timedelta = KEPT_WHEN_ENDED) -> int:
+        """Remove workflows that ended long ago, and the records of their steps, while others run.
+
+        Args:
+            keep: how long those that have ended stay.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        before, count = now() - keep, 0
+        with _says_store_error():
+            while ended := self._client.list_workflows(
+                status=sorted(FINISHED),
+                completed_before=before.isoformat(),
+                limit=_LISTED_AT_ONCE,
+                load_input=False,
+                load_output=False,
+            ):
+                ids = [each.workflow_id for each in ended]
+                for start in range(0, len(ids), _REMOVED_AT_ONCE):
+                    self._client.delete_workflows(ids[start : start + _REMOVED_AT_ONCE])
+                count += len(ids)
+        return count
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -10,16 +10,19 @@ from dbos import DBOS
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import warn_of_other_addresses
 from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, launched
-from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
+from imil_backend.loop.queues.names import CLEAN_UP_WORKFLOW, RECONCILE_ALL_WORKFLOW
 from imil_backend.loop.rounds.lifecycle import close_due_rounds
 from imil_backend.loop.running import workflows
+
+NIGHTLY = "0 3 * * *"  # cron, UTC
 
 
 @contextmanager
 def running(backend: Backend, worker_id: str = "worker") -> Iterator[WorkflowQueues]:
     """Run workflows in this process until the context ends.
 
-    All projects are reconciled with Label Studio at the start, then on the schedule of the settings.
+    All projects are reconciled with Label Studio at the start, then on the schedule of the settings. Every
+    night what is not needed any more is removed.
 
     Raises:
         RoundError: another process runs under this id.
@@ -34,7 +37,12 @@ def running(backend: Backend, worker_id: str = "worker") -> Iterator[WorkflowQue
                         "schedule_name": RECONCILE_ALL_WORKFLOW,
                         "workflow_fn": workflows.reconcile_all,
                         "schedule": f"*/{backend.settings.reconcile_minutes} * * * *",
-                    }
+                    },
+                    {
+                        "schedule_name": CLEAN_UP_WORKFLOW,
+                        "workflow_fn": workflows.clean_up,
+                        "schedule": NIGHTLY,
+                    },
                 ]
             )
             warn_of_other_addresses(backend)
