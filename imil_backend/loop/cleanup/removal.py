@@ -110,7 +110,7 @@ def _note(session: Session, dataset_id: int, items: list[Removable]) -> None:
             audit.WEIGHTS_REMOVED if weights else audit.FILES_REMOVED,
             version_id=item.version_id,
             kind=item.kind,
-            name=item.name,
+            name=None if item.version_id else item.name,
             reason=item.reason,
             files=[path.name for path in item.paths],
             bytes=item.bytes,
