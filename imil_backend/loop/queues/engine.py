@@ -293,7 +293,7 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
             _poll_cheaply(engine)
             yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
         finally:
-            _let_workflows_end(engine)
+            let_workflows_end(engine)
             DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
@@ -326,8 +326,8 @@ def _poll_cheaply(engine: DBOS) -> None:
     tables.cancel_timed_out_workflows = lambda _limit: []
 
 
-def _let_workflows_end(engine: DBOS) -> None:
-    """Take no workflow out of the queues any more, and wait for those that are under way.
+def let_workflows_end(engine: DBOS) -> None:
+    """Take no workflow out of the queues any more, and wait for those that are under way. Idempotent.
 
     DBOS would close its tables under them, and every one would end with a traceback.
     """
