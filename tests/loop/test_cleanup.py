@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,11 +36,12 @@ from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import mask_path, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.states import CANCELLED, CLOSED, TRAINING
 from imil_backend.loop.cleanup import removal
 from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
+from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.running import workflows
+from imil_backend.loop.upkeep import backup
 from imil_backend.loop.versions.champions import champion_of, promote
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import AuditEntry, Dataset, Round, Version
@@ -260,9 +262,19 @@ def killed_while_removing(backend: Backend, removes_first: bool) -> int:
         os._exit(1)
 
 
-def test_it_does_not_run_beside_a_backup(backend: Backend, rejected: Version) -> None:
-    with locked(backend, CLEANUP), pytest.raises(StoreError, match="a backup, is under way"):
-        remove_unneeded(backend, keep=0)
+def test_nothing_is_removed_while_a_backup_is_written(
+    backend: Backend, rejected: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(backend)
+    files = backup._files
+
+    def clean_up_first(directory: Path) -> Iterator[Path]:
+        with pytest.raises(StoreError, match="a backup, is under way"):
+            remove_unneeded(backend, keep=0)
+        return files(directory)
+
+    monkeypatch.setattr(backup, "_files", clean_up_first)
+    backup.back_up(backend, tmp_path / "imil.tar")
     assert (Path(rejected.directory) / MODEL_FILE).exists()
 
 
