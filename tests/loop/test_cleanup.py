@@ -41,7 +41,7 @@ from imil_backend.loop.cleanup import removal
 from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.running import workflows
-from imil_backend.loop.upkeep import backup
+from imil_backend.loop.upkeep.backup import making
 from imil_backend.loop.versions.champions import champion_of, promote
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import AuditEntry, Dataset, Round, Version
@@ -266,15 +266,15 @@ def test_nothing_is_removed_while_a_backup_is_written(
     backend: Backend, rejected: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(backend)
-    files = backup._files
+    files = making._files
 
     def clean_up_first(directory: Path) -> Iterator[Path]:
         with pytest.raises(StoreError, match="a backup, is under way"):
             remove_unneeded(backend, keep=0)
         return files(directory)
 
-    monkeypatch.setattr(backup, "_files", clean_up_first)
-    backup.back_up(backend, tmp_path / "imil.tar")
+    monkeypatch.setattr(making, "_files", clean_up_first)
+    making.back_up(backend, tmp_path / "imil.tar")
     assert (Path(rejected.directory) / MODEL_FILE).exists()
 
 
