@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,7 +283,7 @@ def test_the_worker_cleans_up_at_night_if_it_is_told_to(
 ) -> None:
     settings = backend.settings.model_copy(update={"gc_nightly": nightly, "gc_keep": 0})
     monkeypatch.setattr(backend, "settings", settings)
-    queues = SimpleNamespace(remove_ended=lambda: 2)
-    monkeypatch.setattr(workflows, "_process", {"backend": backend, "queues": queues})
+    monkeypatch.setattr(workflows, "remove_ended_workflows", lambda _: 2)
+    monkeypatch.setattr(workflows, "_process", {"backend": backend})
     assert workflows._clean_up()["workflows"] == 2
     assert (Path(rejected.directory) / MODEL_FILE).exists() is not nightly

@@ -20,6 +20,7 @@ from imil_backend.errors import RoundError, StoreError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.queues import engine
+from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import (
     APPLICATION,
     SYNC_QUEUE,
@@ -130,8 +131,8 @@ def test_workflows_that_ended_long_ago_are_removed_and_others_stay(backend: Back
     queues = WorkflowQueues(backend)
     ended, waiting = (queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
     queues._client.cancel_workflow(ended)
-    assert queues.remove_ended() == 0
-    assert queues.remove_ended(timedelta(0)) == 1
+    assert remove_ended_workflows(backend) == 0
+    assert remove_ended_workflows(backend, timedelta(0)) == 1
     assert (queues.status(ended), queues.status(waiting)) == (None, "ENQUEUED")
     queues.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +17,6 @@ from imil_backend.cli.helpers.console import (
 )
 
 if TYPE_CHECKING:
-    from imil_backend.loop.base.backend import Backend
     from imil_backend.loop.cleanup.removable import Removable
 
 MEBIBYTE = 2**20
@@ -46,24 +44,18 @@ def gc(
     candidates stay, as do all JSON files and reports. May run beside everything else.
     """
     from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
+    from imil_backend.loop.queues.ended import remove_ended_workflows
 
     with open_backend(context) as backend:
         count = backend.settings.gc_keep if keep is None else keep
         items = find_removable(backend, count) if dry_run else remove_unneeded(backend, count)
-        ended = 0 if dry_run else _remove_ended_workflows(backend)
+        ended = 0 if dry_run else remove_ended_workflows(backend)
     if as_json:
         print_json([_described(item) for item in items])
         return
     _show(items, dry_run=dry_run)
     if ended:
         say(f"{ended:,} workflows that ended long ago were removed from the database.")
-
-
-def _remove_ended_workflows(backend: Backend) -> int:
-    from imil_backend.loop.queues.engine import WorkflowQueues
-
-    with closing(WorkflowQueues(backend)) as queues:
-        return queues.remove_ended()
 
 
 def _show(items: list[Removable], *, dry_run: bool) -> None:

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +27,6 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock, LockTakenError, any_is_held, locked
 from imil_backend.loop.queues.watchdog import Watchdog
 from imil_backend.store.database import Store
-from imil_backend.store.tables import now
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +55,6 @@ _WAITING = text(
 )
 
 FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
-
-KEPT_WHEN_ENDED = timedelta(days=7)  # long enough to look into what went wrong
-_LISTED_AT_ONCE = 20_000
-_REMOVED_AT_ONCE = 500  # one write to the database, for which webhooks wait on SQLite
 
 
 def system_database_url(backend: Backend) -> str:
@@ -163,11 +157,11 @@ class WorkflowQueues:
         """
         table = self._client._sys_db.tables.workflow_status
         release = update(table).where(table.c.workflow_uuid == workflow_id).values(deduplication_id=None)
-        with _says_store_error(), self._client._sys_db.engine.begin() as connection:
+        with says_store_error(), self._client._sys_db.engine.begin() as connection:
             connection.execute(release)
 
     def _record_each(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
-        with _says_store_error():
+        with says_store_error():
             return [self._recorded(options, args) for options, args in workflows]
 
     def _recorded(self, options: dict[str, Any], args: tuple[Any, ...]) -> str:
@@ -175,7 +169,7 @@ class WorkflowQueues:
         return str(self._client.enqueue({**options, **policy}, *args).get_workflow_id())  # type: ignore[typeddict-item]
 
     def _record_together(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
-        with _says_store_error(), self._queue_store.begin() as session:
+        with says_store_error(), self._queue_store.begin() as session:
             # Or another process enqueues between the look and the writing.
             session.execute(text("BEGIN IMMEDIATE"))
             return [
@@ -194,7 +188,7 @@ class WorkflowQueues:
 
     def status(self, workflow_id: str) -> str | None:
         """DBOS's name for the state of a workflow, or None if there is none of this id."""
-        with _says_store_error():
+        with says_store_error():
             found = self._client.list_workflows(
                 workflow_ids=[workflow_id], load_input=False, load_output=False
             )
@@ -202,36 +196,9 @@ class WorkflowQueues:
 
     def result(self, workflow_id: str) -> Any:
         """What a workflow returned, or None."""
-        with _says_store_error():
+        with says_store_error():
             found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False)
         return found[0].output if found else None
-
-    def remove_ended(self, keep: timedelta = KEPT_WHEN_ENDED) -> int:
-        """Remove workflows that ended long ago, and the records of their steps, while others run.
-
-        Args:
-            keep: how long those that have ended stay.
-
-        Returns:
-            How many there were.
-
-        Raises:
-            StoreError: the database cannot be used.
-        """
-        before, count = now() - keep, 0
-        with _says_store_error():
-            while ended := self._client.list_workflows(
-                status=sorted(FINISHED),
-                completed_before=before.isoformat(),
-                limit=_LISTED_AT_ONCE,
-                load_input=False,
-                load_output=False,
-            ):
-                ids = [each.workflow_id for each in ended]
-                for start in range(0, len(ids), _REMOVED_AT_ONCE):
-                    self._client.delete_workflows(ids[start : start + _REMOVED_AT_ONCE])
-                count += len(ids)
-        return count
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -255,7 +222,8 @@ def _impatient(url: str) -> str:
 
 
 @contextmanager
-def _says_store_error() -> Iterator[None]:
+def says_store_error() -> Iterator[None]:
+    """Turn what goes wrong with DBOS's tables into a StoreError."""
     try:
         yield
     except SQLAlchemyError as error:

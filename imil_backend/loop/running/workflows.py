@@ -18,6 +18,7 @@ from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
 from imil_backend.loop.queues import names
+from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
@@ -264,7 +265,7 @@ def clean_up(scheduled_at: datetime | str | None = None, context: Any = None) ->
 def _clean_up() -> dict[str, int]:
     backend = _backend()
     removed = remove_unneeded(backend, backend.settings.gc_keep) if backend.settings.gc_nightly else []
-    return {"workflows": _queues().remove_ended(), "bytes": sum(item.bytes for item in removed)}
+    return {"workflows": remove_ended_workflows(backend), "bytes": sum(item.bytes for item in removed)}
 
 
 @DBOS.step()
