@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     reconcile_minutes: int = Field(
         5, ge=1, le=59, description="Minutes between two reconciliations with Label Studio."
     )
+    gc_keep: int = Field(
+        3, ge=0, description="How many of a dataset's latest versions keep their weights in `imil gc`."
+    )
+    gc_nightly: bool = Field(False, description="Whether the worker does what `imil gc` does every night.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda)$")
     training_processes: int = Field(1, ge=1, description="Number of training processes, one per GPU.")
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imil_backend.images.reading import read_image
 from imil_backend.learning.contract.training_job import MODEL_FILE
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.versions.removed_weights import check_weights_kept
 from imil_backend.loop.versions.version_export import VersionFormat, export_version
 from imil_backend.store import tables
 
@@ -58,6 +59,7 @@ class Version:
 
         Raises:
             ImageError: a file cannot be read.
+            StoreError: the version's weights were removed (`imil gc`).
             WeightsError: the version's files are missing or damaged.
         """
         return self._predictor.predict([self._predictor.squash(self._pixels(image)) for image in images])
@@ -71,10 +73,12 @@ class Version:
             The network and its configuration: `classes`, `image_size`, `channels`, `mean`, `std`, `variant`.
 
         Raises:
+            StoreError: the version's weights were removed (`imil gc`).
             WeightsError: the version's files are missing or damaged.
         """
         from imil_backend.learning.networks.network import load_model
 
+        self._check_weights_kept()
         return load_model(self.directory / MODEL_FILE)
 
     def export(self, directory: Path | str, form: VersionFormat) -> Path:
@@ -90,17 +94,24 @@ class Version:
 
         Raises:
             SettingsError: the packages for ONNX are not installed.
-            StoreError: the weights have changed since they were trained, or the directory cannot be written.
+            StoreError: the weights were removed or have changed since they were trained, or the directory
+                cannot be written.
             WeightsError: torchvision's resnet50 is not the network of this version (it is v1), or ONNX
                 Runtime and torch disagree.
         """
+        self._check_weights_kept()
         return export_version(self._row, Path(directory), form)
 
     @cached_property
     def _predictor(self) -> Predictor:
         from imil_backend.learning.inference.prediction import Predictor
 
+        self._check_weights_kept()
         return Predictor(self.directory, self._backend.settings.device, self._backend.cache)
+
+    def _check_weights_kept(self) -> None:
+        with self._backend.store.begin() as session:
+            check_weights_kept(session, self._row)
 
     def _pixels(self, image: Path | str | NDArray[np.uint8]) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray):

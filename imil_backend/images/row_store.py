@@ -15,9 +15,9 @@ import shutil
 import struct
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from imil_backend.errors import CacheError
 
 _ENTRY = struct.Struct("<32sQII")  # key, row, CRC-32 of the row's bytes, CRC-32 of the entry before this
+_REMOVED = ".removed"  # the end of a directory's name while it is being removed
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +57,22 @@ class RowStore:
             CacheError: the directory cannot be written.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / "lock").open("w")
+            lock = self._take_lock()
         except OSError as error:
             raise self._cannot_write(error) from error
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _take_lock(self) -> IO[str]:
+        """The lock, held, of the directory that is there: another one may be removed while one waits."""
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as opened, suppress(FileNotFoundError):
+                lock = opened.enter_context((self.directory / "lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock.fileno()), (self.directory / "lock").stat()):
+                    opened.pop_all()
+                    return lock
 
     def sound_rows(self, wanted: Collection[bytes]) -> dict[bytes, int]:
         """Rows of wanted keys whose checksums hold; a later entry of the same key wins. While writing."""
@@ -141,12 +151,48 @@ def remove_rows(directory: Path, keys: Collection[bytes]) -> bool:
             entries = _ENTRY.iter_unpack(index[: len(index) - len(index) % _ENTRY.size])
             if not any(key in keys for key, *_ in entries):
                 return False
-            shutil.rmtree(directory)
+            _remove(directory)
             return True
     except (BlockingIOError, FileNotFoundError):  # being written; no store, or gone
         return False
     except OSError as error:
-        raise CacheError(f"{directory} is not needed any more and cannot be removed: {error}.") from error
+        raise _cannot_remove(directory, error) from error
+
+
+def remove_store(directory: Path) -> bool:
+    """Remove a store's directory if no process is writing to it. Whoever has mapped its rows keeps them.
+
+    Returns:
+        Whether it was removed.
+
+    Raises:
+        CacheError: it cannot be removed.
+    """
+    try:
+        with (directory / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(directory)
+            return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError as error:
+        raise _cannot_remove(directory, error) from error
+
+
+def removed_stores(directory: Path) -> list[Path]:
+    """What is left, in the directory of the stores, of those whose removal was interrupted."""
+    return sorted(directory.glob(f".*{_REMOVED}"))
+
+
+def _remove(directory: Path) -> None:
+    """Out of the way at once, so that whoever wants to write begins a new one; then file by file."""
+    aside = directory.with_name(f".{directory.name}.{os.getpid()}{_REMOVED}")
+    directory.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _cannot_remove(directory: Path, error: OSError) -> CacheError:
+    return CacheError(f"{directory} is not needed any more and cannot be removed: {error}.")
 
 
 def _entry_crc(key: bytes, row: int, row_crc: int) -> int:

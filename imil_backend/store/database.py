@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from imil_backend.errors import NewerDataError, StoreError
 from imil_backend.files import make_private
-from imil_backend.store.tables import Project
+from imil_backend.store.tables import Dataset, Project
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SQLITE_FILE = "imil.sqlite"
@@ -112,15 +112,15 @@ class Store:
         return config
 
 
-def lock_row(session: Session, project: Project) -> None:
-    """Hold a project until the transaction ends: others that want to hold it wait.
+def lock_row(session: Session, row: Project | Dataset) -> None:
+    """Hold a project or dataset until the transaction ends: others that want to hold it wait.
 
     What is read after this is not overtaken, on SQLite (whose transactions begin with the first write) as on
     PostgreSQL.
     """
-    session.execute(
-        update(Project).where(Project.id == project.id).values(label_studio_id=Project.label_studio_id)
-    )
+    table = type(row)
+    unchanged = update(table).where(table.id == row.id).values(created_at=table.created_at)
+    session.execute(unchanged, execution_options={"synchronize_session": False})
 
 
 def _engine(url: str, patience: float) -> Engine:

@@ -107,6 +107,21 @@ def test_copies_are_shown_with_what_becomes_of_them(films: Path) -> None:
     assert f"2 samples are excluded: {left}." in ok("status")
 
 
+def test_what_would_be_removed_is_shown_with_its_size_and_removed_without_dry_run(tmp_path: Path) -> None:
+    assert ok("gc", "--dry-run") == "0.0 MiB would be removed.\n"
+    cache = tmp_path / "data" / "cache" / "64px_1ch"
+    cache.mkdir(parents=True)
+    (cache / "lock").touch()
+    (cache / "pixels.u8").write_bytes(bytes(3 * 2**20))
+    shown = ok("gc", "--dry-run")
+    row = ["cache", "64px_1ch", "no training of a dataset uses it", "3.0"]
+    assert row in [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()]
+    assert shown.endswith("3.0 MiB would be removed.\n")
+    assert cache.exists()
+    assert json.loads(ok("gc", "--json"))[0]["bytes"] == 3 * 2**20
+    assert not cache.exists()
+
+
 def test_status_as_json_is_json_alone(films: Path) -> None:
     assert json.loads(ok("status", "--json")) == {"worker_running": False, "datasets": []}
     ok("import", films)

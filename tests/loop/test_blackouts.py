@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -11,6 +12,7 @@ from imil_backend.loop.answers.sample_states import (
     SampleState,
     load_mask,
     mask_path,
+    remove_mask,
     sample_states,
     save_mask,
 )
@@ -87,6 +89,17 @@ def test_a_sample_comes_back_when_a_later_answer_paints_it(open_round: OpenRound
 @pytest.mark.parametrize("answer", ["skipped", "set_aside"])
 def test_what_is_no_answer_changes_nothing(open_round: OpenRound, answer: str) -> None:
     assert columns(open_round.backend, state(open_round, (1, "blackout", (1,)), (2, answer, ()))) == {1}
+
+
+def test_a_mask_is_removed_unless_it_was_asked_for_since(backend: Backend) -> None:
+    path = mask_path(backend, save_mask(backend, mask_of(1)))
+    os.utime(path, (0, 0))
+    assert not remove_mask(path, unused_since=0)
+    save_mask(backend, mask_of(1))
+    assert not remove_mask(path, unused_since=1)
+    os.utime(path, (0, 0))
+    assert remove_mask(path, unused_since=1)
+    assert not remove_mask(path, unused_since=1)
 
 
 def test_a_mask_is_kept_once_and_a_damaged_one_is_made_good(backend: Backend) -> None:

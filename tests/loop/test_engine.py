@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from imil_backend.errors import RoundError, StoreError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.queues import engine
+from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import (
     APPLICATION,
     SYNC_QUEUE,
@@ -121,6 +123,18 @@ def test_an_event_that_comes_while_its_annotation_is_read_is_looked_at_afterward
     queues.close()
     assert len(later - {first}) == 1
     assert len(reads) == 2
+
+
+@on_both_databases
+def test_workflows_that_ended_long_ago_are_removed_and_others_stay(backend: Backend) -> None:
+    prepare(backend)
+    queues = WorkflowQueues(backend)
+    ended, waiting = (queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18) for _ in range(2))
+    queues._client.cancel_workflow(ended)
+    assert remove_ended_workflows(backend) == 0
+    assert remove_ended_workflows(backend, timedelta(0)) == 1
+    assert (queues.status(ended), queues.status(waiting)) == (None, "ENQUEUED")
+    queues.close()
 
 
 def test_preparing_again_is_a_few_looks(prepared: Backend) -> None:

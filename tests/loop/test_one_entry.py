@@ -154,6 +154,7 @@ def test_a_metric(
     text = report_of(open_round, metrics, {})
     assert "| Brier score | - | 0.1250 |" in text  # the baseline was measured before
     shown = {"name": "v", "metrics": metrics, "champion": True, "promoted_once": True, "blacked_out": 0}
+    shown["weights_removed_at"] = None
     monkeypatch.setattr("imil_backend.cli.helpers.showing.console.width", 150)
     show_versions([shown], "Versions")
     printed = capsys.readouterr().out

@@ -40,6 +40,11 @@ def backup(
     say(f"{file}: {made.files} files, {made.bytes / MEBIBYTE:.0f} MiB.")
     if not (recipient or passphrase_file):
         say("It is not encrypted, and holds the key to patients' IDs: keep it as safe as the original.")
+    if made.without_weights:
+        say(
+            f"{made.without_weights} versions have no weights any more (`imil gc` removed them): their "
+            "metrics and reports are included."
+        )
     if made.images_outside:
         say(
             f"{made.images_outside} original images are outside {settings_of(context).data_dir} and "

@@ -81,9 +81,11 @@ def _export_images(backend: Backend, dataset: str | None, directory: Path, every
 def _export_version(
     backend: Backend, dataset: str | None, name: str | None, directory: Path, form: ExportFormat
 ) -> None:
+    from imil_backend.loop.versions.removed_weights import check_weights_kept
     from imil_backend.loop.versions.version_export import export_version, version_or_champion
 
     with backend.store.begin() as session:
         version = version_or_champion(session, dataset, name)
+        check_weights_kept(session, version)
     path = export_version(version, directory, "onnx" if form is ExportFormat.ONNX else "torchvision")
     say(f"Version {version.name} written to {escape(str(path))}; docs/versions.md loads it.")

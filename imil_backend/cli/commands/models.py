@@ -12,6 +12,7 @@ from imil_backend.cli.helpers.console import (
     command,
     open_backend,
     print_json,
+    say,
 )
 
 
@@ -21,7 +22,7 @@ def models(
     dataset: DatasetOption = None,
     as_json: JsonOption = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check that the weights of all versions are unchanged.")
+        bool, typer.Option("--verify", help="Check that the weights of the versions are unchanged.")
     ] = False,
 ) -> None:
     """List the versions with their metrics on the validation split; --json adds the test split."""
@@ -37,5 +38,8 @@ def models(
             verify_versions(session, found)
     if as_json:
         print_json(listed)
-    else:
-        show_versions(listed, f"Versions of {found.name}, on the validation split")
+        return
+    show_versions(listed, f"Versions of {found.name}, on the validation split")
+    removed = [version["name"] for version in listed if version["weights_removed_at"]]
+    if verify and removed:
+        say(f"Not verified, since their weights were removed (`imil gc`): {', '.join(removed)}.")

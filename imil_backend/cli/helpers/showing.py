@@ -160,6 +160,8 @@ def show_versions(versions: list[dict[str, Any]], title: str) -> None:
     for version in versions:
         metrics = version["metrics"]["validation"]
         remark = "champion" if version["champion"] else "was champion" if version["promoted_once"] else ""
+        if version["weights_removed_at"]:
+            remark = "weights removed"
         shown.add_row(
             version["name"],
             *(metric(metrics.get(name)) for name in listed),

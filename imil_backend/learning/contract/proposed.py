@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +114,23 @@ def read_proposed(path: Path) -> tuple[tuple[str, ...], Proposed]:
             f"The proposed masks in {path} cannot be read ({error}): train the version again, or "
             "restore the file from a backup."
         ) from error
+
+
+def holds_masks(path: Path) -> bool:
+    """Whether there is a file that holds masks, as far as can be read."""
+    try:
+        return len(read_proposed(path)[0]) > 0
+    except LearningError:
+        return False
+
+
+def drop_masks(path: Path) -> None:
+    """Write the file again without its masks; their quality, and what was said of them, stay.
+
+    Raises:
+        LearningError: it is damaged.
+        StoreError: it cannot be written.
+    """
+    _, proposed = read_proposed(path)
+    nothing = replace(proposed, packed=proposed.packed[:0], confidence=proposed.confidence[:0])
+    write_proposed(path, (), nothing)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
+import os
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -52,9 +55,40 @@ def save_mask(backend: Backend, mask: npt.NDArray[np.bool_]) -> str:
     data = mask_to_png(mask)
     sha256 = hashlib.sha256(data).hexdigest()
     path = mask_path(backend, sha256)
-    if not path.exists() or path.read_bytes() != data:  # a damaged one is repaired
+    if not _is_kept(path, data):  # a damaged one is repaired
         write_atomically(path, data)
     return sha256
+
+
+def _is_kept(path: Path, data: bytes) -> bool:
+    """Whether a mask lies there; it is in use as of now, and not removed by `remove_mask` from here on."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            kept = file.read() == data and os.fstat(file.fileno()).st_nlink > 0
+            if kept:
+                os.utime(path)
+            return kept
+    except FileNotFoundError:
+        return False
+
+
+def remove_mask(path: Path, unused_since: float) -> bool:
+    """Remove a mask that nothing refers to, unless `save_mask` has been asked for it since.
+
+    Args:
+        path: of the mask.
+        unused_since: seconds since 1970, UTC.
+
+    Returns:
+        Whether it was removed.
+    """
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_mtime < unused_since:
+            path.unlink()
+            return True
+    return False
 
 
 def mask_path(backend: Backend, sha256: str) -> Path:

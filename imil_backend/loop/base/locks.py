@@ -21,6 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from imil_backend.errors import StoreError
 from imil_backend.loop.base.backend import Backend
 
+CLEANUP = "cleanup"  # the kind of the lock under which files of the data directory are removed, or backed up
+
 _SECONDS_BETWEEN_TRIES = 0.05
 _PROBE_SECONDS = 1.0  # whoever asks whether a lock is held has its file's lock for a moment
 # PostgreSQL lets go of a host that has vanished after 25 seconds, and not after two hours.
@@ -58,7 +60,7 @@ def locked(backend: Backend, kind: str, name: object = "", *, wait: bool = True)
 
     Args:
         backend: whose lock it is.
-        kind: what is locked: "worker", "round", "push", "migration".
+        kind: what is locked: "worker", "round", "push", "migration", "cleanup".
         name: which of them.
         wait: wait until it is free.
 

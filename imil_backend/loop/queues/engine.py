@@ -157,11 +157,11 @@ class WorkflowQueues:
         """
         table = self._client._sys_db.tables.workflow_status
         release = update(table).where(table.c.workflow_uuid == workflow_id).values(deduplication_id=None)
-        with _says_store_error(), self._client._sys_db.engine.begin() as connection:
+        with says_store_error(), self._client._sys_db.engine.begin() as connection:
             connection.execute(release)
 
     def _record_each(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
-        with _says_store_error():
+        with says_store_error():
             return [self._recorded(options, args) for options, args in workflows]
 
     def _recorded(self, options: dict[str, Any], args: tuple[Any, ...]) -> str:
@@ -169,7 +169,7 @@ class WorkflowQueues:
         return str(self._client.enqueue({**options, **policy}, *args).get_workflow_id())  # type: ignore[typeddict-item]
 
     def _record_together(self, workflows: Sequence[_Workflow]) -> Sequence[str]:
-        with _says_store_error(), self._queue_store.begin() as session:
+        with says_store_error(), self._queue_store.begin() as session:
             # Or another process enqueues between the look and the writing.
             session.execute(text("BEGIN IMMEDIATE"))
             return [
@@ -188,7 +188,7 @@ class WorkflowQueues:
 
     def status(self, workflow_id: str) -> str | None:
         """DBOS's name for the state of a workflow, or None if there is none of this id."""
-        with _says_store_error():
+        with says_store_error():
             found = self._client.list_workflows(
                 workflow_ids=[workflow_id], load_input=False, load_output=False
             )
@@ -196,7 +196,7 @@ class WorkflowQueues:
 
     def result(self, workflow_id: str) -> Any:
         """What a workflow returned, or None."""
-        with _says_store_error():
+        with says_store_error():
             found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False)
         return found[0].output if found else None
 
@@ -222,7 +222,8 @@ def _impatient(url: str) -> str:
 
 
 @contextmanager
-def _says_store_error() -> Iterator[None]:
+def says_store_error() -> Iterator[None]:
+    """Turn what goes wrong with DBOS's tables into a StoreError."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -260,7 +261,7 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
             _poll_cheaply(engine)
             yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
         finally:
-            _let_workflows_end(engine)
+            let_workflows_end(engine)
             DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
@@ -293,8 +294,8 @@ def _poll_cheaply(engine: DBOS) -> None:
     tables.cancel_timed_out_workflows = lambda _limit: []
 
 
-def _let_workflows_end(engine: DBOS) -> None:
-    """Take no workflow out of the queues any more, and wait for those that are under way.
+def let_workflows_end(engine: DBOS) -> None:
+    """Take no workflow out of the queues any more, and wait for those that are under way. Idempotent.
 
     DBOS would close its tables under them, and every one would end with a traceback.
     """

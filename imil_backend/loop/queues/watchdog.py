@@ -31,7 +31,7 @@ class Watchdog:
     """
 
     def __init__(self, engine: DBOS, lock: Lock, worker_id: str, workflow_version: str) -> None:
-        self._engine = engine
+        self.engine = engine
         self._lock = lock
         self._worker_id = worker_id
         self._workflow_version = workflow_version
@@ -76,7 +76,7 @@ class Watchdog:
             load_input=False,
             load_output=False,
         )
-        running = set(self._engine._active_workflows_set.activeList())
+        running = set(self.engine._active_workflows_set.activeList())
         lying = {each.workflow_id: each for each in taken_for_running if each.workflow_id not in running}
         for workflow_id in lying.keys() & self._seen:
             logger.warning("Workflow %s stalled; it is resumed.", workflow_id)

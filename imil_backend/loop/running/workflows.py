@@ -16,7 +16,9 @@ from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.cleanup.removal import remove_unneeded
 from imil_backend.loop.queues import names
+from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
@@ -248,6 +250,22 @@ def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = Non
     for number in _project_numbers():
         # No workflow of its own: the watchdog would take what no queue has started for stalled.
         _reconciled(number, full=False)
+
+
+@DBOS.workflow(name=names.CLEAN_UP_WORKFLOW)
+def clean_up(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
+    """Remove what is not needed any more; runs every night."""
+    try:
+        _clean_up()
+    except Exception as error:  # noqa: BLE001
+        logger.error("The cleanup did not finish: %s", _message(error))
+
+
+@DBOS.step()
+def _clean_up() -> dict[str, int]:
+    backend = _backend()
+    removed = remove_unneeded(backend, backend.settings.gc_keep) if backend.settings.gc_nightly else []
+    return {"workflows": remove_ended_workflows(backend), "bytes": sum(item.bytes for item in removed)}
 
 
 @DBOS.step()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.serving.memory import Surplus
+from imil_backend.loop.versions.removed_weights import check_weights_kept
 from imil_backend.store.tables import Version
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Networks:
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             from imil_backend.learning.inference.prediction import Predictor
 
+            with self._backend.store.begin() as session:
+                check_weights_kept(session, version)
             device = self._backend.settings.device
             predictor = Predictor(Path(version.directory), device, self._backend.cache)
         except Exception as error:  # noqa: BLE001 - whoever asks next is told

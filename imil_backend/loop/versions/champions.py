@@ -7,6 +7,8 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.base import audit
+from imil_backend.loop.versions.removed_weights import check_weights_kept
+from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Dataset, Promotion, Version
 
 LOOP, PERSON, ROLLBACK = "loop", "person", "rollback"  # by whom a version is promoted
@@ -41,7 +43,12 @@ def promote(session: Session, version: Version, by: str, reason: str = "", who: 
         by: LOOP, PERSON or ROLLBACK.
         reason: kept with the promotion and in the audit trail.
         who: the person's user name, for the audit trail.
+
+    Raises:
+        StoreError: its weights were removed.
     """
+    lock_row(session, session.get_one(Dataset, version.dataset_id))  # nobody removes its weights meanwhile
+    check_weights_kept(session, version)
     champion = champion_of(session, version.dataset_id)
     if champion is not None and champion.id == version.id:
         return False
@@ -69,6 +76,7 @@ def roll_back(session: Session, dataset: Dataset, who: str | None = None) -> Ver
 
     Raises:
         RoundError: there was none before.
+        StoreError: its weights were removed.
     """
     standing: list[int] = []  # the champions, as rollbacks left them
     history = select(Promotion).where(Promotion.dataset_id == dataset.id).order_by(Promotion.id)

@@ -11,17 +11,20 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import StoreError
 from imil_backend.files import sha256_of
 from imil_backend.learning.contract.training_job import MODEL_FILE
+from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import Dataset, Version
 
 
 def verify_versions(session: Session, dataset: Dataset) -> None:
-    """Check that the weights of a dataset's versions are unchanged.
+    """Check that the weights of a dataset's versions are unchanged, but for those that were removed.
 
     Raises:
         StoreError: some are missing or were changed; the message names their versions.
     """
-    kept = select(Version).where(Version.dataset_id == dataset.id, Version.model_sha256.is_not(None))
-    check_weights(session.scalars(kept.order_by(Version.id)))
+    removed = removed_weights(session, dataset.id)
+    hashed = select(Version).where(Version.dataset_id == dataset.id, Version.model_sha256.is_not(None))
+    versions = session.scalars(hashed.order_by(Version.id))
+    check_weights(version for version in versions if version.id not in removed)
 
 
 def check_weights(versions: Iterable[Version]) -> None:

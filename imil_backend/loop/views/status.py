@@ -19,6 +19,7 @@ from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, late
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.loop.versions.validation_power import as_values, validation_power
 from imil_backend.loop.views.answers_set_aside import add_names, passed_over, set_aside
 from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
@@ -46,6 +47,7 @@ def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
         session.scalars(select(Promotion.version_id).where(Promotion.dataset_id == dataset.id).distinct())
     )
     names = {row.id: row.name for row in session.scalars(select(Version))}
+    removed = removed_weights(session, dataset.id)
     found = session.scalars(select(Version).where(Version.dataset_id == dataset.id).order_by(Version.id))
     return [
         {
@@ -60,6 +62,7 @@ def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
             "choices": version.runtime_info,
             "code_version": version.code_version,
             "model_sha256": version.model_sha256,
+            "weights_removed_at": removed[version.id].isoformat() if version.id in removed else None,
             "seed": version.recipe.get("seed"),
             "seconds": version.seconds,
             "created_at": version.created_at.isoformat(),

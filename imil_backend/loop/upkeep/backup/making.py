@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 import imil_backend
 from imil_backend.files import replacing, unfinished
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.unfinished import BACKING_UP, note_partial, working_folder
 from imil_backend.loop.upkeep.backup import postgres_dump
 from imil_backend.loop.upkeep.backup.contents import (
@@ -33,7 +34,8 @@ from imil_backend.loop.upkeep.backup.contents import (
     says_what_failed,
 )
 from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, encrypted
-from imil_backend.store.tables import Sample
+from imil_backend.loop.versions.removed_weights import removed_weights
+from imil_backend.store.tables import Dataset, Sample
 
 Progress = Callable[[int, int], None]
 
@@ -45,12 +47,15 @@ class Backup:
     files: int
     bytes: int
     images_outside: int  # originals that lie outside the data directory and are not in it
+    without_weights: int  # versions whose weights had been removed
 
 
 def back_up(
     backend: Backend, target: Path, progress: Progress | None = None, *, keys: Keys = UNENCRYPTED
 ) -> Backup:
     """Write a backup; the file is complete or absent, and readable by this user only.
+
+    It waits for a cleanup that is under way, and none begins until it is written.
 
     Args:
         backend: of what.
@@ -63,6 +68,7 @@ def back_up(
     """
     with (
         says_what_failed(f"The backup {target} cannot be written"),
+        locked(backend, CLEANUP),
         working_folder(backend.directory, BACKING_UP) as folder,
     ):
         note_partial(folder, unfinished(target))
@@ -74,7 +80,9 @@ def back_up(
             tarfile.open(fileobj=plain, mode="w|") as tar,
         ):
             sums = _add_all(tar, backend, databases, progress)
-    return Backup(len(sums), target.stat().st_size, _count_images_outside(backend))
+    return Backup(
+        len(sums), target.stat().st_size, _count_images_outside(backend), _count_without_weights(backend)
+    )
 
 
 def _add_all(
@@ -162,3 +170,8 @@ def _count_images_outside(backend: Backend) -> int:
     with backend.store.begin() as session:
         outside = select(func.count(Sample.id)).where(~Sample.path.startswith(inside, autoescape=True))
         return session.scalar(outside) or 0
+
+
+def _count_without_weights(backend: Backend) -> int:
+    with backend.store.begin() as session:
+        return sum(len(removed_weights(session, each)) for each in session.scalars(select(Dataset.id)))

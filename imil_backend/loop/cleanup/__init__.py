@@ -1,0 +1,1 @@
+"""Removes what a data directory no longer needs."""
