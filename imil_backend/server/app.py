@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
@@ -63,6 +64,7 @@ def create_app(
         StoreError: the store cannot be opened.
     """
     basic_auth = BasicAuth.from_settings(settings)
+    backend = None
     if champion is None or events is None:
         from imil_backend.loop.base.backend import Backend
         from imil_backend.loop.running.events import Events
@@ -78,6 +80,11 @@ def create_app(
     bound_bodies(app, settings.max_body_bytes)
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
+    if backend is not None:
+        from imil_backend.loop.monitoring.readiness import check_readiness
+        from imil_backend.server.monitoring.readiness import readiness
+
+        app.register_blueprint(readiness(partial(check_readiness, backend)))
     gate = Gate(OwnNames.from_settings(settings), basic_auth, events.secrets)
     app.extensions[GATE] = gate
 

@@ -1,4 +1,4 @@
-"""Who may call: by a name of ours, with Basic auth (all but /health), or with the webhook's shared secret."""
+"""Who may call: by a name of ours, with Basic auth (all but /health and /ready), or with the webhook's shared secret."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _same(given: str, expected: str) -> bool:
 
 
 WEBHOOK = "/webhook"
-OPEN_PATHS = frozenset({"/", "/health"})
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 
 
 class Caller(Enum):
@@ -158,7 +158,7 @@ class Caller(Enum):
 class Gate:
     """Whether a request may be answered at all, by its head alone.
 
-    Anyone may ask for the health. The webhook asks for its secret, or for Basic auth: Label Studio's "Start
+    Anyone may ask for health and readiness. The webhook asks for its secret, or for Basic auth: Label Studio's "Start
     training" button has no secret, and where no user is set it is known by its body.
     """
 
