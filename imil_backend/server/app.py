@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
@@ -22,9 +21,10 @@ from imil_backend.errors import (
     RoundError,
     StoreError,
 )
-from imil_backend.server.auth import BasicAuth, Gate, OwnNames
+from imil_backend.server.auth import BasicAuth, Gate, MetricsAccess, OwnNames
 from imil_backend.server.body import bound_bodies
 from imil_backend.server.ml_api import ml_api
+from imil_backend.server.monitoring.endpoints import add_monitoring
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
@@ -78,14 +78,11 @@ def create_app(
 
     app = Flask("imil_backend.server", static_folder=None)
     bound_bodies(app, settings.max_body_bytes)
+    add_monitoring(app, backend)
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
-    if backend is not None:
-        from imil_backend.loop.monitoring.readiness import check_readiness
-        from imil_backend.server.monitoring.readiness import readiness
-
-        app.register_blueprint(readiness(partial(check_readiness, backend)))
-    gate = Gate(OwnNames.from_settings(settings), basic_auth, events.secrets)
+    metrics_access = MetricsAccess.from_settings(settings)
+    gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
     app.extensions[GATE] = gate
 
     @app.before_request

@@ -24,6 +24,7 @@ from imil_backend.server.app import GATE, create_app
 from imil_backend.server.auth import BasicAuth
 from imil_backend.server.connections import Connection, make_room_for_connections
 from imil_backend.server.edge import Edge, access
+from imil_backend.server.monitoring.folder import multiprocess_folder
 
 BACKLOG = 2048
 SHUTDOWN_SECONDS = 25  # gunicorn kills after 30
@@ -38,7 +39,8 @@ def serve(settings: Settings) -> NoReturn:
     BasicAuth.from_settings(settings)
     server = _Server(settings, _listen(settings.host, settings.port))
     try:
-        server.run()
+        with multiprocess_folder():
+            server.run()
     except SystemExit as end:  # of the parent, and of each web process
         _leave(end.code)
     _leave(0)

@@ -226,3 +226,18 @@ def test_a_request_under_way_is_answered_before_the_server_ends(another_server: 
         another_server.process.send_signal(signal.SIGTERM)
         assert answer.result().json()["results"][0]["score"] == 77
     assert another_server.process.wait(30) == 0
+
+
+def test_metrics_are_those_of_all_processes(another_server: Server) -> None:
+    counts = []
+    for _ in range(40):  # connections of their own, which either process may take
+        requests.get(f"{another_server.url}/versions", timeout=10)
+        shown = requests.get(f"{another_server.url}/metrics", timeout=10).text
+        [line] = [each for each in shown.splitlines() if 'endpoint="/versions"' in each and "_total{" in each]
+        counts.append(float(line.rpartition(" ")[2]))
+    assert counts == list(range(1, 41))
+    [process, *_] = psutil.Process(another_server.process.pid).children()
+    folder = Path(next(each.path for each in process.memory_maps() if each.path.endswith(".db"))).parent
+    another_server.process.terminate()
+    assert another_server.process.wait(30) == 0
+    assert not folder.exists()

@@ -55,12 +55,18 @@ def worker(
 def _work(context: typer.Context, worker_id: str, dead: str | None) -> None:
     from imil_backend.loop.queues.draining import drain_is_wanted, forget_drain
     from imil_backend.loop.queues.engine import take_over
+    from imil_backend.loop.running import counters
     from imil_backend.loop.running.worker import running
+    from imil_backend.server.monitoring.worker_port import worker_port
 
     os.nice(_WORKER_NICENESS)
     stop = threading.Event()
     _on_stop(stop.set)
-    with open_backend(context) as backend, running(backend, worker_id):
+    with (
+        open_backend(context) as backend,
+        worker_port(backend.settings, counters.WORKER),
+        running(backend, worker_id),
+    ):
         forget_drain(backend, worker_id)
         if dead is not None:
             say(f"Took over {take_over(backend, dead)} unfinished workflows of worker {dead!r}.")

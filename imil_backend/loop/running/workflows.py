@@ -22,6 +22,7 @@ from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.running import counters
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round
 
@@ -156,7 +157,13 @@ def _reconcile(project_number: int, full: bool) -> dict[str, int]:
     project = _project(project_number)
     if project is None:
         raise NotFoundError(f"Project {project_number} of Label Studio is not managed by this backend.")
-    found = reconcile(_backend(), project, full=full)
+    try:
+        with counters.reconciliation_seconds.time():
+            found = reconcile(_backend(), project, full=full)
+    except Exception:
+        counters.count_failed_reconciliation()
+        raise
+    counters.count_reconciliation(found)
     lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
     return vars(found)
 

@@ -1,0 +1,27 @@
+"""Puts the endpoints of monitoring into an application."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+if TYPE_CHECKING:
+    from imil_backend.loop.base.backend import Backend
+
+
+def add_monitoring(app: Flask, backend: Backend | None) -> None:
+    """Add /metrics, and with the loop's backend also /ready."""
+    # Imported here, in each web process: see `multiprocess_folder`.
+    from imil_backend.server.monitoring.metrics import add_metrics
+
+    if backend is None:
+        add_metrics(app, None)
+        return
+    from imil_backend.loop.monitoring.figures import LoopFigures
+    from imil_backend.loop.monitoring.readiness import check_readiness
+    from imil_backend.server.monitoring.readiness import readiness
+
+    add_metrics(app, LoopFigures(backend))
+    app.register_blueprint(readiness(partial(check_readiness, backend)))
