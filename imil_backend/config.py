@@ -9,7 +9,7 @@ import re
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(9090, ge=1, le=65535)
     web_processes: int = Field(1, ge=1, le=64)
+    log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object a line.")
     worker_port: int | None = Field(
         None, ge=1, le=65535, description="Port on which the worker shows its metrics; empty: none."
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry, Counter
@@ -10,6 +12,7 @@ from support.label_studio import free_port
 
 from imil_backend.errors import SettingsError, StoreError
 from imil_backend.server.app import create_app
+from imil_backend.server.monitoring.endpoints import ARRIVED
 from imil_backend.server.monitoring.worker_port import worker_port
 
 BEARER = {"Authorization": "Bearer scrape-me"}
@@ -40,6 +43,13 @@ def test_requests_are_counted_and_timed_by_endpoint(client: FlaskClient) -> None
     assert found["imil_http_request_duration_seconds_count", "/versions"] == 1
     assert found["imil_http_request_duration_seconds_bucket", "/versions", "1.0"] == 1
     assert "Jane" not in client.get("/metrics").text
+
+
+def test_the_time_that_a_request_waited_for_a_thread_counts(client: FlaskClient) -> None:
+    client.get("/versions", environ_overrides={ARRIVED: time.perf_counter() - 2})
+    found = scraped(client)
+    assert found["imil_http_request_duration_seconds_bucket", "/versions", "1.5"] == 0
+    assert found["imil_http_request_duration_seconds_bucket", "/versions", "3.0"] == 1
 
 
 def test_events_are_counted_by_outcome(client: FlaskClient, events: FakeEvents) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from imil_backend.server.auth import METRICS
+from imil_backend.server.monitoring.endpoints import ARRIVED
 from imil_backend.server.monitoring.folder import MULTIPROCESS_VARIABLE
 
 # 1 s is Label Studio's deadline for webhooks and /health, 3 s that for /setup, 100 s that for predictions.
@@ -37,7 +38,7 @@ class RequestMetrics:
         )
         self._seconds = Histogram(
             "imil_http_request_duration_seconds",
-            "Time from a thread taking a request to its answer.",
+            "Time from the end of a request to its answer.",
             ("endpoint",),
             buckets=BUCKETS,
             registry=self.registry,
@@ -65,7 +66,7 @@ class RequestMetrics:
 
         @app.before_request
         def begin() -> None:
-            g.began = time.perf_counter()
+            g.began = request.environ.get(ARRIVED, time.perf_counter())
 
         @app.after_request
         def end(response: Response) -> Response:
