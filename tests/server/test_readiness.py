@@ -38,3 +38,26 @@ def test_one_check_answers_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(readiness, "FRESH_SECONDS", -1)
     client.get("/ready")
     assert len(checks) == 2
+
+
+def test_nobody_waits_for_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", -1)
+    began, go_on = threading.Event(), threading.Event()
+    checks = []
+
+    def check() -> ReadinessReport:
+        checks.append(1)
+        if len(checks) == 2:
+            began.set()
+            assert go_on.wait(30)
+        return REPORT
+
+    client = client_of(check)
+    client.get("/ready")
+    hanging = threading.Thread(target=client.get, args=["/ready"])
+    hanging.start()
+    assert began.wait(30)
+    assert client.get("/ready").json == {"status": "ready", "problems": {}}
+    assert len(checks) == 2
+    go_on.set()
+    hanging.join()

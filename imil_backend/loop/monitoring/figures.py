@@ -22,7 +22,7 @@ from imil_backend.loop.monitoring.dataset_figures import dataset_figures
 from imil_backend.loop.monitoring.disk_usage import DiskUsage, latest_version_bytes
 from imil_backend.loop.monitoring.gauges import gauge
 from imil_backend.loop.queues.engine import worker_is_running
-from imil_backend.loop.queues.unfinished import unfinished_workflows
+from imil_backend.loop.queues.workflow_counts import count_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class LoopFigures(Collector):
             "Whether a worker, of whatever id, is running.",
             {(): worker_is_running(self._backend)},
         )
-        unfinished = unfinished_workflows(self._backend)
+        unfinished = count_unfinished(self._backend)
         yield gauge(
             "imil_workflows",
             "Unfinished workflows: enqueued, pending (a worker has it), delayed.",

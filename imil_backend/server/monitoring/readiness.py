@@ -11,7 +11,7 @@ from flask import Blueprint
 
 from imil_backend.loop.monitoring.readiness import Readiness, ReadinessReport
 
-# Anyone may ask, and each check asks the database and writes a file: one check answers all who ask meanwhile.
+# Anyone may ask, and each check asks the database and writes a file: a check answers all who ask soon after.
 FRESH_SECONDS = 1.0
 
 
@@ -30,7 +30,11 @@ def readiness(check: Callable[[], ReadinessReport]) -> Blueprint:
 
 
 class _Latest:
-    """The latest report, made anew when it is old; by one thread at a time."""
+    """The latest report, made anew when it is old.
+
+    One thread makes it. Others have the old one meanwhile: a database that answers late must not hold the
+    threads that events need.
+    """
 
     def __init__(self, check: Callable[[], ReadinessReport]) -> None:
         self._check = check
@@ -39,8 +43,14 @@ class _Latest:
         self._made = 0.0
 
     def report(self) -> ReadinessReport:
+        report = self._report
+        if report is not None and (self._is_fresh() or self._lock.locked()):
+            return report
         with self._lock:
-            if self._report is None or time.monotonic() - self._made > FRESH_SECONDS:
+            if self._report is None or not self._is_fresh():
                 self._report = self._check()
                 self._made = time.monotonic()
             return self._report
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._made <= FRESH_SECONDS

@@ -16,7 +16,7 @@ QUEUES = (TRAINING_QUEUE, LABELLING_QUEUE, SYNC_QUEUE)
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class WorkflowCount:
     """The workflows of a queue that are in one state."""
 
     queue: str
@@ -25,7 +25,7 @@ class Unfinished:
     oldest: float  # when the oldest of them was enqueued, in seconds since 1970
 
 
-def unfinished_workflows(backend: Backend) -> list[Unfinished]:
+def count_unfinished(backend: Backend) -> list[WorkflowCount]:
     """Count the workflows that have not ended, by queue and state, over the index of states.
 
     Raises:
@@ -44,4 +44,4 @@ def unfinished_workflows(backend: Backend) -> list[Unfinished]:
     # Asked once a scrape: no connection is kept for it.
     with closing(Store(database_url(backend.directory, url))) as store, store.begin() as session:
         rows = session.execute(counted).all()
-    return [Unfinished(name, status.lower(), count, oldest / 1000) for name, status, count, oldest in rows]
+    return [WorkflowCount(name, status.lower(), count, oldest / 1000) for name, status, count, oldest in rows]
