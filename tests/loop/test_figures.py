@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from loop_fakes import OpenRound, chosen, mask_of, on_both_databases, region
+from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region
 from prometheus_client import CollectorRegistry
 
 from imil_backend.errors import StoreError
@@ -125,9 +125,10 @@ def test_an_undecided_verdict_waits_until_somebody_promotes(open_round: OpenRoun
     found, dataset = Scraped(backend), {"dataset": open_round.dataset.name}
     assert found("verdicts", **dataset, verdict="undecided") == 1
     assert found("undecided_since_timestamp_seconds", **dataset) == pytest.approx(since.timestamp())
+    candidate = make_version(backend, open_round.dataset, name="candidate", champion=False)
     with backend.store.begin() as session:
-        session.get_one(Round, open_round.id).changed_at = now() - timedelta(seconds=1)
-        promote(session, open_round.version, "person")
+        session.get_one(Round, open_round.id).changed_at = now() - timedelta(milliseconds=1)
+        promote(session, candidate, "person")
     assert found("undecided_since_timestamp_seconds", **dataset) is None
 
 
