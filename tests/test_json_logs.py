@@ -13,7 +13,6 @@ from flask import Flask
 from imil_backend.cli.helpers import console
 from imil_backend.errors import RoundError
 from imil_backend.json_logs import JsonLines, log_fields, set_log_fields
-from imil_backend.loop.running import workflows
 from imil_backend.server.monitoring.endpoints import REQUEST_ID, add_monitoring
 
 
@@ -88,22 +87,6 @@ def test_the_records_of_a_request_have_its_id(lines: list[dict[str, object]]) ->
     for number in ("1", "2"):
         app.test_client().get("/versions", environ_overrides={REQUEST_ID: number})
     assert [each["request"] for each in lines] == ["1", "2"]
-
-
-def test_the_records_of_a_rounds_workflow_name_it(
-    lines: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(round_id: int) -> None:
-        raise RoundError("Nothing to train on.")
-
-    fields = {"dataset": "films", "round": 2, "version": None}
-    monkeypatch.setattr(workflows, "_round_fields", lambda round_id: fields)
-    with pytest.raises(RoundError):
-        workflows._with_round_in_logs(fail)(7)
-    workflows._with_round_in_logs(lambda round_id: workflows.logger.info("Trained."))(7)
-    assert [(each["dataset"], each["round"]) for each in lines] == [("films", 2)]
-    workflows.logger.info("Outside.")
-    assert "round" not in lines[-1]
 
 
 def test_what_a_command_says_is_a_record(

@@ -36,10 +36,3 @@ def test_a_worker_counts_reconciliations_that_failed(open_round: OpenRound, queu
     with pytest.raises(LabelStudioUnreachableError):
         reconcile(PROJECT, False)
     assert counted("reconciliations_total", outcome="failed") - before == 1
-
-
-def test_the_log_of_a_workflow_names_its_round(open_round: OpenRound, queues: FakeQueues) -> None:
-    workflows.use(open_round.backend, queues)  # type: ignore[arg-type]
-    known = {"dataset": open_round.dataset.name, "round": 1, "version": None}
-    assert workflows._round_fields(open_round.id) == known
-    assert workflows._round_fields(4711) == {}

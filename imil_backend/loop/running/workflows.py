@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from dbos import DBOS, PortableWorkflowError
 from dbos import error as dbos_error
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError, StoreError
-from imil_backend.json_logs import log_fields
+from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
@@ -26,6 +23,7 @@ from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.running import counters
+from imil_backend.loop.running.log_names import named_in_logs, round_named_in_logs
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round
 
@@ -177,52 +175,13 @@ def _project(number: int) -> Project | None:
         return find_project(session, backend.settings.label_studio_url, number)
 
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-
-
-def _named_in_logs(workflow: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Let the records of a workflow carry its id."""
-
-    @functools.wraps(workflow)
-    def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        with log_fields(workflow=DBOS.workflow_id):
-            return workflow(*args, **kwargs)
-
-    return run
-
-
-def _with_round_in_logs(workflow: Callable[[int], _Result]) -> Callable[[int], _Result]:
-    """Let the records of a round's workflow carry its id, the dataset, the round and its version."""
-
-    @functools.wraps(workflow)
-    def run(round_id: int) -> _Result:
-        with log_fields(workflow=DBOS.workflow_id, **_round_fields(round_id)):
-            return workflow(round_id)
-
-    return run
-
-
-def _round_fields(round_id: int) -> dict[str, str | int | None]:
-    try:
-        with _backend().store.begin() as session:
-            round_ = session.get(Round, round_id)
-            if round_ is None:
-                return {}
-            dataset = session.get_one(Dataset, round_.dataset_id)
-            return {"dataset": dataset.name, "round": round_.number, "version": round_.version_name}
-    except StoreError as error:  # the workflow meets it too, and says what comes of it
-        logger.warning("The log does not name round %d: %s", round_id, error)
-        return {}
-
-
 # A workflow catches whatever a step ends with: a round must say why it failed and must not hang, and a hint
 # that failed is seen again by reconciliation. DBOS's own signals (cancelled, taken over) pass: they are no
 # Exceptions.
 
 
 @DBOS.workflow(name=names.TRAIN_WORKFLOW)
-@_with_round_in_logs
+@round_named_in_logs(_backend)
 def train_round(round_id: int) -> dict[str, Any]:
     """Train a round (or a baseline), compare its version with the champion, and open the next round."""
     try:
@@ -244,7 +203,7 @@ def train_round(round_id: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.PUSH_WORKFLOW)
-@_with_round_in_logs
+@round_named_in_logs(_backend)
 def push_round(round_id: int) -> dict[str, Any]:
     """Push a round's tasks to Label Studio."""
     try:
@@ -259,7 +218,7 @@ def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.SYNC_WORKFLOW)
-@_named_in_logs
+@named_in_logs
 def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
     """Sync one annotation from Label Studio; then close its round if it is due."""
     try:
@@ -271,7 +230,7 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
-@_named_in_logs
+@named_in_logs
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
     """Reconcile a whole project with Label Studio."""
     return _reconciled(project_number, full)
@@ -287,7 +246,7 @@ def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.CLOSE_WORKFLOW)
-@_named_in_logs
+@named_in_logs
 def close_due_rounds(dataset_id: int) -> None:
     """Check again a round that had enough answers while its clinician was still working."""
     _close_due_rounds(dataset_id)
@@ -299,7 +258,7 @@ def _close_due_rounds(dataset_id: int) -> None:
 
 
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
-@_named_in_logs
+@named_in_logs
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Reconcile every project; runs at the worker's start and on the schedule."""
     for number in _project_numbers():
