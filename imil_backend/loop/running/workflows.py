@@ -267,6 +267,7 @@ def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = Non
 
 
 @DBOS.workflow(name=names.CLEAN_UP_WORKFLOW)
+@named_in_logs
 def clean_up(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Remove what is not needed any more; runs every night."""
     try:
