@@ -9,7 +9,7 @@ import re
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -73,11 +73,18 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(9090, ge=1, le=65535)
     web_processes: int = Field(1, ge=1, le=64)
+    log_format: Literal["text", "json"] = Field("text", description="`json`: one JSON object a line.")
+    worker_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on which the worker shows its metrics; empty: none."
+    )
     public_url: str | None = Field(
         None, description="The backend's URL as Label Studio reaches it; a host name in it needs a dot."
     )
     basic_auth_user: str | None = None
     basic_auth_password: SecretStr | None = None
+    metrics_token: SecretStr | None = Field(
+        None, description="A bearer token that may read /metrics, besides user and password."
+    )
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Accepted webhook secrets, comma-separated; the first is registered. Empty: "
@@ -115,7 +122,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("label_studio_api_key", mode="before")
+    @field_validator("label_studio_api_key", "metrics_token", "worker_port", mode="before")
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value

@@ -16,6 +16,7 @@ from pydantic import AliasChoices
 
 from imil_backend import config
 from imil_backend.config import Settings, load_settings
+from imil_backend.loop.base import timestamps
 from imil_backend.server.auth import BasicAuth
 
 DOCKER = Path(__file__).parents[1] / "docker"
@@ -97,6 +98,22 @@ def test_the_backend_accepts_what_compose_sets(
     assert settings.own_url == "http://imil.backend.internal:9090"
     assert settings.webhook_secrets == ()
     assert settings.require_api_key() == "label_studio_api_key's"
+
+
+def test_the_health_of_the_worker_is_its_heartbeat(compose: Any, tmp_path: Path) -> None:
+    _, check = compose["services"]["worker"]["healthcheck"]["test"]
+    beat = tmp_path / timestamps.FOLDER / f"{timestamps.WORKER}-worker"
+    check = check.replace("/data/", f"{tmp_path}/")
+
+    def is_well() -> bool:
+        return subprocess.run(check, shell=True, capture_output=True, check=False).returncode == 0
+
+    assert not is_well()
+    beat.parent.mkdir()
+    beat.touch()
+    assert is_well()
+    os.utime(beat, (1, 1))
+    assert not is_well()
 
 
 def test_the_webhooks_host_is_an_alias_with_a_dot(compose: Any) -> None:

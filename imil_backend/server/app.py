@@ -21,9 +21,10 @@ from imil_backend.errors import (
     RoundError,
     StoreError,
 )
-from imil_backend.server.auth import BasicAuth, Gate, OwnNames
+from imil_backend.server.auth import BasicAuth, Gate, MetricsAccess, OwnNames
 from imil_backend.server.body import bound_bodies
 from imil_backend.server.ml_api import ml_api
+from imil_backend.server.monitoring.endpoints import add_monitoring
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def create_app(
         StoreError: the store cannot be opened.
     """
     basic_auth = BasicAuth.from_settings(settings)
+    backend = None
     if champion is None or events is None:
         from imil_backend.loop.base.backend import Backend
         from imil_backend.loop.running.events import Events
@@ -76,9 +78,11 @@ def create_app(
 
     app = Flask("imil_backend.server", static_folder=None)
     bound_bodies(app, settings.max_body_bytes)
+    add_monitoring(app, backend)
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
-    gate = Gate(OwnNames.from_settings(settings), basic_auth, events.secrets)
+    metrics_access = MetricsAccess.from_settings(settings)
+    gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
     app.extensions[GATE] = gate
 
     @app.before_request

@@ -1,4 +1,7 @@
-"""Who may call: by a name of ours, with Basic auth (all but /health), or with the webhook's shared secret."""
+"""Who may call: by a name of ours, with Basic auth (all but /health and /ready), or with a shared secret.
+
+The webhook has a secret, /metrics a bearer token.
+"""
 
 from __future__ import annotations
 
@@ -142,8 +145,49 @@ def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
+@dataclass(frozen=True)
+class MetricsAccess:
+    """Who may read the metrics: who has their bearer token, or the user and password of all else."""
+
+    basic_auth: BasicAuth
+    token: str | None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> MetricsAccess:
+        """Read user, password and token.
+
+        Raises:
+            SettingsError: other machines can reach the backend, and user and password are missing.
+        """
+        token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+        return cls(BasicAuth.from_settings(settings), token)
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked for."""
+        return self.token is not None or self.basic_auth.user is not None
+
+    def check(self, request: Request) -> None:
+        """Let a request pass.
+
+        Raises:
+            Unauthorized: it carries neither.
+        """
+        if self.token is not None:
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() == "bearer" and _same(given, self.token):
+                return
+            if self.basic_auth.user is None:
+                raise Unauthorized(
+                    "The bearer token is wrong or missing: send IMIL_METRICS_TOKEN.",
+                    www_authenticate=WWWAuthenticate("bearer"),
+                )
+        self.basic_auth.check(request)
+
+
 WEBHOOK = "/webhook"
-OPEN_PATHS = frozenset({"/", "/health"})
+METRICS = "/metrics"
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 
 
 class Caller(Enum):
@@ -158,12 +202,13 @@ class Caller(Enum):
 class Gate:
     """Whether a request may be answered at all, by its head alone.
 
-    Anyone may ask for the health. The webhook asks for its secret, or for Basic auth: Label Studio's "Start
-    training" button has no secret, and where no user is set it is known by its body.
+    Anyone may ask for health and readiness. The webhook asks for its secret, or for Basic auth: Label
+    Studio's "Start training" button has no secret, and where no user is set it is known by its body.
     """
 
     own_names: OwnNames
     basic_auth: BasicAuth
+    metrics: MetricsAccess
     secrets: Callable[[], Iterable[str]]
 
     def check(self, request: Request) -> Caller:
@@ -178,5 +223,8 @@ class Gate:
             return Caller.ANYONE
         if request.path == WEBHOOK and has_secret(request, self.secrets()):
             return Caller.WEBHOOK
+        if request.path == METRICS:
+            self.metrics.check(request)
+            return Caller.USER if self.metrics.asks else Caller.ANYONE
         self.basic_auth.check(request)
         return Caller.ANYONE if self.basic_auth.user is None else Caller.USER

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask, Request
@@ -22,6 +23,7 @@ from werkzeug.wrappers import Response
 
 from imil_backend.server.auth import Caller, Gate
 from imil_backend.server.ml_api import MOST_PREDICTIONS
+from imil_backend.server.monitoring.endpoints import ARRIVED, REQUEST_ID
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -58,15 +60,24 @@ class Edge:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = time.monotonic()
+        scope["request_id"] = secrets.token_hex(4)
         response = await self._response(scope, receive)
         if response is None:
             return
         await _send(response, send)
         sender = scope["client"][0] if scope["client"] else "-"
-        took = 1000 * (time.monotonic() - began)
+        took = time.monotonic() - began
         # No query, no header, no body.
+        fields = {
+            "request": scope["request_id"],
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": response.status_code,
+            "duration": round(took, 4),
+        }
         called = f'"{scope["method"]} {scope["path"]}"'
-        access.info("%s %s %d %d %.0fms", sender, called, response.status_code, len(response.data), took)
+        values = (sender, called, response.status_code, len(response.data), 1000 * took)
+        access.info("%s %s %d %d %.0fms", *values, extra=fields)
 
     async def _response(self, scope: Message, receive: Receive) -> Response | None:
         """The answer, or None where nobody waits for one."""
@@ -80,17 +91,16 @@ class Edge:
             scope["state"]["connection"].is_trusted()
         is_event = caller is Caller.WEBHOOK
         pool = self._for_events if is_event else self._for_others
-        loop = asyncio.get_running_loop()
         declared = request.content_length or 0
         if declared > self._max_body_bytes:
-            return await loop.run_in_executor(pool, self._answer, environ, b"", declared)
+            return await self._in_thread(pool, environ, b"", declared)
         body = bytearray()
         try:
             is_whole = await self._receive(body, receive, anyway=is_event)
             if not is_whole and not is_event:
                 return None
             sent = bytes(body) if is_whole else b""  # of an event, that there was one is enough
-            return await loop.run_in_executor(pool, self._answer, environ, sent)
+            return await self._in_thread(pool, environ, sent)
         except _TooMuchError:
             return _BUSY
         finally:
@@ -113,6 +123,12 @@ class Edge:
                 raise _TooMuchError
             more = message["more_body"]
         return True
+
+    async def _in_thread(
+        self, pool: Executor, environ: dict[str, Any], body: bytes, declared: int | None = None
+    ) -> Response:
+        environ[ARRIVED] = time.perf_counter()
+        return await asyncio.get_running_loop().run_in_executor(pool, self._answer, environ, body, declared)
 
     def _answer(self, environ: dict[str, Any], body: bytes, declared: int | None = None) -> Response:
         environ["wsgi.input"] = io.BytesIO(body)
@@ -145,6 +161,7 @@ def _environ(scope: Message) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        REQUEST_ID: scope["request_id"],
     }
     for name, value in scope["headers"]:
         _add_header(environ, name.decode("latin-1"), value.decode("latin-1"))

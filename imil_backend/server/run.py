@@ -19,11 +19,13 @@ from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from imil_backend.config import Settings
 from imil_backend.errors import ImilError, SettingsError
+from imil_backend.json_logs import JsonLines
 from imil_backend.logs import OneLine
 from imil_backend.server.app import GATE, create_app
 from imil_backend.server.auth import BasicAuth
 from imil_backend.server.connections import Connection, make_room_for_connections
 from imil_backend.server.edge import Edge, access
+from imil_backend.server.monitoring.folder import multiprocess_folder
 
 BACKLOG = 2048
 SHUTDOWN_SECONDS = 25  # gunicorn kills after 30
@@ -38,7 +40,8 @@ def serve(settings: Settings) -> NoReturn:
     BasicAuth.from_settings(settings)
     server = _Server(settings, _listen(settings.host, settings.port))
     try:
-        server.run()
+        with multiprocess_folder():
+            server.run()
     except SystemExit as end:  # of the parent, and of each web process
         _leave(end.code)
     _leave(0)
@@ -95,7 +98,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "bind": self._bind,
             "workers": self._settings.web_processes,
             "worker_class": f"{__name__}.Worker",
-            "logger_class": _Log,
+            "logger_class": _JsonLog if self._settings.log_format == "json" else _Log,
             # Each worker opens the store, and later the network, after the fork.
             "preload_app": False,
             # A heartbeat kept on a disk that a training writes to can come too late.
@@ -117,7 +120,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         make_room_for_connections()
-        _log_requests()
+        _log_requests(JsonLines() if self._settings.log_format == "json" else OneLine())
         return Edge(app, app.extensions[GATE], self._settings.max_body_bytes)
 
 
@@ -146,18 +149,24 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 class _Log(Logger):  # type: ignore[misc]
     """gunicorn's log, in the form of ours."""
 
+    form: ClassVar[type[logging.Formatter]] = OneLine
+
     def setup(self, cfg: object) -> None:
         """Set its handlers up."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
-            handler.setFormatter(OneLine())
+            handler.setFormatter(self.form())
 
 
-def _log_requests() -> None:
+class _JsonLog(_Log):
+    form = JsonLines
+
+
+def _log_requests(form: logging.Formatter) -> None:
     """Log a line for each answer; none for what is no HTTP, of which anybody could send very much."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(OneLine())
+    handler.setFormatter(form)
     access.handlers = [handler]
     access.setLevel(logging.INFO)
     access.propagate = False

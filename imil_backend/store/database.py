@@ -84,6 +84,24 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"The database cannot be copied before its migration: {error}") from error
 
+    def check_revision(self) -> None:
+        """Check that the database answers, and that its tables are those of this package.
+
+        Raises:
+            StoreError: it does not answer, or its tables are of another revision.
+        """
+        head = ScriptDirectory.from_config(self._alembic()).get_current_head()
+        try:
+            with self.engine.connect() as connection:
+                current = MigrationContext.configure(connection).get_current_revision()
+        except DBAPIError as error:
+            raise StoreError(f"The database cannot be reached ({error.orig}). Is it running?") from error
+        if current != head:
+            raise StoreError(
+                f"The database is at revision {current}, this package at {head}: restart all processes with "
+                "the same release."
+            )
+
     def _keep_a_copy(self) -> None:
         """Copy an SQLite database that is about to be changed; one copy of each version stays."""
         if self.engine.dialect.name != "sqlite":

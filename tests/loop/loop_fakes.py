@@ -316,6 +316,9 @@ class FakeQueues:
     def result(self, workflow_id: str) -> Any:
         return self.results.get(workflow_id)
 
+    def has_begun(self, workflow_id: str) -> None:
+        self.statuses[workflow_id] = "PENDING"
+
 
 def region(mask: Any) -> list[dict[str, Any]]:
     """The result of somebody who painted this mask, bool of shape (HEIGHT, WIDTH), as irrelevant."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError
 from imil_backend.config import Settings
 from imil_backend.errors import BackupError
 from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare, worker_lock
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
@@ -79,10 +80,12 @@ def test_a_destroyed_original_comes_back_elsewhere(
     original = answered.backend.directory
     secrets, before, kept = answered.backend.webhook_secrets, rows(answered.backend), files(original)
     back_up(answered.backend, tmp_path / "backup.tar")
+    assert len(timestamps.last(answered.backend, timestamps.BACKUP)) == 1
     answered.backend.close()
     shutil.rmtree(original)
 
     restore(elsewhere.settings, tmp_path / "backup.tar")
+    assert timestamps.last(elsewhere, timestamps.RECONCILIATION) == {}  # they are of the other directory
     assert rows(elsewhere) == before
     assert files(elsewhere.directory) == kept
     assert elsewhere.webhook_secrets == secrets

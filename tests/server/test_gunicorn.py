@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -31,6 +32,7 @@ import atexit, sys, time
 from functools import partial
 sys.path.insert(0, sys.argv[1])
 from server_fakes import FakeChampion, FakeEvents, make_settings
+from imil_backend.json_logs import log_as_json
 from imil_backend.server import run
 
 class SlowChampion(FakeChampion):
@@ -42,7 +44,12 @@ class SlowChampion(FakeChampion):
 
 atexit.register(print, "taken apart", flush=True)
 run.create_app = partial(run.create_app, champion=SlowChampion(), events=FakeEvents())
-run.serve(make_settings(port=int(sys.argv[2]), max_body_bytes=int(sys.argv[3]), web_processes=2))
+settings = make_settings(
+    port=int(sys.argv[2]), max_body_bytes=int(sys.argv[3]), web_processes=2, log_format=sys.argv[4]
+)
+if settings.log_format == "json":
+    log_as_json()
+run.serve(settings)
 """
 
 
@@ -70,10 +77,10 @@ def another_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 @contextmanager
-def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def running_server(tmp_path_factory: pytest.TempPathFactory, log_format: str = "text") -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
     port = free_port()
-    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(port), str(LIMIT)]
+    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(port), str(LIMIT), log_format]
     with log.open("wb") as output:
         process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -226,3 +233,31 @@ def test_a_request_under_way_is_answered_before_the_server_ends(another_server: 
         another_server.process.send_signal(signal.SIGTERM)
         assert answer.result().json()["results"][0]["score"] == 77
     assert another_server.process.wait(30) == 0
+
+
+def test_logs_are_json_where_they_are_to_be(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_server(tmp_path_factory, "json") as server:
+        requests.get(f"{server.url}/versions?token=secret", timeout=10)
+        requests.post(f"{server.url}/webhook", json={}, timeout=10)
+    lines = [json.loads(each) for each in server.log.read_text().splitlines()]
+    answers = [(each["path"], each["status"], each["method"]) for each in lines if "path" in each]
+    assert ("/versions", 200, "GET") in answers
+    assert ("/webhook", 401, "POST") in answers
+    assert any("Listening at" in each["event"] for each in lines)
+    assert len({each["request"] for each in lines if "path" in each}) == len(answers)
+    assert "secret" not in str(lines)
+
+
+def test_metrics_are_those_of_all_processes(another_server: Server) -> None:
+    counts = []
+    for _ in range(40):  # connections of their own, which either process may take
+        requests.get(f"{another_server.url}/versions", timeout=10)
+        shown = requests.get(f"{another_server.url}/metrics", timeout=10).text
+        [line] = [each for each in shown.splitlines() if 'endpoint="/versions"' in each and "_total{" in each]
+        counts.append(float(line.rpartition(" ")[2]))
+    assert counts == list(range(1, 41))
+    [process, *_] = psutil.Process(another_server.process.pid).children()
+    folder = Path(next(each.path for each in process.memory_maps() if each.path.endswith(".db"))).parent
+    another_server.process.terminate()
+    assert another_server.process.wait(30) == 0
+    assert not folder.exists()

@@ -171,8 +171,11 @@ def test_what_is_no_http_is_refused(server: tuple[int, Path], rest: bytes) -> No
 def test_a_path_cannot_forge_a_record(server: tuple[int, Path]) -> None:
     forged = "/%0d%0a2026-01-01 CRITICAL imil: all is lost%1b[2J%e2%80%a8"
     requests.get(f"http://[::1]:{server[0]}{forged}", timeout=10)
-    lines = server[1].read_text().split("\n")
-    [line] = [line for line in lines if "all is lost" in line]
+    deadline = time.monotonic() + 10
+    while "all is lost" not in server[1].read_text():  # it is logged after the answer
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    [line] = [line for line in server[1].read_text().split("\n") if "all is lost" in line]
     assert line.isprintable()
     assert r"/\r\n2026-01-01 CRITICAL" in line
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from imil_backend.cli.helpers.console import command, open_backend, say, settings_of
+from imil_backend.cli.helpers.console import announce, command, open_backend, say, settings_of
 from imil_backend.errors import SettingsError
 
 _WORKER_NICENESS = 10  # on shared cores the web process comes first: a clinician's click waits for it
@@ -55,23 +55,29 @@ def worker(
 def _work(context: typer.Context, worker_id: str, dead: str | None) -> None:
     from imil_backend.loop.queues.draining import drain_is_wanted, forget_drain
     from imil_backend.loop.queues.engine import take_over
+    from imil_backend.loop.running import counters
     from imil_backend.loop.running.worker import running
+    from imil_backend.server.monitoring.worker_port import worker_port
 
     os.nice(_WORKER_NICENESS)
     stop = threading.Event()
     _on_stop(stop.set)
-    with open_backend(context) as backend, running(backend, worker_id):
+    with (
+        open_backend(context) as backend,
+        worker_port(backend.settings, counters.WORKER),
+        running(backend, worker_id),
+    ):
         forget_drain(backend, worker_id)
         if dead is not None:
-            say(f"Took over {take_over(backend, dead)} unfinished workflows of worker {dead!r}.")
-        say(f"Worker {worker_id!r} is running on {settings_of(context).data_dir}.")
+            announce(f"Took over {take_over(backend, dead)} unfinished workflows of worker {dead!r}.")
+        announce(f"Worker {worker_id!r} is running on {settings_of(context).data_dir}.")
         while not (stopped := stop.wait(_SECONDS_BETWEEN_LOOKS)):
             if drain_is_wanted(backend, worker_id):
                 break
         if stopped:
             # A training that is under way ends with this process, and goes on from its last epoch.
             os._exit(0)
-        say(f"Worker {worker_id!r} takes no more work, and ends when what is under way is done.")
+        announce(f"Worker {worker_id!r} takes no more work, and ends when what is under way is done.")
         _on_stop(lambda: os._exit(0))
 
 

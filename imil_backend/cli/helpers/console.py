@@ -24,11 +24,13 @@ import imil_backend
 from imil_backend.config import Settings, load_settings
 from imil_backend.errors import ImilError
 from imil_backend.files import OTHERS
+from imil_backend.json_logs import JsonLines, log_as_json
 from imil_backend.logs import OneLine
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+logger = logging.getLogger(__name__)
 console = Console()
 errors = Console(stderr=True)
 
@@ -102,7 +104,10 @@ def open_backend(context: typer.Context) -> Iterator[Any]:
     from imil_backend.loop.base.backend import Backend
     from imil_backend.loop.queues.engine import prepare
 
-    backend = Backend(settings_of(context))
+    settings = settings_of(context)
+    if settings.log_format == "json":
+        log_as_json()
+    backend = Backend(settings)
     try:
         prepare(backend)
         yield backend
@@ -118,10 +123,17 @@ def says_what_went_wrong(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except ImilError as error:
-            errors.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            if _logs_json():
+                logger.error("%s", error)
+            else:
+                errors.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return run
+
+
+def _logs_json() -> bool:
+    return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
 
 
 def takes_data_dir(command: Callable[..., R]) -> Callable[..., R]:
@@ -191,6 +203,14 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def say(text: str) -> None:
     """Print a line, with markup but never wrapped: paths and commands are copied from it."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+def announce(text: str) -> None:
+    """Tell how a process that runs on stands: a record where logs are JSON, else a line."""
+    if _logs_json():
+        logger.info("%s", text)
+    else:
+        say(text)
 
 
 def print_json(value: Any) -> None:

@@ -20,7 +20,7 @@ from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw
-from imil_backend.loop.base import audit
+from imil_backend.loop.base import audit, timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.projects.mapping import mapping_of
@@ -61,6 +61,12 @@ def reconcile(backend: Backend, project: Project, *, full: bool = False) -> Diff
     Raises:
         LabelStudioError: Label Studio cannot be reached or refuses; nothing is taken for deleted by that.
     """
+    differences = _reconcile(backend, project, full)
+    timestamps.touch(backend, timestamps.RECONCILIATION, project.id)
+    return differences
+
+
+def _reconcile(backend: Backend, project: Project, full: bool) -> Differences:
     try:
         mapping = mapping_of(backend, project)
     except NotFoundError:

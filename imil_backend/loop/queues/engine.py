@@ -259,7 +259,7 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
             DBOS.register_queue(LABELLING_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
             DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
             _poll_cheaply(engine)
-            yield Watchdog(engine, lock, worker_id, WORKFLOW_VERSION)
+            yield Watchdog(backend, engine, lock, worker_id, WORKFLOW_VERSION)
         finally:
             let_workflows_end(engine)
             DBOS.destroy(workflow_completion_timeout_sec=0)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
+from imil_backend.loop.base import timestamps
+from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import Lock
 
 LOOK_SECONDS = 10.0
@@ -28,9 +30,14 @@ class Watchdog:
 
     A worker that has lost its lock, because PostgreSQL was restarted or could not be reached, may have been
     taken over: it ends at once, with its training.
+
+    Each look that finds the database of the queues in order is the worker's heartbeat.
     """
 
-    def __init__(self, engine: DBOS, lock: Lock, worker_id: str, workflow_version: str) -> None:
+    def __init__(
+        self, backend: Backend, engine: DBOS, lock: Lock, worker_id: str, workflow_version: str
+    ) -> None:
+        self._backend = backend
         self.engine = engine
         self._lock = lock
         self._worker_id = worker_id
@@ -43,6 +50,7 @@ class Watchdog:
         ended = threading.Event()
 
         def watch() -> None:
+            self.look()
             while not ended.wait(LOOK_SECONDS):
                 self.look()
 
@@ -67,6 +75,8 @@ class Watchdog:
             self._resume_what_lies()
         except SQLAlchemyError as error:
             logger.warning("The database of the queues cannot be used: %s", type(error).__name__)
+        else:
+            timestamps.touch(self._backend, timestamps.WORKER, self._worker_id)
 
     def _resume_what_lies(self) -> None:
         taken_for_running = DBOS.list_workflows(

@@ -22,6 +22,8 @@ from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.running import counters
+from imil_backend.loop.running.log_names import named_in_logs, round_named_in_logs
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round
 
@@ -156,7 +158,13 @@ def _reconcile(project_number: int, full: bool) -> dict[str, int]:
     project = _project(project_number)
     if project is None:
         raise NotFoundError(f"Project {project_number} of Label Studio is not managed by this backend.")
-    found = reconcile(_backend(), project, full=full)
+    try:
+        with counters.reconciliation_seconds.time():
+            found = reconcile(_backend(), project, full=full)
+    except Exception:
+        counters.count_failed_reconciliation()
+        raise
+    counters.count_reconciliation(found)
     lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
     return vars(found)
 
@@ -173,6 +181,7 @@ def _project(number: int) -> Project | None:
 
 
 @DBOS.workflow(name=names.TRAIN_WORKFLOW)
+@round_named_in_logs(_backend)
 def train_round(round_id: int) -> dict[str, Any]:
     """Train a round (or a baseline), compare its version with the champion, and open the next round."""
     try:
@@ -194,6 +203,7 @@ def train_round(round_id: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.PUSH_WORKFLOW)
+@round_named_in_logs(_backend)
 def push_round(round_id: int) -> dict[str, Any]:
     """Push a round's tasks to Label Studio."""
     try:
@@ -208,6 +218,7 @@ def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.SYNC_WORKFLOW)
+@named_in_logs
 def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
     """Sync one annotation from Label Studio; then close its round if it is due."""
     try:
@@ -219,6 +230,7 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
+@named_in_logs
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
     """Reconcile a whole project with Label Studio."""
     return _reconciled(project_number, full)
@@ -234,6 +246,7 @@ def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.CLOSE_WORKFLOW)
+@named_in_logs
 def close_due_rounds(dataset_id: int) -> None:
     """Check again a round that had enough answers while its clinician was still working."""
     _close_due_rounds(dataset_id)
@@ -245,6 +258,7 @@ def _close_due_rounds(dataset_id: int) -> None:
 
 
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
+@named_in_logs
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Reconcile every project; runs at the worker's start and on the schedule."""
     for number in _project_numbers():
@@ -253,6 +267,7 @@ def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = Non
 
 
 @DBOS.workflow(name=names.CLEAN_UP_WORKFLOW)
+@named_in_logs
 def clean_up(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Remove what is not needed any more; runs every night."""
     try:

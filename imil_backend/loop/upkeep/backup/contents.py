@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from imil_backend.errors import BackupError
+from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.unfinished import UNPACKING
 from imil_backend.loop.queues.engine import DBOS_SQLITE_FILE
 from imil_backend.store.database import SQLITE_FILE
@@ -25,7 +26,7 @@ DATABASES, FILES = "databases", "files"  # folders in the tar
 POSTGRES_DUMP = "postgresql.dump"
 # DBOS's first: a step that it does not know of is done again, one that it knows of must have been.
 SQLITE_FILES = (DBOS_SQLITE_FILE, SQLITE_FILE)
-_LEFT_OUT = ("cache", "locks")
+_LEFT_OUT = ("cache", "locks", timestamps.FOLDER)
 
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Folder = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$")]

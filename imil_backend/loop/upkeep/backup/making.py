@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 
 import imil_backend
 from imil_backend.files import replacing, unfinished
+from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.unfinished import BACKING_UP, note_partial, working_folder
@@ -80,6 +81,7 @@ def back_up(
             tarfile.open(fileobj=plain, mode="w|") as tar,
         ):
             sums = _add_all(tar, backend, databases, progress)
+    timestamps.touch(backend, timestamps.BACKUP)
     return Backup(
         len(sums), target.stat().st_size, _count_images_outside(backend), _count_without_weights(backend)
     )

@@ -1,0 +1,1 @@
+"""What monitoring asks: whether the backend is ready, and its figures."""

@@ -1,0 +1,1 @@
+"""What monitoring asks over HTTP: /ready and /metrics."""
