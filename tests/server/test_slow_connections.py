@@ -86,6 +86,12 @@ def answer(connection: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
+def test_what_anyone_may_ask_is_answered_before_a_body(server: tuple[int, Path]) -> None:
+    head = POST.replace(b"POST /webhook", b"GET /health") + b"Content-Length: 5000\r\n\r\n"
+    with connected(server[0], head) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_does_not_go_on_is_cut_off(server: tuple[int, Path], kind: str) -> None:
     began = time.monotonic()
