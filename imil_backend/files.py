@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,13 +27,20 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
+_MAKING = threading.Lock()
+
+
 def make_private(path: Path) -> None:
     """Make an empty file that its owner alone can read, whatever the umask; one that is there stays as it is.
+
+    One that is there is not opened: to close it again would end the locks that this process has on it, and
+    an SQLite database that is in use would be damaged (sqlite.org/howtocorrupt.html, section 2.2).
 
     Raises:
         OSError: it cannot be made.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+    with _MAKING, suppress(FileExistsError):  # others in this process wait until the new file is closed
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
 
 
 @contextmanager

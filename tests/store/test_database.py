@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,6 +29,23 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.migrate()
     yield store
     store.close()
+
+
+def test_a_new_connection_leaves_the_locks_of_others_alone(store: Store) -> None:
+    """Without them another process takes the database for unused, and removes the log that is in use."""
+    with store.engine.connect() as connection:
+        connection.execute(select(Dataset)).all()
+        another = Store(store.url)
+        another.engine.connect().close()
+        look = (
+            "import sqlite3, sys\n"
+            "database = sqlite3.connect(sys.argv[1])\n"
+            "database.execute('SELECT * FROM datasets')\n"
+            "database.close()\n"
+        )
+        subprocess.run([sys.executable, "-c", look, str(store.engine.url.database)], check=True)
+        another.close()
+        assert Path(f"{store.engine.url.database}-wal").exists()
 
 
 def add_dataset(store: Store) -> Project:
