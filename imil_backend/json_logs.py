@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 
+from imil_backend.logs import shortened
+
 # From the context (`log_fields`), or given to one record as `extra`. `duration` is in seconds.
 FIELDS = (
     "request",
@@ -42,12 +44,12 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": shortened(record.getMessage()),
         }
         given = {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         values.update(_known.get() | given)
         if record.exc_info:
-            values["exception"] = self.formatException(record.exc_info)
+            values["exception"] = shortened(self.formatException(record.exc_info))
         return json.dumps(values, default=str)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+MOST_CHARACTERS = 16_384  # of a record; tracebacks are shorter
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -19,7 +20,14 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record in one line."""
-        return without_controls(super().format(record))
+        return without_controls(shortened(super().format(record)))
+
+
+def shortened(text: str) -> str:
+    """The text, cut where what others sent has made it longer than anybody reads."""
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}... ({len(text):,} characters)"
 
 
 def without_controls(text: str) -> str:

@@ -40,6 +40,12 @@ def test_control_characters_are_escaped(control: str, shown: str) -> None:
     assert record(f"before{control}after").endswith(f"WARNING imil.server: before{shown}after")
 
 
+def test_what_nobody_would_read_is_cut() -> None:
+    line = record("\0" * 2_000_000)
+    assert line.endswith("characters)")
+    assert len(line) < 100_000
+
+
 def test_a_traceback_is_one_line() -> None:
     try:
         raise ValueError("first\nsecond")

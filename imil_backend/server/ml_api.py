@@ -21,6 +21,7 @@ JOB_STATUS = {"pending": "queued", "running": "started", "done": "finished", "fa
 # At once, in one process. Predictions are a comfort and may take seconds; events and /health, for which Label
 # Studio waits a second, must always find a thread.
 MOST_PREDICTIONS = 4
+MOST_TASKS = 10_000  # in one request; an answer takes memory for each
 
 
 def ml_api(champion: PredictionService, events: Events) -> Blueprint:
@@ -85,6 +86,8 @@ def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not all(_is_task(task) for task in tasks):
         raise BadRequest('tasks must be a list of tasks: {"tasks": [{"id": 1, "data": {...}}]}.')
+    if len(tasks) > MOST_TASKS:
+        raise BadRequest(f"{len(tasks):,} tasks are asked for at once; ask for {MOST_TASKS:,} at most.")
     return tasks
 
 

@@ -10,14 +10,16 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pydicom.encaps import encapsulate
 from support.dicoms import dicom_bytes
 
-from imil_backend.errors import ImageError, ImageTooLargeError
+from imil_backend.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from imil_backend.images.dicom.header import Elements
 from imil_backend.images.limits.budget import DECODERS, MemoryBudget
 from imil_backend.images.reading import read_image
 
@@ -137,6 +139,11 @@ def tiff_of_many_numbers() -> bytes:
     return tiff([*tags, (258, 3, 2**24, 8)], bytes(2**25))
 
 
+def tiff_of_many_numbers_cut_off() -> bytes:
+    tags = [each for each in GREY if each[0] != 258]
+    return tiff([(258, 3, 2**24, 8), *tags], bytes(2**25))[:-9]
+
+
 def tiff_with_a_large_tile() -> bytes:
     body = zlib.compress(bytes(2000))
     tags = [(322, 4, 1, 32_768), (323, 4, 1, 32_768), (324, 4, 1, 8), (325, 4, 1, len(body))]
@@ -166,6 +173,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "WebP with a canvas": webp_with_canvas,
     "a TIFF whose tags are one place": tiff_of_one_place,
     "a TIFF with a tag of many numbers": tiff_of_many_numbers,
+    "a TIFF with a tag of many numbers, cut off": tiff_of_many_numbers_cut_off,
     "a TIFF with a large tile": tiff_with_a_large_tile,
 }
 LIMITED = """
@@ -217,12 +225,29 @@ def test_no_bomb_takes_a_quarter_of_a_gibibyte(tmp_path: Path) -> None:
         ("WebP with a canvas", "65536 x 65536, .* the limit is"),
         ("a TIFF whose tags are one place", "its tags are larger than the file"),
         ("a TIFF with a tag of many numbers", "its tags are larger than the file"),
+        ("a TIFF with a tag of many numbers, cut off", "its tags are larger than the file"),
         ("a TIFF with a large tile", "32768 x 32768, .* the limit is"),
     ],
 )
 def test_a_bomb_is_refused_for_what_it_is(bomb: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         read_image(BOMBS[bomb](), name="a", **LIMITS)
+
+
+def test_numbers_without_end_are_refused() -> None:
+    many = SimpleNamespace(get_item=lambda _: SimpleNamespace(value=b"1\\" * 200_000))
+    with pytest.raises(UnreadableImageError, match="its WindowCenter has 400,000 bytes"):
+        Elements(many, "a").numbers("WindowCenter")
+
+
+@pytest.mark.parametrize(("filler", "turned"), [(0, True), (70_000, False)])
+def test_exif_that_no_jpeg_could_hold_is_not_looked_at(filler: int, turned: bool) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.ImageDescription] = "a" * filler
+    file = io.BytesIO()
+    Image.fromarray(np.arange(32, dtype=np.uint8).reshape(4, 8)).save(file, "PNG", exif=exif)
+    assert read_image(file.getvalue(), name="a", **LIMITS).shape == ((8, 4) if turned else (4, 8))
 
 
 def test_an_image_that_takes_more_than_the_budget_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

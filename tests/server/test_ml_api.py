@@ -119,6 +119,12 @@ def test_predict_refuses_what_is_no_list_of_tasks(client: FlaskClient, tasks: ob
     assert "tasks must be a list" in answer.json["error"]
 
 
+def test_predict_refuses_more_tasks_than_it_has_memory_for(client: FlaskClient) -> None:
+    answer = client.post("/predict", json={"tasks": [{}] * 10_001})
+    assert answer.status_code == 400
+    assert "10,001 tasks are asked for at once; ask for 10,000 at most" in answer.json["error"]
+
+
 def test_a_body_that_is_not_declared_as_json_is_refused(client: FlaskClient) -> None:
     assert client.post("/predict", data=b"{}", content_type="text/plain").status_code == 415
 

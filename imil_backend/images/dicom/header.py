@@ -48,6 +48,7 @@ _SHORT_LENGTHS = frozenset(
     | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )
 _UNDEFINED = 0xFFFFFFFF
+_MOST_VALUE_BYTES = 2**18  # of numbers that are looked at; a lookup table has half of that at most
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
 
 
@@ -60,10 +61,18 @@ class Elements:
         self.name = name
 
     def numbers(self, keyword: str) -> list[float | None]:
-        """All values of an element: None where one is empty, NaN where it is not a number."""
+        """All values of an element: None where one is empty, NaN where it is not a number.
+
+        Raises:
+            UnreadableImageError: they are too many.
+        """
         element = self._dataset.get_item(keyword)
         if element is None or not element.value:
             return []
+        if len(element.value) > _MOST_VALUE_BYTES:
+            raise UnreadableImageError(
+                f"{self.name} is damaged: its {keyword} has {len(element.value):,} bytes."
+            )
         kind = _BINARY.get(_representation(element).removesuffix(" or SS"))
         if kind is not None:
             dtype = np.dtype(kind).newbyteorder("<" if element.is_little_endian else ">")

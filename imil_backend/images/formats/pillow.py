@@ -47,6 +47,7 @@ _DEEP_GREYS = frozenset({"I;16", "I;16L", "I;16B", "I", "F"})  # Pillow's modes 
 _DEEP_COLOURS = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}  # samples of a PNG, by the mode that Pillow drops
 # Bytes that decoding takes at its peak for a pixel, by Pillow's mode; for a sample of more than 8 bits.
 _PIXEL_BYTES = {"1": 4, "L": 4, "LA": 14, "P": 14, "RGB": 14, "RGBA": 14}
+_MOST_EXIF_BYTES = 2**16  # of a JPEG's segment
 _OTHER_PIXEL_BYTES = 24
 _WEBP_PIXEL_BYTES = 20
 _DEEP_PIXEL_BYTES, _DEEP_TIFF_PIXEL_BYTES = 16, 20
@@ -172,13 +173,15 @@ def _check_pages(image: ImageFile, name: str) -> None:
 
 
 def _orientation(image: ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; 1 where EXIF is damaged.
+    """The EXIF orientation, 1 to 8; 1 where EXIF is damaged, or larger than a JPEG can hold it.
 
     XMP may name one too. Browsers do not look there, so neither do we. (A TIFF is turned by Pillow itself.)
     """
-    exif = Image.Exif()
+    exif, raw = Image.Exif(), image.info.get("exif") or b""
+    if len(raw) > _MOST_EXIF_BYTES:  # Pillow makes objects of all of it: gigabytes
+        return 1
     try:
-        exif.load(image.info.get("exif") or b"")
+        exif.load(raw)
         return int(exif.get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, OSError, struct.error):
         return 1

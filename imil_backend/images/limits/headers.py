@@ -71,7 +71,8 @@ def check_tiff_tags(data: bytes, name: str) -> None:
             (count,) = struct.unpack_from(f"{order}{count_format}", data, place)
             place += struct.calcsize(count_format)
             end = place + count * entry_bytes
-            entries = struct.iter_unpack(f"{order}{entry_format}", data[place:end])
+            whole = place + min(count, (len(data) - place) // entry_bytes) * entry_bytes  # it may be cut off
+            entries = struct.iter_unpack(f"{order}{entry_format}", data[place:whole])
             taken = 0
             for _, kind, number, _ in entries:
                 size = number * _TAG_BYTES.get(kind, 1)

@@ -25,12 +25,16 @@ from imil_backend.label_studio.http.deadlines import (
 )
 
 PUBLIC = "public"
-# Parts of IPv6 that Python takes for public. Site-local ones (RFC 3879) are a network's own. The others lead
-# to an IPv4 address that may be anything: IPv4-compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052,
-# RFC 8215), 6to4 (RFC 3056).
+# What some Pythons take for public. Site-local IPv6 (RFC 3879) is a network's own. Some of IPv6 leads to an
+# IPv4 address that may be anything: IPv4-compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC
+# 8215), 6to4 (RFC 3056). Others are special by IANA's registries: 192.0.0.0/24, where Oracle's cloud has its
+# metadata, 6to4 relays, documentation, segment routing. Azure's machines ask 168.63.129.16 for theirs.
 NOT_PUBLIC = tuple(
     ipaddress.ip_network(each)
-    for each in ("fec0::/10", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
+    for each in (
+        *("fec0::/10", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"),
+        *("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "5f00::/16", "168.63.129.16/32"),
+    )
 )
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -122,8 +122,8 @@ class PredictionService:
         Until the first network is loaded there is no prediction at all: Label Studio would keep an empty one
         and not ask again.
 
-        Images that have not come within FETCH_SECONDS, all together, are not predicted: a slow image server
-        holds a prediction no longer.
+        Images that have not come and been decoded within FETCH_SECONDS, all together, are not predicted: a
+        slow image server, or huge images, hold a prediction no longer.
         """
         from imil_backend.loop.projects.mapping import read_config
 
@@ -182,6 +182,9 @@ class PredictionService:
         from imil_backend.images.reading import read_image
 
         settings = self._backend.settings
+        if time.monotonic() > end:
+            logger.warning("No prediction for task %s: those before it took too long", task.get("id"))
+            return None
         try:
             image = read_image(
                 self._source(task, mapping, end),
