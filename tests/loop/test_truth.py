@@ -220,7 +220,7 @@ def test_an_address_that_answers_with_pages_is_not_taken_for_an_empty_label_stud
     elsewhere = LabelStudio(f"{pushed.label_studio.url}/elsewhere", pushed.label_studio.api_key)
     monkeypatch.setitem(pushed.backend.__dict__, "label_studio", elsewhere)
     for look in (pushed.reconcile, lambda: pushed.hint(number)):
-        with pytest.raises(LabelStudioUnreachableError, match=r"Is .*/elsewhere its address"):
+        with pytest.raises(LabelStudioUnreachableError, match=r"Is .*/elsewhere its URL"):
             look()
     pushed.assert_equal()
 
