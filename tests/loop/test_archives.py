@@ -80,6 +80,15 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path, image: bytes) -> No
         read(archive)
 
 
+def test_folders_too_deep_to_be_removed_are_refused(tmp_path: Path, image: bytes) -> None:
+    members = {b"well/b.png": image, b"sick/" * 49 + b"a.png": image}
+    assert len(read(raw_zip(tmp_path / "films.zip", members)).rows) == 2
+    steps = {b"a/" * depth + b".x": image for depth in range(300, 1501, 300)}
+    with pytest.raises(DatasetError, match="has more than 50 parts"):
+        read(raw_zip(tmp_path / "deep.zip", members | steps))
+    assert len(list((tmp_path / "unpacked").iterdir())) == 1
+
+
 def test_a_folder_of_the_system_beside_the_only_one_is_not_counted(tmp_path: Path, image: bytes) -> None:
     names = [b"films/sick/a.png", b"films/well/b.png", b"__MACOSX/films/._a.png", b".DS_Store"]
     found = read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image)))

@@ -94,6 +94,9 @@ ATTACKS: dict[str, Callable[[Path], list[Member]]] = {
     ],
     "one name twice": lambda _: [regular("files/x", b"1"), regular("files/x", b"2")],
     "a file in a file": lambda _: [regular("files/x"), regular("files/x/y")],
+    "folders too deep to be removed": lambda _: [
+        regular(f"files/{'a/' * depth}x") for depth in range(300, 1501, 300)
+    ],
     "NUL in a name": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"path": "files/x\0y"})],
     "a negative size": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"size": "-512"})],
     "a size of nonsense": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"size": "9" * 30})],
@@ -182,6 +185,7 @@ def test_a_compressed_tar_is_no_backup(tmp_path: Path, directory: Path, database
 def test_a_good_one_is_restored(tmp_path: Path, directory: Path, databases: dict[str, bytes]) -> None:
     members = [regular(*each) for each in databases.items()]
     members.append(regular("files/masks/" + "ä" * 120 + ".png", b"mask"))
+    members.append(regular("files/datasets/zip/" + "a/" * 49 + "x"))  # as deep as a zip may be
     backup = write(tmp_path / "backup.tar", members)
     restore(Settings(_env_file=None, data_dir=directory), backup)
     assert (directory / "masks" / ("ä" * 120 + ".png")).read_bytes() == b"mask"

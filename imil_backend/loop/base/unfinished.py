@@ -26,6 +26,7 @@ from imil_backend.files import write_atomically
 
 BACKING_UP, RESTORING, UNPACKING = "backing-up", "restoring", "unpacking"  # kinds of folders
 UNPACKED = "datasets"  # the folder in which zips are unpacked
+MOST_PARTS = 50  # of a name in what is unpacked: removing folders goes as deep as Python's stack
 READY = "ready"  # in a restore's folder: what takes whose place, put there by folders of these names
 _ASIDE = ".before-restore-"
 _STAYS = "locks"  # held by whoever restores

@@ -12,7 +12,7 @@ from pathlib import Path
 from imil_backend.errors import DatasetError
 from imil_backend.files import sha256_of
 from imil_backend.images.reading import image_format
-from imil_backend.loop.base.unfinished import UNPACKING, working_folder
+from imil_backend.loop.base.unfinished import MOST_PARTS, UNPACKING, working_folder
 from imil_backend.loop.sources.junk import folder_is
 
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
@@ -153,7 +153,10 @@ def _meant_name(member: zipfile.ZipInfo) -> str:
     if not member.flag_bits & _UTF8_NAME:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")
+    name = name.replace("\\", "/")
+    if len(name.rstrip("/").split("/")) > MOST_PARTS:
+        raise zipfile.BadZipFile(f"{name[:100]}... has more than {MOST_PARTS} parts")
+    return name
 
 
 def _inner_folder(folder: Path) -> Path:

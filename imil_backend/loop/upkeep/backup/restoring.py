@@ -22,6 +22,7 @@ from imil_backend.errors import BackupError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import LockTakenError, locked
 from imil_backend.loop.base.unfinished import (
+    MOST_PARTS,
     READY,
     RESTORING,
     Journal,
@@ -52,6 +53,7 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 2**20
 _MANIFEST_BYTES = 2**28  # of a million files
+_MOST_PARTS = MOST_PARTS + 2  # a zip is unpacked in a folder of its own in one for all
 _NAME_BYTES = 2**16  # of what precedes an entry whose name is long
 
 
@@ -217,7 +219,7 @@ class _Unpacking:
     def _place(self, name: str) -> Path:
         """Where a file is unpacked to."""
         top, *parts = name.split("/")
-        if top not in self.places or not parts or not (top == DATABASES or is_backed_up(tuple(parts))):
+        if top not in self.places or not 0 < len(parts) <= _MOST_PARTS or not (top == DATABASES or is_backed_up(tuple(parts))):
             raise self._wrong(name)
         if top == DATABASES and (len(parts) > 1 or parts[0] not in {*SQLITE_FILES, POSTGRES_DUMP}):
             raise self._wrong(name)
