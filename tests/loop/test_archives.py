@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zipfile
 from pathlib import Path
 
@@ -83,10 +84,28 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path, image: bytes) -> No
 def test_folders_too_deep_to_be_removed_are_refused(tmp_path: Path, image: bytes) -> None:
     members = {b"well/b.png": image, b"sick/" * 49 + b"a.png": image}
     assert len(read(raw_zip(tmp_path / "films.zip", members)).rows) == 2
-    steps = {b"a/" * depth + b".x": image for depth in range(300, 1501, 300)}
     with pytest.raises(DatasetError, match="has more than 50 parts"):
-        read(raw_zip(tmp_path / "deep.zip", members | steps))
+        read(raw_zip(tmp_path / "deep.zip", members | {b"a/" * 50 + b"a.png": image}))
     assert len(list((tmp_path / "unpacked").iterdir())) == 1
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path, image: bytes) -> None:
+    archive = raw_zip(tmp_path / "films.zip", {b"well/b.png": image, b"\0ick": image})
+    with pytest.raises(DatasetError, match="it holds a file without a name"):
+        read(archive)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", [b"\xff" * 40, b"\x09\x14\x05\0" + b"\xff" * 40])
+def test_damaged_data_is_told_however_it_is_packed(tmp_path: Path, method: int, damage: bytes) -> None:
+    path = tmp_path / "films.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", random.Random(0).randbytes(1000))
+    data = bytearray(path.read_bytes())
+    data[35 : 35 + len(damage)] = damage
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"films\.zip cannot be unpacked"):
+        read(path)
 
 
 def test_a_folder_of_the_system_beside_the_only_one_is_not_counted(tmp_path: Path, image: bytes) -> None:

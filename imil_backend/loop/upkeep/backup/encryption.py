@@ -100,24 +100,36 @@ def decrypted(source: IO[bytes], keys: Keys, name: object) -> Iterator[IO[bytes]
             lines.append(source.readline(200))
         if keys.passphrase is None:
             raise BackupError(f"{name} is encrypted with a passphrase: give its file with --passphrase-file.")
+        holder = name
         text = _opened(lambda: pyrage.passphrase.decrypt(b"".join(lines), _passphrase(keys.passphrase)), name)
     elif keys.identity is None:
         raise BackupError(f"{name} is encrypted for a key: give the file of the private key with --identity.")
     else:
+        holder = keys.identity
         text = keys.identity.read_bytes()
-    identities = [
-        pyrage.x25519.Identity.from_str(line.strip())
-        for line in text.decode("utf-8", "replace").splitlines()
-        if line.startswith(_SECRET_KEY)
-    ]
-    if not identities:
-        raise BackupError(f"{keys.identity} holds no private key of age ({_SECRET_KEY}...).")
+    identities = _identities(text, holder)
 
     def open_all(target: IO[bytes]) -> None:
         _opened(lambda: pyrage.decrypt_io(source, target, identities), name)
 
     with _pipe(open_all, "read") as plain:
         yield plain
+
+
+def _identities(text: bytes, holder: object) -> list[Any]:
+    """The private keys in a text of this file."""
+    import pyrage
+
+    lines = text.decode("utf-8", "replace").splitlines()
+    try:
+        found = [
+            pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith(_SECRET_KEY)
+        ]
+    except pyrage.IdentityError as error:
+        raise BackupError(f"A private key of age in {holder} cannot be used: {error}.") from error
+    if not found:
+        raise BackupError(f"{holder} holds no private key of age ({_SECRET_KEY}...).")
+    return found
 
 
 def _passphrase(file: Path | None) -> str:

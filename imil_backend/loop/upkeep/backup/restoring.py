@@ -219,7 +219,11 @@ class _Unpacking:
     def _place(self, name: str) -> Path:
         """Where a file is unpacked to."""
         top, *parts = name.split("/")
-        if top not in self.places or not 0 < len(parts) <= _MOST_PARTS or not (top == DATABASES or is_backed_up(tuple(parts))):
+        if (
+            top not in self.places
+            or not 0 < len(parts) <= _MOST_PARTS
+            or not (top == DATABASES or is_backed_up(tuple(parts)))
+        ):
             raise self._wrong(name)
         if top == DATABASES and (len(parts) > 1 or parts[0] not in {*SQLITE_FILES, POSTGRES_DUMP}):
             raise self._wrong(name)
