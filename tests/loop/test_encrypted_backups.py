@@ -96,6 +96,12 @@ def test_what_was_changed_is_told(private: Path, damage: str) -> None:
         read(bytes(data), Keys(identity=private))
 
 
+def test_a_header_of_thousands_of_recipients_is_not_read(private: Path) -> None:
+    data = b"age-encryption.org/v1\n" + b"-> x\n\n" * 5000 + b"--- " + b"A" * 43 + b"\n"
+    with pytest.raises(BackupError, match="has more than 16,384 bytes"):
+        read(data, Keys(identity=private))
+
+
 def test_wrong_keys_are_told(tmp_path: Path, private: Path) -> None:
     data = written(Keys(recipient=public_of(private)))
     other = tmp_path / "other.txt"

@@ -23,6 +23,7 @@ from imil_backend.errors import BackupError
 _AGE = b"age-encryption.org/v1\n"
 _KEY_BEGINS, _KEY_ENDS = b"-----BEGIN AGE ENCRYPTED FILE-----", b"-----END AGE ENCRYPTED FILE-----"
 _MOST_KEY_LINES = 100
+_MOST_HEADER_BYTES, _HEADER_ENDS = 2**14, b"\n--- "  # age takes 40 s for a header of 20,000 recipients
 _LEAST_CHARACTERS = 12
 _BROKEN_PIPE = os.strerror(errno.EPIPE)
 _SECRET_KEY = "AGE-SECRET-KEY-"  # noqa: S105 - how one begins
@@ -108,12 +109,25 @@ def decrypted(source: IO[bytes], keys: Keys, name: object) -> Iterator[IO[bytes]
         holder = keys.identity
         text = keys.identity.read_bytes()
     identities = _identities(text, holder)
+    _check_header(source, name)
 
     def open_all(target: IO[bytes]) -> None:
         _opened(lambda: pyrage.decrypt_io(source, target, identities), name)
 
     with _pipe(open_all, "read") as plain:
         yield plain
+
+
+def _check_header(source: IO[bytes], name: object) -> None:
+    """Refuse a header, which begins here, that would take long."""
+    begins = source.tell()
+    header = source.read(_MOST_HEADER_BYTES)
+    source.seek(begins)
+    if len(header) == _MOST_HEADER_BYTES and _HEADER_ENDS not in header:
+        raise BackupError(
+            f"The header of {name} has more than {_MOST_HEADER_BYTES:,} bytes: imil encrypts for one key. "
+            "Decrypt the file with age first, if it is yours."
+        )
 
 
 def _identities(text: bytes, holder: object) -> list[Any]:

@@ -35,6 +35,7 @@ from imil_backend.loop.base.unfinished import (
 )
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.upkeep.backup import postgres_dump, relocation
+from imil_backend.loop.upkeep.backup.checking import check_databases
 from imil_backend.loop.upkeep.backup.contents import (
     DATABASES,
     FILES,
@@ -81,6 +82,7 @@ def restore(
 
     Raises:
         BackupError: the file is damaged or not a backup, the directory is in use, or contains data already.
+        NewerDataError: it was made by a newer version of this package.
     """
     backend = Backend(settings, restores_now=True)
     try:
@@ -123,6 +125,8 @@ def _restore(backend: Backend, source: Path, keys: Keys, progress: Progress | No
                 f"{engine.dialect.name} (IMIL_DATABASE_URL): set it to a database of that kind."
             )
         databases, ready = folder / DATABASES, folder / READY
+        if manifest.database == "sqlite":
+            check_databases(databases, source)
         before = Path(manifest.data_dir)
         relocation.relocate_files(ready, before, backend.directory)
         # SQLite's databases move last: without them the directory is empty as far as anyone can tell.
@@ -248,8 +252,8 @@ class _Unpacking:
 
     def _wrong(self, name: str) -> BackupError:
         return BackupError(
-            f"{self.source} holds {name!r}, which does not belong in a backup; nothing was restored. Do "
-            "not use this file."
+            f"{self.source} holds {name[:200]!r}, which does not belong in a backup; nothing was restored. "
+            "Do not use this file."
         )
 
 
