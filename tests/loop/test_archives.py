@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.unfinished import importing as importing_to
+from imil_backend.loop.importing import importing
 from imil_backend.loop.importing.importing import import_dataset
 from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
@@ -174,3 +178,58 @@ def test_a_zip_of_which_nothing_comes_does_not_stay(
         with pytest.raises(DatasetError, match="None of the images can be used"):
             import_dataset(backend, archive)
     assert len(list((backend.directory / "datasets").iterdir())) == usable
+
+
+@pytest.fixture
+def films(tmp_path: Path, image: bytes) -> Path:
+    """A zip that can be imported."""
+    other = write_image(tmp_path / "b.png", 7).read_bytes()
+    return raw_zip(tmp_path / "films.zip", {b"sick/a.png": image, b"well/b.png": other})
+
+
+def unpacked(backend: Backend) -> list[str]:
+    return [path.name for path in (backend.directory / "datasets").iterdir()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize(("killed_in", "stays"), [("import_rows", False), ("near_pairs", True)])
+def test_what_a_killed_import_unpacked_goes_unless_its_samples_are_stored(
+    backend: Backend, films: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str, stays: bool
+) -> None:
+    backend.close()
+    child = os.fork()
+    if not child:
+        try:
+            monkeypatch.setattr(importing, killed_in, lambda *_, **__: os._exit(9))
+            import_dataset(backend, films)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(unpacked(backend)) == 2  # and the lock
+    Backend(backend.settings).close()
+    assert len(unpacked(backend)) == stays
+
+
+def test_a_start_beside_an_import_leaves_what_is_unpacked(backend: Backend) -> None:
+    folder = backend.path("datasets", "films")
+    with importing_to(folder, backend.uses_unpacked):
+        folder.mkdir()
+        Backend(backend.settings).close()
+        assert folder.exists()
+
+
+def test_an_interrupted_import_leaves_only_what_was_there_before(
+    backend: Backend, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "import_rows", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(backend, films)
+    assert unpacked(backend) == []
+    read_source(films, Columns(), backend.directory / "datasets")  # for another database, say
+    there = unpacked(backend)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(backend, films)
+    assert unpacked(backend) == there
