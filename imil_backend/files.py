@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +22,18 @@ OTHERS = 0o077  # all that others could be allowed; as a umask, what nobody gets
 
 _TORCH_ARCHIVE = "inline_container.cc"  # the source of torch's archive writer, which its errors name
 _SAFETENSORS_IO = re.compile(r"I/O error|IoError")  # IoError: until safetensors 0.5
+
+
+def regular_size(path: Path) -> int:
+    """The size in bytes of a file that ends: reading a pipe or a device may take for ever.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be looked at.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return status.st_size
 
 
 def unfinished(path: Path) -> Path:

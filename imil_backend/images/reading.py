@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imil_backend.errors import BlankImageError, ImageTooLargeError, UnreadableImageError
+from imil_backend.files import regular_size
 from imil_backend.images.decoding import Decoded, decode
 from imil_backend.images.dicom.dicom_image import is_dicom
 from imil_backend.images.formats.pillow import pillow_format
@@ -171,11 +172,11 @@ def load_bytes(path: Path, max_bytes: int) -> bytes:
     """The bytes of a file, if they are not too many.
 
     Raises:
-        UnreadableImageError: it cannot be read.
+        UnreadableImageError: it cannot be read, or is no regular file.
         ImageTooLargeError: more bytes than allowed.
     """
     try:
-        _check_bytes(path.stat().st_size, max_bytes, path.name)
+        _check_bytes(regular_size(path), max_bytes, path.name)
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"{path.name} cannot be read: {error.strerror}.") from error

@@ -75,14 +75,27 @@ class Store:
             self._keep_a_copy()
             command.upgrade(self._alembic(), "head")
         except CommandError as error:
-            raise NewerDataError(
-                f"The database was written by a newer version of imil-backend ({error}). "
-                "Install that version or a later one. Nothing was changed."
-            ) from error
+            raise _newer(error) from error
         except DBAPIError as error:
             raise StoreError(f"The database cannot be migrated: {error.orig}") from error
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"The database cannot be copied before its migration: {error}") from error
+
+    def refuse_unknown(self) -> None:
+        """Refuse tables of a revision that this package does not know; nothing is changed.
+
+        Raises:
+            NewerDataError: they were written by a newer version.
+            StoreError: the database cannot be read.
+        """
+        known = {script.revision for script in ScriptDirectory.from_config(self._alembic()).walk_revisions()}
+        try:
+            with self.engine.connect() as connection:
+                current = MigrationContext.configure(connection).get_current_heads()
+        except DBAPIError as error:
+            raise StoreError(f"The database cannot be read: {error.orig}") from error
+        if unknown := set(current) - known:
+            raise _newer(f"its revision is {', '.join(map(str, unknown))}")
 
     def check_revision(self) -> None:
         """Check that the database answers, and that its tables are those of this package.
@@ -139,6 +152,13 @@ def lock_row(session: Session, row: Project | Dataset) -> None:
     table = type(row)
     unchanged = update(table).where(table.id == row.id).values(created_at=table.created_at)
     session.execute(unchanged, execution_options={"synchronize_session": False})
+
+
+def _newer(why: object) -> NewerDataError:
+    return NewerDataError(
+        f"The database was written by a newer version of imil-backend ({why}). "
+        "Install that version or a later one. Nothing was changed."
+    )
 
 
 def _engine(url: str, patience: float) -> Engine:

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from imil_backend.errors import ImageTooLargeError, UnreadableImageError
-from imil_backend.images.reading import ImageInfo, inspect_image, png_for_display, read_image
+from imil_backend.images.masks.masks import mask_from_png
+from imil_backend.images.reading import ImageInfo, inspect_image, load_bytes, png_for_display, read_image
 
 LIMITS = {"max_bytes": 2**24, "max_pixels": 1_000_000}
 
@@ -189,7 +190,7 @@ def test_zero_bytes_no_image_and_no_file_are_told(tmp_path):
         inspect_image(text, **LIMITS)
     with pytest.raises(UnreadableImageError, match=r"gone\.jpg cannot be read: No such file"):
         inspect_image(tmp_path / "gone.jpg", **LIMITS)
-    with pytest.raises(UnreadableImageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UnreadableImageError, match="cannot be read: it is not a regular file"):
         inspect_image(tmp_path, **LIMITS)
 
 
@@ -367,3 +368,11 @@ def test_missing_pydicom_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_pydicom)
     with pytest.raises(UnreadableImageError, match=r"pip install 'imil-backend\[dicom\]'"):
         inspect_image(path, **LIMITS)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("/dev/null")
+    with pytest.raises(UnreadableImageError, match="it is not a regular file"):
+        load_bytes(tmp_path / "a.png", 100)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        mask_from_png(tmp_path / "a.png", 8, 6)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from loop_fakes import write_image
 
 from imil_backend.errors import DatasetError
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.unfinished import importing as importing_to
+from imil_backend.loop.importing import importing
 from imil_backend.loop.importing.importing import import_dataset
 from imil_backend.loop.sources.read_source import read_source
 from imil_backend.loop.sources.rows import Columns, Source
@@ -80,6 +85,33 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path, image: bytes) -> No
         read(archive)
 
 
+def test_folders_too_deep_to_be_removed_are_refused(tmp_path: Path, image: bytes) -> None:
+    members = {b"well/b.png": image, b"sick/" * 49 + b"a.png": image}
+    assert len(read(raw_zip(tmp_path / "films.zip", members)).rows) == 2
+    with pytest.raises(DatasetError, match="has more than 50 parts"):
+        read(raw_zip(tmp_path / "deep.zip", members | {b"a/" * 50 + b"a.png": image}))
+    assert len(list((tmp_path / "unpacked").iterdir())) == 1
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path, image: bytes) -> None:
+    archive = raw_zip(tmp_path / "films.zip", {b"well/b.png": image, b"\0ick": image})
+    with pytest.raises(DatasetError, match="it holds a file without a name"):
+        read(archive)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", [b"\xff" * 40, b"\x09\x14\x05\0" + b"\xff" * 40])
+def test_damaged_data_is_told_however_it_is_packed(tmp_path: Path, method: int, damage: bytes) -> None:
+    path = tmp_path / "films.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", random.Random(0).randbytes(1000))
+    data = bytearray(path.read_bytes())
+    data[35 : 35 + len(damage)] = damage
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"films\.zip cannot be unpacked"):
+        read(path)
+
+
 def test_a_folder_of_the_system_beside_the_only_one_is_not_counted(tmp_path: Path, image: bytes) -> None:
     names = [b"films/sick/a.png", b"films/well/b.png", b"__MACOSX/films/._a.png", b".DS_Store"]
     found = read(raw_zip(tmp_path / "films.zip", dict.fromkeys(names, image)))
@@ -146,3 +178,58 @@ def test_a_zip_of_which_nothing_comes_does_not_stay(
         with pytest.raises(DatasetError, match="None of the images can be used"):
             import_dataset(backend, archive)
     assert len(list((backend.directory / "datasets").iterdir())) == usable
+
+
+@pytest.fixture
+def films(tmp_path: Path, image: bytes) -> Path:
+    """A zip that can be imported."""
+    other = write_image(tmp_path / "b.png", 7).read_bytes()
+    return raw_zip(tmp_path / "films.zip", {b"sick/a.png": image, b"well/b.png": other})
+
+
+def unpacked(backend: Backend) -> list[str]:
+    return [path.name for path in (backend.directory / "datasets").iterdir()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize(("killed_in", "stays"), [("import_rows", False), ("near_pairs", True)])
+def test_what_a_killed_import_unpacked_goes_unless_its_samples_are_stored(
+    backend: Backend, films: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str, stays: bool
+) -> None:
+    backend.close()
+    child = os.fork()
+    if not child:
+        try:
+            monkeypatch.setattr(importing, killed_in, lambda *_, **__: os._exit(9))
+            import_dataset(backend, films)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(unpacked(backend)) == 2  # and the lock
+    Backend(backend.settings).close()
+    assert len(unpacked(backend)) == stays
+
+
+def test_a_start_beside_an_import_leaves_what_is_unpacked(backend: Backend) -> None:
+    folder = backend.path("datasets", "films")
+    with importing_to(folder, backend.uses_unpacked):
+        folder.mkdir()
+        Backend(backend.settings).close()
+        assert folder.exists()
+
+
+def test_an_interrupted_import_leaves_only_what_was_there_before(
+    backend: Backend, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "import_rows", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(backend, films)
+    assert unpacked(backend) == []
+    read_source(films, Columns(), backend.directory / "datasets")  # for another database, say
+    there = unpacked(backend)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(backend, films)
+    assert unpacked(backend) == there

@@ -70,6 +70,16 @@ def test_a_passphrase_encrypts_and_opens(tmp_path: Path) -> None:
         read(data, Keys())
 
 
+@pytest.mark.parametrize("key", ["nothing", "AGE-SECRET-KEY-1GARBAGE"])
+def test_a_passphrase_that_opens_no_key_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setattr(pyrage.passphrase, "decrypt", lambda *_: key.encode())  # which takes seconds
+    data = b"-----BEGIN AGE ENCRYPTED FILE-----\n-----END AGE ENCRYPTED FILE-----\n"
+    with pytest.raises(BackupError, match=r"b\.age"):
+        read(data, Keys(passphrase=passphrase(tmp_path)))
+
+
 @pytest.mark.parametrize("damage", ["cut off", "changed", "extended", "cut off at a piece"])
 def test_what_was_changed_is_told(private: Path, damage: str) -> None:
     data = bytearray(written(Keys(recipient=public_of(private))))
@@ -86,6 +96,12 @@ def test_what_was_changed_is_told(private: Path, damage: str) -> None:
         read(bytes(data), Keys(identity=private))
 
 
+def test_a_header_of_thousands_of_recipients_is_not_read(private: Path) -> None:
+    data = b"age-encryption.org/v1\n" + b"-> x\n\n" * 5000 + b"--- " + b"A" * 43 + b"\n"
+    with pytest.raises(BackupError, match="has more than 16,384 bytes"):
+        read(data, Keys(identity=private))
+
+
 def test_wrong_keys_are_told(tmp_path: Path, private: Path) -> None:
     data = written(Keys(recipient=public_of(private)))
     other = tmp_path / "other.txt"
@@ -96,6 +112,9 @@ def test_wrong_keys_are_told(tmp_path: Path, private: Path) -> None:
         read(data, Keys())
     other.write_text("nothing")
     with pytest.raises(BackupError, match="holds no private key"):
+        read(data, Keys(identity=other))
+    other.write_text("AGE-SECRET-KEY-1GARBAGE")
+    with pytest.raises(BackupError, match=r"key of age in .*other\.txt cannot be used"):
         read(data, Keys(identity=other))
     with pytest.raises(BackupError, match="no public key"):
         written(Keys(recipient="age1nonsense"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from support import backups
 from support.backups import Member, manifest, regular, write
 
 from imil_backend.config import Settings
-from imil_backend.errors import BackupError
+from imil_backend.errors import StoreError
 from imil_backend.loop.upkeep.backup.restoring import restore
 
 ESCAPED = "escaped"
@@ -40,7 +42,7 @@ def special(name: str, kind: bytes, link: str = "", **values: Any) -> Member:
 def attempt(directory: Path, backup: Path) -> str:
     """The message of the refusal; nothing but the lock is in the data directory, and nothing beside it."""
     before = sorted(backup.parent.rglob("*"))
-    with pytest.raises(BackupError) as refused:
+    with pytest.raises(StoreError) as refused:
         restore(Settings(_env_file=None, data_dir=directory), backup)
     left = set(backup.parent.rglob("*")) - {directory.parent, directory, *before}
     assert left <= {directory / "locks", directory / "locks" / "restore"}
@@ -94,6 +96,7 @@ ATTACKS: dict[str, Callable[[Path], list[Member]]] = {
     ],
     "one name twice": lambda _: [regular("files/x", b"1"), regular("files/x", b"2")],
     "a file in a file": lambda _: [regular("files/x"), regular("files/x/y")],
+    "folders too deep to be removed": lambda _: [regular(f"files/{'a/' * 52}x")],
     "NUL in a name": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"path": "files/x\0y"})],
     "a negative size": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"size": "-512"})],
     "a size of nonsense": lambda _: [special("files/x", tarfile.REGTYPE, pax_headers={"size": "9" * 30})],
@@ -120,6 +123,16 @@ def test_a_header_with_a_negative_size_ends(
     backup = write(tmp_path / "backup.tar", [regular(*each) for each in databases.items()])
     backup.write_bytes(header + backup.read_bytes())
     attempt(directory, backup)
+
+
+def test_thousands_of_headers_of_one_entry_are_refused(
+    tmp_path: Path, directory: Path, databases: dict[str, bytes]
+) -> None:
+    longer = tarfile.TarInfo("././@LongLink")
+    longer.type, longer.size = tarfile.GNUTYPE_LONGNAME, 8
+    backup = write(tmp_path / "backup.tar", [regular(*each) for each in databases.items()])
+    backup.write_bytes((longer.tobuf() + b"files/x\0".ljust(512, b"\0")) * 3000 + backup.read_bytes())
+    assert "nested too deeply" in attempt(directory, backup)
 
 
 def test_what_the_manifest_does_not_name_is_refused(
@@ -179,9 +192,36 @@ def test_a_compressed_tar_is_no_backup(tmp_path: Path, directory: Path, database
     attempt(directory, backup)
 
 
+@pytest.mark.parametrize("name", ["dbos", "imil"])
+@pytest.mark.parametrize("content", [b"garbage" * 1000, None], ids=["no database", "damaged"])
+def test_a_database_that_is_none_or_damaged_is_refused(
+    tmp_path: Path, directory: Path, databases: dict[str, bytes], name: str, content: bytes | None
+) -> None:
+    name = f"databases/{name}.sqlite"
+    damaged = databases[name][:4096] + b"\xff" * (len(databases[name]) - 4096)
+    changed = {**databases, name: content or damaged}
+    members = [regular(*each) for each in changed.items()]
+    assert f"{Path(name).name} in " in attempt(directory, write(tmp_path / "backup.tar", members))
+
+
+@pytest.mark.parametrize("revision", ["9999", "head"])
+def test_tables_of_a_newer_version_are_refused(
+    tmp_path: Path, directory: Path, databases: dict[str, bytes], revision: str
+) -> None:
+    path = tmp_path / "newer.sqlite"
+    path.write_bytes(databases["databases/imil.sqlite"])
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", [revision])
+    changed = {**databases, "databases/imil.sqlite": path.read_bytes()}
+    members = [regular(*each) for each in changed.items()]
+    assert "newer version" in attempt(directory, write(tmp_path / "backup.tar", members))
+
+
 def test_a_good_one_is_restored(tmp_path: Path, directory: Path, databases: dict[str, bytes]) -> None:
     members = [regular(*each) for each in databases.items()]
     members.append(regular("files/masks/" + "ä" * 120 + ".png", b"mask"))
+    members.append(regular("files/datasets/zip/" + "a/" * 49 + "x"))  # as deep as a zip may be
     backup = write(tmp_path / "backup.tar", members)
     restore(Settings(_env_file=None, data_dir=directory), backup)
     assert (directory / "masks" / ("ä" * 120 + ".png")).read_bytes() == b"mask"

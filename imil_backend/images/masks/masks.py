@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from imil_backend.errors import MaskError, MaskSizeError, RegionTypeError
+from imil_backend.files import regular_size
 from imil_backend.images.masks.region_types import REGION_TYPES, decode_png, painted
 from imil_backend.images.masks.regions import LabelMapping, Region, labels_of, painted_regions, shortened
 from imil_backend.images.masks.rle import decode_rle, encode_rle
@@ -143,9 +144,12 @@ def mask_from_png(source: bytes | Path, width: int, height: int) -> Mask:
     Raises:
         MaskSizeError: the PNG has another size; it is found before any pixel is decoded.
         BitmaskError: it is no PNG, or damaged.
+        OSError: the file cannot be read, or is no regular one.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    return painted(decode_png(data, width, height).convert("L"))
+    if isinstance(source, Path):
+        regular_size(source)
+        source = source.read_bytes()
+    return painted(decode_png(source, width, height).convert("L"))
 
 
 def mask_of_own_size(data: bytes) -> Mask:

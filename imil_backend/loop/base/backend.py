@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from imil_backend.config import Settings
 from imil_backend.errors import NotFoundError, StoreError
 from imil_backend.files import PRIVATE_FOLDER
 from imil_backend.images.limits.budget import DECODERS
-from imil_backend.loop.base.unfinished import settle
+from imil_backend.loop.base.unfinished import UNPACKED, settle
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import Dataset, Project
+from imil_backend.store.tables import Dataset, Project, Sample
 
 if TYPE_CHECKING:
     from imil_backend.label_studio.api.client import LabelStudio
@@ -28,13 +28,13 @@ class Backend:
     """Opens the data directory and the database; everything in the loop takes one of these."""
 
     def __init__(self, settings: Settings, *, restores_now: bool = False) -> None:
-        """First settles what a killed backup or restore has left behind; see `unfinished.settle`."""
+        """First settles what a killed backup, restore or import has left behind; see `unfinished.settle`."""
         self.settings = settings
         self.directory = settings.data_dir.absolute()
         DECODERS.total = settings.max_image_memory
         _make_folder(self.directory)
-        settle(self.directory, restores_now=restores_now)
         self.store = Store(database_url(self.directory, settings.database_url))
+        settle(self.directory, self.uses_unpacked, restores_now=restores_now)
         # Labeling configs read lately, each with the time of `time.monotonic`; by the project's number.
         self.label_configs: dict[int, tuple[float, str]] = {}
 
@@ -73,6 +73,17 @@ class Backend:
     def group_key(self) -> bytes:
         """The key under which DICOM PatientIDs are hashed; kept outside the database."""
         return bytes.fromhex(self._kept_secret("group_key"))
+
+    def uses_unpacked(self, name: str) -> bool:
+        """Whether samples name files of the zip that was unpacked to a folder of this name.
+
+        Raises:
+            StoreError: the database cannot tell.
+        """
+        inside = f"/{UNPACKED}/{name}/"
+        named = or_(Sample.path.contains(inside), Sample.clinician_mask.contains(inside))
+        with self.store.begin() as session:
+            return session.scalar(select(Sample.id).where(named).limit(1)) is not None
 
     def close(self) -> None:
         """Close the database's connections."""

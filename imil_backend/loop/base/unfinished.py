@@ -1,7 +1,8 @@
 """Work under way in a data directory, in folders that are settled at the next start if it is killed.
 
 A backup's and a restore's copies lie in such a folder, and a zip while it is unpacked. Whoever works in it
-holds the lock of a file in it, so that others can tell a folder in use from one that was left behind.
+holds the lock of a file in it, so that others can tell a folder in use from one that was left behind. Beside
+what was unpacked lies such a file until its samples are stored.
 
 A restore changes what is there only once everything is unpacked, checked and ready. Then it writes down what
 it is about to do, and from there on the next start goes on with it.
@@ -16,22 +17,25 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Literal, TypedDict
+from typing import IO, Any, Literal, TypedDict
 
 from imil_backend.errors import StoreError
 from imil_backend.files import write_atomically
 
 BACKING_UP, RESTORING, UNPACKING = "backing-up", "restoring", "unpacking"  # kinds of folders
+_IMPORTING = ".importing-"  # and the name of what is unpacked: the lock of its import, empty if it was there
 UNPACKED = "datasets"  # the folder in which zips are unpacked
+MOST_PARTS = 50  # of a name in what is unpacked: removing folders goes as deep as Python's stack
 READY = "ready"  # in a restore's folder: what takes whose place, put there by folders of these names
 _ASIDE = ".before-restore-"
 _STAYS = "locks"  # held by whoever restores
 _LOCK, _PARTIAL, _JOURNAL = "lock", "partial", "journal.json"
 _SECONDS_BETWEEN_TRIES = 0.05
 _PATIENCE = 5.0  # seconds, for another process that settles what was left behind
+_IMPORT_INTERRUPTED = "An import was interrupted; what it had unpacked has been removed. Start it again."
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +60,39 @@ def working_folder(directory: Path, kind: str) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{kind}-{began}-", dir=directory))
         with (folder / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_there(folder, lock):  # another process took it for one that was left behind
+            if not _is_there(folder / _LOCK, lock):  # another process took it for one that was left behind
                 continue
             try:
                 yield folder
             finally:
                 if folder.exists() and _journal(folder) is None:
                     shutil.rmtree(folder)
+            return
+
+
+@contextmanager
+def importing(unpacked: Path, is_used: Callable[[str], bool]) -> Iterator[None]:
+    """Import what is unpacked to a folder, one process at a time.
+
+    If the block fails or is killed, the folder goes, now or at the next start, unless it was there before or
+    is used: whether it is, by its name, is asked then.
+    """
+    path = unpacked.with_name(f"{_IMPORTING}{unpacked.name}")
+    while True:
+        with path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_there(path, lock):  # another process has just ended with it
+                continue
+            if not unpacked.exists():
+                lock.write(b"new")
+                lock.flush()
+            try:
+                yield
+            except BaseException:
+                with suppress(StoreError):  # then the next start asks
+                    _remove_if_unused(path, is_used)
+                raise
+            path.unlink()
             return
 
 
@@ -108,11 +138,13 @@ def finish(directory: Path, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def settle(directory: Path, *, restores_now: bool = False) -> None:
-    """Finish or remove what killed backups and restores left behind, and say so.
+def settle(directory: Path, is_used: Callable[[str], bool], *, restores_now: bool = False) -> None:
+    """Finish or remove what killed backups, restores and imports left behind, and say so.
 
     Args:
         directory: the data directory.
+        is_used: whether samples name files of an unpacked folder, by its name; a StoreError if the database
+            cannot tell.
         restores_now: a restore asks, which may take up one that stopped while PostgreSQL loaded.
 
     Raises:
@@ -125,6 +157,25 @@ def settle(directory: Path, *, restores_now: bool = False) -> None:
                     _settle(directory, folder, kind, restores_now)
                 elif kind == RESTORING and folder.exists():
                     raise StoreError(f"{directory} is being restored by another process. Wait for its end.")
+    _settle_imports(directory, is_used)
+
+
+def _settle_imports(directory: Path, is_used: Callable[[str], bool]) -> None:
+    for path in sorted((directory / UNPACKED).glob(f"{_IMPORTING}*")):
+        # Gone, or nobody can tell now: whoever needs the database will say so.
+        with suppress(FileNotFoundError, StoreError), path.open("r+b") as lock:
+            if _try(lock) and _is_there(path, lock) and _remove_if_unused(path, is_used):
+                logger.warning(_IMPORT_INTERRUPTED)
+
+
+def _remove_if_unused(path: Path, is_used: Callable[[str], bool]) -> bool:
+    """Remove what an import unpacked, then its lock, which is held; whether anything had been unpacked."""
+    unpacked = path.with_name(path.name.removeprefix(_IMPORTING))
+    unused = path.stat().st_size > 0 and unpacked.exists() and not is_used(unpacked.name)
+    if unused:
+        shutil.rmtree(unpacked)
+    path.unlink()
+    return unused
 
 
 def discard_restores_of_databases(directory: Path, but: Path) -> None:
@@ -143,7 +194,7 @@ def _settle(directory: Path, folder: Path, kind: str, restores_now: bool) -> Non
         logger.warning("A backup was interrupted; what it left behind has been removed. Make another one.")
     elif kind == UNPACKING:
         shutil.rmtree(folder)
-        logger.warning("An import was interrupted; what it had unpacked has been removed. Start it again.")
+        logger.warning(_IMPORT_INTERRUPTED)
     elif journal is None:
         under_way = (folder / READY).exists()
         shutil.rmtree(folder)
@@ -184,10 +235,10 @@ def _left_behind(folder: Path, patience: float) -> Iterator[bool]:
         deadline = time.monotonic() + patience
         while not (taken := _try(lock)) and time.monotonic() < deadline:
             time.sleep(_SECONDS_BETWEEN_TRIES)
-        yield taken and _is_there(folder, lock)
+        yield taken and _is_there(folder / _LOCK, lock)
 
 
-def _try(lock: IO[str]) -> bool:
+def _try(lock: IO[Any]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -195,9 +246,9 @@ def _try(lock: IO[str]) -> bool:
     return True
 
 
-def _is_there(folder: Path, lock: IO[str]) -> bool:
-    """Whether the lock is still that of the folder."""
+def _is_there(path: Path, lock: IO[Any]) -> bool:
+    """Whether the lock is still that of the file at this path."""
     try:
-        return os.path.samestat((folder / _LOCK).stat(), os.fstat(lock.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(lock.fileno()))
     except OSError:
         return False

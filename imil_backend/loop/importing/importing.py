@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import check_window, choose_window, shown_by, window_of
 from imil_backend.loop.base.states import TRAINING
-from imil_backend.loop.base.unfinished import UNPACKED
+from imil_backend.loop.base.unfinished import UNPACKED, importing
 from imil_backend.loop.importing.inspection import look_at, warn_of_unused_masks
 from imil_backend.loop.importing.reasons import Reason, by_reason
 from imil_backend.loop.importing.storing import keep
@@ -97,7 +96,7 @@ def import_dataset(
         DatasetError: there is nothing to import, or it does not fit the dataset.
     """
     unpack_to = backend.path(UNPACKED, "x").parent
-    with _removed_if_useless(source, unpack_to):
+    with _importing(backend, source, unpack_to):
         found = read_source(source, columns or Columns(), unpack_to, allow_outside=allow_outside)
         if mask_means and not any(row.mask for row in found.rows):
             raise DatasetError(f"--mask-means does not apply: no image of {source} has a mask. Omit it.")
@@ -114,18 +113,11 @@ def import_dataset(
         )
 
 
-@contextmanager
-def _removed_if_useless(source: Path, unpack_to: Path) -> Iterator[None]:
-    """Remove what was unpacked of a zip if nothing comes of it, unless it lay there before."""
-    is_zip = source.is_file() and zipfile.is_zipfile(source)
-    folder = unpacked_folder(source, unpack_to) if is_zip else None
-    was_there = folder is not None and folder.exists()
-    try:
-        yield
-    except DatasetError:
-        if folder is not None and not was_there:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _importing(backend: Backend, source: Path, unpack_to: Path) -> AbstractContextManager[None]:
+    """Within it a source is imported; what was unpacked of a zip goes again if nothing comes of it."""
+    if not (source.is_file() and zipfile.is_zipfile(source)):
+        return nullcontext()
+    return importing(unpacked_folder(source, unpack_to), backend.uses_unpacked)
 
 
 def import_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -12,9 +13,18 @@ from pathlib import Path
 from imil_backend.errors import DatasetError
 from imil_backend.files import sha256_of
 from imil_backend.images.reading import image_format
-from imil_backend.loop.base.unfinished import UNPACKING, working_folder
+from imil_backend.loop.base.unfinished import MOST_PARTS, UNPACKING, working_folder
 from imil_backend.loop.sources.junk import folder_is
 
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 # Pixels that nobody compressed (DICOM, BMP, TIFF) become a tenth; films on a black ground a thirtieth.
 _MOST_TIMES, _ALWAYS_ALLOWED = 100, 64 * 2**20
@@ -95,7 +105,7 @@ def unpack(archive: Path, unpack_to: Path) -> Path:
             with working_folder(unpack_to, UNPACKING) as working:
                 _extract(archive, working / folder.name)
                 (working / folder.name).replace(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        except _DAMAGED as error:
             raise DatasetError(f"{archive.name} cannot be unpacked: {error}.") from error
     return _inner_folder(folder)
 
@@ -153,7 +163,12 @@ def _meant_name(member: zipfile.ZipInfo) -> str:
     if not member.flag_bits & _UTF8_NAME:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")
+    name = name.replace("\\", "/")
+    if not name:
+        raise zipfile.BadZipFile("it holds a file without a name")
+    if len(name.rstrip("/").split("/")) > MOST_PARTS:
+        raise zipfile.BadZipFile(f"{name[:100]}... has more than {MOST_PARTS} parts")
+    return name
 
 
 def _inner_folder(folder: Path) -> Path:

@@ -63,3 +63,5 @@ def says_what_failed(what: str) -> Iterator[None]:
         yield
     except (OSError, tarfile.TarError, sqlite3.Error, ValueError) as error:
         raise BackupError(f"{what}: {error}.") from error
+    except RecursionError as error:  # Python's tar follows one header to the next in a call of its own
+        raise BackupError(f"{what}: it is nested too deeply.") from error

@@ -23,6 +23,7 @@ from imil_backend.errors import BackupError
 _AGE = b"age-encryption.org/v1\n"
 _KEY_BEGINS, _KEY_ENDS = b"-----BEGIN AGE ENCRYPTED FILE-----", b"-----END AGE ENCRYPTED FILE-----"
 _MOST_KEY_LINES = 100
+_MOST_HEADER_BYTES, _HEADER_ENDS = 2**14, b"\n--- "  # age takes 40 s for a header of 20,000 recipients
 _LEAST_CHARACTERS = 12
 _BROKEN_PIPE = os.strerror(errno.EPIPE)
 _SECRET_KEY = "AGE-SECRET-KEY-"  # noqa: S105 - how one begins
@@ -100,24 +101,49 @@ def decrypted(source: IO[bytes], keys: Keys, name: object) -> Iterator[IO[bytes]
             lines.append(source.readline(200))
         if keys.passphrase is None:
             raise BackupError(f"{name} is encrypted with a passphrase: give its file with --passphrase-file.")
+        holder = name
         text = _opened(lambda: pyrage.passphrase.decrypt(b"".join(lines), _passphrase(keys.passphrase)), name)
     elif keys.identity is None:
         raise BackupError(f"{name} is encrypted for a key: give the file of the private key with --identity.")
     else:
+        holder = keys.identity
         text = keys.identity.read_bytes()
-    identities = [
-        pyrage.x25519.Identity.from_str(line.strip())
-        for line in text.decode("utf-8", "replace").splitlines()
-        if line.startswith(_SECRET_KEY)
-    ]
-    if not identities:
-        raise BackupError(f"{keys.identity} holds no private key of age ({_SECRET_KEY}...).")
+    identities = _identities(text, holder)
+    _check_header(source, name)
 
     def open_all(target: IO[bytes]) -> None:
         _opened(lambda: pyrage.decrypt_io(source, target, identities), name)
 
     with _pipe(open_all, "read") as plain:
         yield plain
+
+
+def _check_header(source: IO[bytes], name: object) -> None:
+    """Refuse a header, which begins here, that would take long."""
+    begins = source.tell()
+    header = source.read(_MOST_HEADER_BYTES)
+    source.seek(begins)
+    if len(header) == _MOST_HEADER_BYTES and _HEADER_ENDS not in header:
+        raise BackupError(
+            f"The header of {name} has more than {_MOST_HEADER_BYTES:,} bytes: imil encrypts for one key. "
+            "Decrypt the file with age first, if it is yours."
+        )
+
+
+def _identities(text: bytes, holder: object) -> list[Any]:
+    """The private keys in a text of this file."""
+    import pyrage
+
+    lines = text.decode("utf-8", "replace").splitlines()
+    try:
+        found = [
+            pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith(_SECRET_KEY)
+        ]
+    except pyrage.IdentityError as error:
+        raise BackupError(f"A private key of age in {holder} cannot be used: {error}.") from error
+    if not found:
+        raise BackupError(f"{holder} holds no private key of age ({_SECRET_KEY}...).")
+    return found
 
 
 def _passphrase(file: Path | None) -> str:

@@ -22,6 +22,7 @@ from imil_backend.errors import BackupError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import LockTakenError, locked
 from imil_backend.loop.base.unfinished import (
+    MOST_PARTS,
     READY,
     RESTORING,
     Journal,
@@ -34,6 +35,7 @@ from imil_backend.loop.base.unfinished import (
 )
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.upkeep.backup import postgres_dump, relocation
+from imil_backend.loop.upkeep.backup.checking import check_databases
 from imil_backend.loop.upkeep.backup.contents import (
     DATABASES,
     FILES,
@@ -52,6 +54,7 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 2**20
 _MANIFEST_BYTES = 2**28  # of a million files
+_MOST_PARTS = MOST_PARTS + 2  # a zip is unpacked in a folder of its own in one for all
 _NAME_BYTES = 2**16  # of what precedes an entry whose name is long
 
 
@@ -79,6 +82,7 @@ def restore(
 
     Raises:
         BackupError: the file is damaged or not a backup, the directory is in use, or contains data already.
+        NewerDataError: it was made by a newer version of this package.
     """
     backend = Backend(settings, restores_now=True)
     try:
@@ -121,6 +125,8 @@ def _restore(backend: Backend, source: Path, keys: Keys, progress: Progress | No
                 f"{engine.dialect.name} (IMIL_DATABASE_URL): set it to a database of that kind."
             )
         databases, ready = folder / DATABASES, folder / READY
+        if manifest.database == "sqlite":
+            check_databases(databases, source)
         before = Path(manifest.data_dir)
         relocation.relocate_files(ready, before, backend.directory)
         # SQLite's databases move last: without them the directory is empty as far as anyone can tell.
@@ -217,7 +223,11 @@ class _Unpacking:
     def _place(self, name: str) -> Path:
         """Where a file is unpacked to."""
         top, *parts = name.split("/")
-        if top not in self.places or not parts or not (top == DATABASES or is_backed_up(tuple(parts))):
+        if (
+            top not in self.places
+            or not 0 < len(parts) <= _MOST_PARTS
+            or not (top == DATABASES or is_backed_up(tuple(parts)))
+        ):
             raise self._wrong(name)
         if top == DATABASES and (len(parts) > 1 or parts[0] not in {*SQLITE_FILES, POSTGRES_DUMP}):
             raise self._wrong(name)
@@ -242,8 +252,8 @@ class _Unpacking:
 
     def _wrong(self, name: str) -> BackupError:
         return BackupError(
-            f"{self.source} holds {name!r}, which does not belong in a backup; nothing was restored. Do "
-            "not use this file."
+            f"{self.source} holds {name[:200]!r}, which does not belong in a backup; nothing was restored. "
+            "Do not use this file."
         )
 
 
