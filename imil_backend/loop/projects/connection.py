@@ -22,9 +22,11 @@ INSTRUCTIONS = """
 <p>The model got these images wrong while it learned. Often that is because it looked at something that has
 nothing to do with the diagnosis: a marker, a tube, the edge of the film.</p>
 <ol>
-<li><b>Paint over what is irrelevant to the diagnosis</b> with the brush <i>Irrelevant</i>. What you paint is
-blacked out, and the model learns again without it. Where it is less work, paint what matters with
-<i>Relevant</i> instead: then everything else is blacked out.</li>
+<li><b>Paint over what is irrelevant to the diagnosis</b> with the brush <i>Irrelevant</i>. The model learns
+again, and no longer to rely on it. Where it is less work, paint what matters with <i>Relevant</i> instead:
+then everything else counts as irrelevant.</li>
+<li>Paint markers, not anatomy: the heart or the patient's build may tell something, and without them the
+model gets worse.</li>
 <li>Is there nothing to paint? Choose <i>Nothing to black out</i>, <i>The label is wrong</i> or
 <i>Unreadable</i>.</li>
 <li>Press <b>Submit</b>. You can change your answer later; the next round takes it in.</li>
