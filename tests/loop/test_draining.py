@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
 from loop_fakes import OpenRound, on_both_databases
+from support.conditions import wait_until
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.draining import drain, drain_is_wanted, forget_drain
@@ -18,13 +17,6 @@ from imil_backend.loop.queues.names import SYNC_WORKFLOW
 from imil_backend.loop.running import worker, workflows
 
 pytestmark = pytest.mark.slow  # databases
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @on_both_databases

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from dbos import DBOS
 from loop_fakes import make_backend, on_both_databases
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
+from support.conditions import wait_until
 from support.waiting import waits
 
 from imil_backend.config import Settings
@@ -184,13 +184,6 @@ def test_questions_whether_a_worker_runs_never_keeps_one_from_starting(prepared:
     finally:
         stop.set()
         asking.join()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @on_both_databases

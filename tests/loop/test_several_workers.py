@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from loop_fakes import (
     make_version,
 )
 from sqlalchemy import select, text
+from support.conditions import wait_until
 
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.backend import Backend
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.slow  # processes of workers
 
 PROGRAM = Path(__file__).with_name("working.py")
 Start = Callable[..., "subprocess.Popen[str]"]
+wait_a_minute_until = partial(wait_until, seconds=60)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
@@ -79,13 +81,6 @@ def start(tmp_path: Path, database_url: str | None) -> Iterator[Start]:
         yield start
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def trainings(backend: Backend) -> list[str]:
     """The workers that have begun to train the round, in order."""
     return [line for path in backend.directory.rglob("trainings") for line in path.read_text().split()]
@@ -98,7 +93,7 @@ def state(backend: Backend) -> str:
 
 def finish(backend: Backend) -> None:
     (backend.directory / "go").touch()
-    wait_until(lambda: state(backend) == "closed")
+    wait_a_minute_until(lambda: state(backend) == "closed")
 
 
 def assert_trained_once(backend: Backend) -> None:
@@ -109,11 +104,11 @@ def assert_trained_once(backend: Backend) -> None:
 
 def test_a_dead_worker_s_round_goes_on_when_it_is_started_again(answered: Backend, start: Start) -> None:
     first = start("a")
-    wait_until(lambda: trainings(answered) == ["a"])
+    wait_a_minute_until(lambda: trainings(answered) == ["a"])
     first.kill()
     first.wait()
     start("a")
-    wait_until(lambda: trainings(answered) == ["a", "a"])
+    wait_a_minute_until(lambda: trainings(answered) == ["a", "a"])
     finish(answered)
     assert_trained_once(answered)
 
@@ -122,16 +117,16 @@ def test_a_dead_worker_s_round_is_taken_over_by_another_and_never_done_by_both(
     answered: Backend, start: Start
 ) -> None:
     first = start("a")
-    wait_until(lambda: trainings(answered) == ["a"])
+    wait_a_minute_until(lambda: trainings(answered) == ["a"])
     assert start("b", "a", says="'a' is already running").wait() == 1  # it lives
 
     first.kill()
     first.wait()
     start("c")  # another worker leaves it alone until it is told
-    wait_until(lambda: worker_is_running(answered))
+    wait_a_minute_until(lambda: worker_is_running(answered))
     start("b", "a", says="[1]")
     start("a")  # comes back too late
-    wait_until(lambda: len(trainings(answered)) == 2)
+    wait_a_minute_until(lambda: len(trainings(answered)) == 2)
     finish(answered)
     assert trainings(answered)[0] == "a"
     assert len(trainings(answered)) == 2
@@ -165,7 +160,7 @@ def test_the_lock_of_a_round_is_waited_for_and_goes_with_its_process(answered: B
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_worker_that_has_lost_its_lock_ends(answered: Backend, start: Start) -> None:
     worker = start("a")
-    wait_until(lambda: trainings(answered) == ["a"])
+    wait_a_minute_until(lambda: trainings(answered) == ["a"])
     with answered.store.engine.connect() as connection:
         sessions = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
         connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM ({sessions}) AS holding"))

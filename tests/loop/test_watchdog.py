@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,18 +7,12 @@ from dbos import DBOS
 from loop_fakes import OpenRound, chosen
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from support.conditions import wait_until
 
 from imil_backend.loop.queues import watchdog
 from imil_backend.loop.queues.engine import APPLICATION, SYNC_QUEUE, prepare
 from imil_backend.loop.queues.names import SYNC_WORKFLOW
 from imil_backend.loop.running.worker import running
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class FillingDisk:
