@@ -108,16 +108,8 @@ class WatchedHTTPConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class WatchedHTTPSConnection(HTTPSConnection):
-    """A connection that the deadline of its fetch ends."""
-
-    def _new_conn(self) -> socket.socket:
-        return _watched(super()._new_conn)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, perhaps on a connection that an earlier fetch has left."""
-        _watch(self.sock)
-        super().request(*args, **kwargs)
+class WatchedHTTPSConnection(WatchedHTTPConnection, HTTPSConnection):
+    """Likewise, with TLS."""
 
 
 class WatchedAdapter(HTTPAdapter):

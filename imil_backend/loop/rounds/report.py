@@ -132,9 +132,8 @@ def _strength(version: Version) -> list[str]:
         return []
     kept = read_json(path)
     tried = [
-        f"  - {each['name']}: accuracy {each['accuracy']:.3f}, robust "
-        f"accuracy {each['robust_accuracy']:.3f}, "
-        f"{each['seconds']:.0f} s"
+        f"  - {each['name']}: accuracy {each['accuracy']:.3f}, "
+        f"robust accuracy {each['robust_accuracy']:.3f}, {each['seconds']:.0f} s"
         for each in kept["tried"]
     ]
     return [f"- strength of the correction: {kept['reason']}", *tried]
@@ -296,7 +295,7 @@ def _pictures(backend: Backend, session: Session, round_: Round, directory: Path
         for task in tasks
         if task.sample_id in states and states[task.sample_id].mask_sha256 is not None
     ]
-    policy = policy_of(dataset)
+    fill = policy_of(dataset).fill
     recipe = round_.version.recipe if round_.version else {}
     exchanging = recipe.get("correction") == "counterexample"
     pictures: list[Path] = []
@@ -307,7 +306,7 @@ def _pictures(backend: Backend, session: Session, round_: Round, directory: Path
             if exchanging:
                 picture = exchanged(backend, sample, state, _donor(sample, painted))
             else:
-                picture = before_and_after(backend, sample, state.mask_sha256 or "", policy.fill)
+                picture = before_and_after(backend, sample, state.mask_sha256 or "", fill)
         except (ImageError, MaskError):
             continue
         path = directory / f"before-after-{len(pictures) + 1}.png"

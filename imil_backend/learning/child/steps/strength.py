@@ -33,9 +33,8 @@ STRENGTHS: dict[str, Mapping[str, Any]] = {
     "spread": {"correction_share": 0.5, "spread": True, "confirmed_weight": 1},
     "spread and weight": {"correction_share": 0.5, "spread": True, "confirmed_weight": 5},
 }
-_UNTRIED = (
-    "spread"  # where nothing can be measured: it did next to nothing where there was nothing to correct
-)
+# Where nothing can be measured: it did next to nothing where there was nothing to correct.
+_UNTRIED = "spread"
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def _choose(context: Context) -> dict[str, Any]:
     if not len(draw_once(known.split("validation"), context.recipe.seed).indices):
         reason = f"No strength was tested, because no shortcut can be measured; {_UNTRIED!r} is used."
         return {"chosen": _UNTRIED, "reason": reason, "tried": []}
-    tried = [_try(context, name) for name in STRENGTHS]
+    tried = [_try(_quick(context, known, name), name) for name in STRENGTHS]
     chosen, reason = choose(tried)
     return {"chosen": chosen, "reason": reason, "tried": tried}
 
@@ -97,10 +96,9 @@ def choose(tried: list[dict[str, Any]]) -> tuple[str, str]:
     return best["name"], reason
 
 
-def _try(context: Context, name: str) -> dict[str, Any]:
+def _try(quick: Context, name: str) -> dict[str, Any]:
     """Train the last stage on cached features, through the epochs that are left."""
     began = time.monotonic()
-    quick = _quick(context, name)
     learner, state = first_state(quick)
     learner = last_layers(learner, quick.recipe, quick.runtime)
     quick = with_features(quick, learner)
@@ -121,9 +119,13 @@ def _try(context: Context, name: str) -> dict[str, Any]:
     }
 
 
-def _quick(context: Context, name: str) -> Context:
+def _quick(context: Context, known: Context, name: str) -> Context:
+    """A quick training of this strength, on masks that have been proposed once for all of them."""
     last = context.recipe
     if last.trainable == "all":
         last = replace(last, trainable="layer4", augmentation="none", progressive=False)
+    splits = dict(known.dataset.splits)
+    if not STRENGTHS[name]["spread"]:
+        splits["train"] = context.split("train")
     quick = _of_strength(replace(context, job=replace(context.job, recipe=last)), name)
-    return with_proposals(quick)
+    return replace(quick, dataset=replace(known.dataset, splits=splits))

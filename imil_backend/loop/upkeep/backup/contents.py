@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -19,6 +19,8 @@ from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.unfinished import UNPACKING
 from imil_backend.loop.queues.engine import DBOS_SQLITE_FILE
 from imil_backend.store.database import SQLITE_FILE
+
+Progress = Callable[[int, int], None]  # called with what is done, and of how much
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +31,13 @@ from imil_backend.loop.upkeep.backup.contents import (
     POSTGRES_DUMP,
     SQLITE_FILES,
     Manifest,
+    Progress,
     is_backed_up,
     says_what_failed,
 )
 from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, encrypted
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import Dataset, Sample
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -44,13 +43,12 @@ from imil_backend.loop.upkeep.backup.contents import (
     POSTGRES_DUMP,
     SQLITE_FILES,
     Manifest,
+    Progress,
     is_backed_up,
     says_what_failed,
 )
 from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, decrypted
 from imil_backend.store.database import SQLITE_FILE
-
-Progress = Callable[[int, int], None]
 
 _CHUNK = 2**20
 _MANIFEST_BYTES = 2**28  # of a million files
