@@ -111,6 +111,10 @@ class OutOfMemoryError(LearningError):
     """The device's memory is too small, even for the smallest micro-batch."""
 
 
+class ComparisonError(LearningError):
+    """A comparison of arms cannot be run, or its runs do not belong together."""
+
+
 # --- Label Studio ---------------------------------------------------------------------------------
 
 
