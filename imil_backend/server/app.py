@@ -1,9 +1,10 @@
-"""The Flask application: puts the endpoints together and turns every error into JSON."""
+"""The Flask application: puts the endpoints together and turns every error into JSON, or into a page."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException
@@ -23,6 +24,8 @@ from imil_backend.errors import (
 )
 from imil_backend.server.auth import BasicAuth, Gate, MetricsAccess, OwnNames
 from imil_backend.server.body import bound_bodies
+from imil_backend.server.dashboard.blueprint import add_dashboard
+from imil_backend.server.dashboard.layout import error_page, is_dashboard
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.monitoring.endpoints import add_monitoring
 from imil_backend.server.webhook import webhook
@@ -43,6 +46,9 @@ STATUS: dict[type[ImilError], int] = {
     LearningError: 503,
     ImilError: 500,
 }
+
+Headers = Sequence[tuple[str, str]]
+Answer = tuple[dict[str, str] | str, int, Headers]
 
 GATE = "imil_gate"  # under which an application keeps its own
 
@@ -81,6 +87,8 @@ def create_app(
     add_monitoring(app, backend)
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
+    if backend is not None:
+        add_dashboard(app, backend)
     metrics_access = MetricsAccess.from_settings(settings)
     gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
     app.extensions[GATE] = gate
@@ -90,14 +98,19 @@ def create_app(
         gate.check(request)
 
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(ImilError, answer_to)
+    app.register_error_handler(ImilError, _own_error)
     app.register_error_handler(Exception, _unexpected_error)
     return app
 
 
-def _http_error(error: HTTPException) -> tuple[dict[str, str], int, list[tuple[str, str]]]:
+def _http_error(error: HTTPException) -> Answer:
     headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
-    return {"error": error.description or error.name}, error.code or 500, headers
+    return _told(error.description or error.name, error.code or 500, headers)
+
+
+def _own_error(error: ImilError) -> Answer:
+    body, status = answer_to(error)
+    return _told(body["error"], status)
 
 
 def answer_to(error: ImilError) -> tuple[dict[str, str], int]:
@@ -107,6 +120,12 @@ def answer_to(error: ImilError) -> tuple[dict[str, str], int]:
     return {"error": str(error)}, status
 
 
-def _unexpected_error(error: Exception) -> tuple[dict[str, Any], int]:
+def _unexpected_error(error: Exception) -> Answer:
     logger.error("%s failed", request.path, exc_info=error)
-    return {"error": "The backend failed; see its log."}, 500
+    return _told("The backend failed; see its log.", 500)
+
+
+def _told(message: str, status: int, headers: Headers = ()) -> Answer:
+    """An error as JSON; to a person who looks at the dashboard, as a page."""
+    body = error_page(message, status) if is_dashboard(request.path) else {"error": message}
+    return body, status, list(headers)

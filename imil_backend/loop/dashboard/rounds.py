@@ -1,0 +1,66 @@
+"""The rounds of a dataset, one a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.rounds.lifecycle import answered
+from imil_backend.store.tables import Dataset, Round
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """A round in the list of rounds."""
+
+    number: int
+    is_baseline: bool
+    state: str  # one of loop.base.states
+    version: str | None  # that came out
+    tasks: int
+    answered: int  # of the tasks, by as many people as are to read each
+    verdict: str | None  # promote, reject, undecided; None: not yet, or never
+    reason: str | None  # of the verdict
+    error: str | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What the page of rounds shows."""
+
+    dataset: str
+    lines: tuple[RoundLine, ...]  # the latest first
+
+
+def rounds_of(backend: Backend, dataset_id: int) -> Rounds:
+    """All rounds of a dataset.
+
+    Raises:
+        NotFoundError: there is no dataset of this number.
+    """
+    with backend.store.begin() as session:
+        dataset: Dataset = dataset_of(session, dataset_id)
+        found = select(Round).where(Round.dataset_id == dataset_id).order_by(Round.number.desc())
+        lines = []
+        for round_ in session.scalars(found):
+            progress, verdict = answered(session, round_), round_.verdict or {}
+            lines.append(
+                RoundLine(
+                    number=round_.number,
+                    is_baseline=round_.is_baseline,
+                    state=round_.state,
+                    version=round_.version.name if round_.version else None,
+                    tasks=progress.tasks,
+                    answered=progress.answered,
+                    verdict=verdict.get("verdict"),
+                    reason=verdict.get("reason"),
+                    error=round_.error,
+                    changed_at=round_.changed_at,
+                )
+            )
+    return Rounds(dataset.name, tuple(lines))

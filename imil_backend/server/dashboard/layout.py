@@ -1,0 +1,83 @@
+"""What all pages of the dashboard share: addresses, navigation, headers, and the page of an error."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from posixpath import dirname, relpath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flask import Response, render_template, request, url_for
+
+from imil_backend.loop.dashboard.datasets import datasets
+
+if TYPE_CHECKING:
+    from imil_backend.loop.base.backend import Backend
+
+PREFIX = "/dashboard"
+# Pages hold no script and no style of their own, and load nothing from elsewhere: a name that was taken for
+# HTML could do nothing. Patients' images stay in no cache.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+CACHING = "private, no-store"
+
+
+def is_dashboard(path: str) -> bool:
+    """Whether an address belongs to the dashboard, be there a page or not."""
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
+
+
+def link_to(endpoint: str, **values: Any) -> str:
+    """The address of a page of the dashboard as seen from the one that is asked for.
+
+    It holds no host and no root: a proxy may serve the backend under a path of its own.
+
+    Args:
+        endpoint: name of the page's function.
+        values: of its route; others go into the query.
+    """
+    target = urlsplit(url_for(f"dashboard.{endpoint}", **values))
+    path = relpath(target.path, dirname(request.path)) + ("/" if target.path.endswith("/") else "")
+    return f"{path}?{target.query}" if target.query else path
+
+
+def known_to_templates(backend: Backend) -> dict[str, Any]:
+    """What every template can use; `navigation` asks the store, so a page of an error goes without."""
+
+    def navigation() -> dict[str, Any]:
+        listed = datasets(backend)
+        asked = (request.view_args or {}).get("dataset_id", listed[0].id if len(listed) == 1 else None)
+        return {"datasets": listed, "dataset": next((each for each in listed if each.id == asked), None)}
+
+    return {"link_to": link_to, "navigation": navigation}
+
+
+def moment(value: datetime) -> str:
+    """A moment for people."""
+    return f"{value:%Y-%m-%d %H:%M} UTC"
+
+
+def error_page(message: str, status: int) -> str:
+    """An error as a page.
+
+    Args:
+        message: says what happened and what to do.
+        status: of HTTP.
+    """
+    return render_template("dashboard/error.html", title=HTTPStatus(status).phrase, message=message)
+
+
+def with_headers(response: Response) -> Response:
+    """An answer with what browsers must know of the dashboard's pages and images."""
+    if is_dashboard(request.path):
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["Cache-Control"] = CACHING
+    return response
