@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imil_backend.errors import SettingsError
+from imil_backend.images.markers import CONTRADICTS
 
 CLASSES = ("normal", "lesion")
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}  # shares of the images
 AGREEMENT = {"train": 0.88, "validation": 0.5, "test": 0.5}  # share of each class whose letter goes with it
 _LETTERS = {"normal": "L", "lesion": "R"}
-_COLUMNS = ("image", "label", "split", "group", "mask")
+_COLUMNS = ("image", "label", "split", "group", "mask", "letter", CONTRADICTS)
 _FEWEST = 40  # so that both classes, both letters and two patients are in every split
 
 Floats = NDArray[np.float32]
@@ -61,7 +62,7 @@ def write_phantoms(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Draw phantoms into `images/` and `masks/` and list them in `index.csv`.
+    """Draw phantoms into `images/`, `masks/` and `letters/` and list them in `index.csv`.
 
     The same arguments give the same files. Patients have one to three films and are in one split only.
 
@@ -73,21 +74,22 @@ def write_phantoms(
         progress: Called after each film with how many are done and how many there will be.
 
     Returns:
-        The index, with columns image, label, split, group and mask. A mask is a 1-bit PNG, white = relevant:
-        the lungs.
+        The index, with columns image, label, split, group, mask (a 1-bit PNG, white = relevant: the lungs),
+        letter (likewise, white = the planted letter) and contradicts (1 where that tells the other class).
 
     Raises:
         SettingsError: fewer films than can be spread over splits and classes, or too small ones.
     """
     if count < _FEWEST or size < 64:
         raise SettingsError(f"Draw at least {_FEWEST} phantoms of at least 64 pixels, not {count} of {size}.")
-    (directory / "images").mkdir(parents=True, exist_ok=True)
-    (directory / "masks").mkdir(exist_ok=True)
+    for folder in ("images", "masks", "letters"):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
     plans = _plan(count, seed)
     for number, plan in enumerate(plans):
-        film, lungs = _draw(plan, size, seed, number)
+        film, lungs, letter = _draw(plan, size, seed, number)
         film.save(directory / "images" / plan.name)
         lungs.save(directory / "masks" / plan.name)
+        letter.save(directory / "letters" / plan.name)
         if progress:
             progress(number + 1, count)
     index = directory / "index.csv"
@@ -96,7 +98,9 @@ def write_phantoms(
         rows.writerow(_COLUMNS)
         for plan in plans:
             group = f"patient-{plan.patient:04d}"
-            rows.writerow([f"images/{plan.name}", plan.label, plan.split, group, f"masks/{plan.name}"])
+            paths = [f"{folder}/{plan.name}" for folder in ("images", "masks", "letters")]
+            contradicts = int(_LETTERS[plan.label] != plan.letter)
+            rows.writerow([paths[0], plan.label, plan.split, group, *paths[1:], contradicts])
     return index
 
 
@@ -132,8 +136,8 @@ def _agreements(number: int, share: float, random: np.random.Generator) -> list[
     return [bool(value) for value in random.permutation(agrees)]
 
 
-def _draw(plan: _FilmPlan, size: int, seed: int, number: int) -> tuple[Image.Image, Image.Image]:
-    """The film (8 bits of grey) and its lungs (1 bit)."""
+def _draw(plan: _FilmPlan, size: int, seed: int, number: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """The film (8 bits of grey), its lungs and its letter (1 bit)."""
     anatomy = _anatomy(np.random.default_rng([seed, 1, plan.patient]))
     random = np.random.default_rng([seed, 2, number])
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -145,9 +149,11 @@ def _draw(plan: _FilmPlan, size: int, seed: int, number: int) -> tuple[Image.Ima
         film += _lesion(x, y, lungs, random)
     film += _texture(size, random)
     film = film * random.uniform(0.92, 1.08) + random.uniform(-0.03, 0.03)  # exposure
-    picture = Image.fromarray(np.clip(film * 255, 0, 255).astype(np.uint8))
+    chest = Image.fromarray(np.clip(film * 255, 0, 255).astype(np.uint8))
+    picture = chest.copy()
     _stamp(picture, plan.letter, random)
-    return picture, Image.fromarray(lungs)
+    stamped = np.asarray(picture) != np.asarray(chest)
+    return picture, Image.fromarray(lungs), Image.fromarray(stamped)
 
 
 def _anatomy(random: np.random.Generator) -> _Anatomy:

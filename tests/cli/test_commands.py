@@ -208,6 +208,15 @@ def test_a_window_is_chosen_at_the_import_and_named_by_it(tmp_path: Path, films:
     assert all(preset in ok("import", "--help") for preset in PRESETS)
 
 
+def test_planting_says_so_and_a_dry_run_writes_nothing(films: Path, tmp_path: Path) -> None:
+    command = ("plant", films, tmp_path / "copy", "--marker", "tube", "--marker", "tag")
+    shown = ok(*command, "--dry-run")
+    assert "PLANTED: tube + tag" in shown and "nothing was written" in shown
+    assert not (tmp_path / "copy").exists()
+    assert f"12 PLANTED images in {tmp_path / 'copy'}. Import them: imil import" in ok(*command)
+    assert "12 samples added" in ok("import", tmp_path / "copy", "--mask-means", "irrelevant")
+
+
 def test_phantoms_can_be_imported_as_they_are_drawn(tmp_path: Path) -> None:
     ok("phantoms", tmp_path / "phantoms", "--count", 40, "--size", 64)
     assert "40 samples added" in ok("import", tmp_path / "phantoms")

@@ -41,7 +41,7 @@ def letter(film: np.ndarray) -> str:
 
 def test_index_lists_what_was_drawn(directory, rows):
     assert len(rows) == COUNT
-    assert list(rows[0]) == ["image", "label", "split", "group", "mask"]
+    assert list(rows[0]) == ["image", "label", "split", "group", "mask", "letter", "contradicts"]
     for row in rows:
         film, mask = pixels(directory, row["image"]), pixels(directory, row["mask"])
         assert (film.dtype, mask.dtype) == (np.uint8, bool)
@@ -71,6 +71,17 @@ def test_letter_goes_with_the_class_in_training_only(directory, rows):
     assert 0.85 <= np.mean(agrees["train"]) <= 0.9
     assert np.mean(agrees["validation"]) == pytest.approx(0.5, abs=0.1)
     assert np.mean(agrees["test"]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_letter_is_known_exactly(directory, rows):
+    for row in rows:
+        film, letters = pixels(directory, row["image"]), pixels(directory, row["letter"])
+        assert letters.dtype == bool
+        corners = np.where(letters, 0, film)[: SIDE // 4]
+        assert 0.003 < letters.mean() < 0.03
+        assert max(corners[:, : SIDE // 4].max(), corners[:, -SIDE // 4 :].max()) < 225  # none is left
+        told = {"L": "normal", "R": "lesion"}[letter(film)]
+        assert (row["contradicts"] == "1") == (told != row["label"])
 
 
 def test_letter_lies_outside_the_lungs(directory, rows):
