@@ -31,6 +31,7 @@ def report(
     """
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.evaluation.kept import evaluate_round
     from imil_backend.loop.rounds.lifecycle import find_closed_round
     from imil_backend.loop.rounds.report import write_report
 
@@ -40,5 +41,6 @@ def report(
         if round_ is None:
             raise NotFoundError("There is no such closed round; see `imil status`.")
         written = write_report(backend, round_.id)
+        evaluate_round(backend, round_.id)
     for path in (written.text, *written.pictures):
         say(str(path))

@@ -77,7 +77,7 @@ def bounds_of_mean(
     sizes = np.bincount(own, minlength=len(names)).astype(np.float64)
     unseen = sizes.sum() / equal_groups(sizes)
     low, high = np.empty(resamples), np.empty(resamples)
-    for rows, weights in _weights(len(names), seed, resamples):
+    for rows, weights in group_weights(len(names), seed, resamples):
         seen, unseen_group = weights[:, :-1] @ sums, weights[:, -1] * unseen
         drawn = weights[:, :-1] @ sizes + unseen_group
         low[rows] = (seen + unseen_group * least) / drawn
@@ -143,7 +143,7 @@ def _draw(
     unseen = np.array([part.unseen for part in parts])
     share = np.array([part.share for part in parts])
     lost, won = np.empty((resamples, len(parts))), np.empty((resamples, len(parts)))
-    for rows, weights in _weights(len(sizes), seed, resamples):
+    for rows, weights in group_weights(len(sizes), seed, resamples):
         unseen_group = weights[:, -1:] * unseen
         changed, drawn = weights[:, :-1] @ differences, weights[:, :-1] @ sizes + unseen_group
         lost[rows] = share * (changed - unseen_group) / drawn
@@ -157,7 +157,7 @@ def _draw(
     ]
 
 
-def _weights(groups: int, seed: int, resamples: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def group_weights(groups: int, seed: int, resamples: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Weights (draws, groups + 1) of the groups and of the unseen one, some draws at a time."""
     random = np.random.default_rng(seed)
     for start in range(0, resamples, _DRAWS_AT_ONCE):

@@ -10,6 +10,7 @@ from imil_backend.errors import ImilError, RoundError, TrainingFailedError
 from imil_backend.learning.contract.training_job import Progress, read_progress
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.engine import FINISHED, WorkflowQueues, worker_is_running
 from imil_backend.loop.rounds import training
 from imil_backend.loop.rounds.lifecycle import check_not_cancelled, ensure_workflow
@@ -102,3 +103,4 @@ def _train_here(backend: Backend, round_id: int, on_progress: OnProgress | None)
         training.fail(backend, round_id, str(error))
         raise
     write_report(backend, round_id)
+    evaluate_round(backend, round_id)

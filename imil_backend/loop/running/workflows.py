@@ -17,6 +17,7 @@ from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
+from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues import names
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
@@ -103,7 +104,9 @@ def _conclude(round_id: int, result: dict[str, Any]) -> dict[str, Any]:
 
 @DBOS.step()
 def _report(round_id: int) -> str:
-    return str(write_report(_backend(), round_id).text)
+    text = write_report(_backend(), round_id).text
+    evaluate_round(_backend(), round_id)
+    return str(text)
 
 
 @DBOS.step()

@@ -1,0 +1,1 @@
+"""Plots of versions as SVG files, drawn with matplotlib."""
