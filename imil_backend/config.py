@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         None, description="A bearer token that may read /metrics, besides user and password."
     )
+    dashboard_names: bool = Field(
+        False, description="Whether the dashboard shows annotators' names instead of letters."
+    )
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Accepted webhook secrets, comma-separated; the first is registered. Empty: "

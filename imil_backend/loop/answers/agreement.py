@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.states import ANSWERS
-from imil_backend.store.tables import Annotation, Sample, Task
+from imil_backend.store.tables import Annotation, Round, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,28 @@ def several_readings(session: Session, dataset_id: int, round_id: int | None = N
         .where(*wanted, Annotation.sample_id.in_(samples))
     )
     return readings_of(session.scalars(found))
+
+
+def count_contradictions(session: Session, dataset_id: int) -> int:
+    """How many samples were given different answers by different people; of each the latest one counts."""
+    latest_first = (Annotation.label_studio_updated_at.desc(), Annotation.id.desc())
+    reader = func.coalesce(Annotation.annotator, 0)
+    place = func.row_number().over(partition_by=(Annotation.sample_id, reader), order_by=latest_first)
+    answers = (
+        select(Annotation.sample_id, Annotation.answer, place.label("place"))
+        .join(Annotation.task)
+        .join(Round, Round.id == Task.round_id)
+        .where(Round.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .subquery()
+    )
+    contradicted = (
+        select(answers.c.sample_id)
+        .where(answers.c.place == 1)
+        .group_by(answers.c.sample_id)
+        .having(func.count(func.distinct(answers.c.answer)) > 1)
+        .subquery()
+    )
+    return session.scalar(select(func.count()).select_from(contradicted)) or 0
 
 
 def readings_of(standing: Iterable[Annotation]) -> list[Readings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -9,7 +10,10 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
 from imil_backend.loop.base.backend import Backend
-from imil_backend.store.tables import Dataset
+from imil_backend.store.tables import Dataset, Sample
+
+# What `imil phantoms` and `imil plant` call their files.
+_MADE = {"phantoms": re.compile(r"phantom-\d{5}\.png$"), "planted": re.compile(r"\d{6}-planted\.png$")}
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,21 @@ class Listed:
 
     id: int
     name: str
+    made: str | None  # "phantoms" or "planted", where its images are: they say nothing about patients
 
 
 def datasets(backend: Backend) -> list[Listed]:
     """All datasets, the oldest first."""
     with backend.store.begin() as session:
-        found = session.execute(select(Dataset.id, Dataset.name).order_by(Dataset.id))
-        return [Listed(*row) for row in found]
+        found = session.execute(select(Dataset.id, Dataset.name).order_by(Dataset.id)).all()
+        return [Listed(number, name, made_as(session, number)) for number, name in found]
+
+
+def made_as(session: Session, dataset_id: int) -> str | None:
+    """Whether a dataset's images are "phantoms" or "planted", as the first one's name tells."""
+    first = select(Sample.name).where(Sample.dataset_id == dataset_id).order_by(Sample.id).limit(1)
+    name = session.scalar(first) or ""
+    return next((kind for kind, pattern in _MADE.items() if pattern.search(name)), None)
 
 
 def dataset_of(session: Session, dataset_id: int) -> Dataset:

@@ -1,19 +1,48 @@
-"""What annotators are called on pages: by a letter, which says who answered the same and not who that is."""
+"""What annotators are called on pages: by a letter, which says who answered the same and not who that is.
+
+Where the settings say so, by what Label Studio calls them.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.errors import ImilError
+from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Project
 
+logger = logging.getLogger(__name__)
+
+_SECONDS_KNOWN = 600.0
 SIMULATED = "simulated clinician"
-Pseudonyms = Mapping[int | None, str]  # by the user's number in Label Studio
+Names = Mapping[int | None, str]  # by the user's number in Label Studio; who answered first comes first
 
 
-def pseudonyms(session: Session, dataset_id: int) -> Pseudonyms:
+def names_of(backend: Backend, session: Session, dataset_id: int) -> Names:
+    """A dataset's annotators, as the settings say; by a letter whom Label Studio does not name."""
+    names = pseudonyms(session, dataset_id)
+    if not backend.settings.dashboard_names:
+        return names
+    known = _known(backend, int(time.monotonic() // _SECONDS_KNOWN))
+    return {annotator: known.get(annotator or 0) or name for annotator, name in names.items()}
+
+
+@lru_cache(maxsize=1)  # no page waits for Label Studio again soon, whether it answered or not
+def _known(backend: Backend, _period: int) -> Mapping[int, str]:
+    try:
+        return backend.label_studio.people()
+    except ImilError as error:
+        logger.warning("Label Studio does not tell the names of annotators: %s", error)
+        return {}
+
+
+def pseudonyms(session: Session, dataset_id: int) -> Names:
     """A dataset's annotators: A is who answered first. They stay the same as others come."""
     first = (
         select(Annotation.annotator, func.min(Annotation.id))
@@ -28,7 +57,7 @@ def pseudonyms(session: Session, dataset_id: int) -> Pseudonyms:
     }
 
 
-def called(annotation: Annotation, names: Pseudonyms) -> str:
+def called(annotation: Annotation, names: Names) -> str:
     """Who has made an annotation; the simulated clinician is never taken for a person."""
     return SIMULATED if annotation.simulated else names[annotation.annotator]
 

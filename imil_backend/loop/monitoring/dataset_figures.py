@@ -156,19 +156,21 @@ def _trainings(backend: Backend, latest: Mapping[str, Round]) -> Iterator[GaugeM
 
 def _undecided(session: Session, names: Mapping[int, str]) -> GaugeMetricFamily:
     """Since when a verdict waits for a person: no version was promoted after it."""
-    since: dict[tuple[str, ...], float] = {}
-    for number, name in names.items():
-        closed = find_closed_round(session, number)
-        if closed is None or (closed.verdict or {}).get("verdict") != UNDECIDED:
-            continue
-        if _promoted_at(session, number) < closed.changed_at:
-            since[(name,)] = closed.changed_at.timestamp()
+    since = {name: at for number, name in names.items() if (at := undecided_since(session, number))}
     return gauge(
         "imil_undecided_since_timestamp_seconds",
         "Since when the latest verdict is undecided and nobody has promoted a version.",
-        since,
+        {(name,): at.timestamp() for name, at in since.items()},
         "dataset",
     )
+
+
+def undecided_since(session: Session, dataset_id: int) -> datetime | None:
+    """Since when the latest verdict waits for a person; None where it does not."""
+    closed = find_closed_round(session, dataset_id)
+    if closed is None or (closed.verdict or {}).get("verdict") != UNDECIDED:
+        return None
+    return closed.changed_at if _promoted_at(session, dataset_id) < closed.changed_at else None
 
 
 def _promoted_at(session: Session, dataset_id: int) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -42,11 +43,6 @@ class Answered:
     tasks: int
     answered: int  # by as many different people as are to read each
     begun: int  # by one of them at least
-
-    @property
-    def share(self) -> float:
-        """Of the tasks, 0..1."""
-        return self.answered / self.tasks if self.tasks else 0.0
 
 
 def latest_round(session: Session, dataset_id: int) -> Round | None:
@@ -248,7 +244,13 @@ def is_due(session: Session, round_: Round) -> bool:
 
 def is_enough(progress: Answered, policy: Policy) -> bool:
     """Whether a round has the answers that close it, by share or by count."""
-    return progress.share >= policy.close_share or 0 < policy.close_count <= progress.answered
+    return progress.answered >= enough(progress.tasks, policy)
+
+
+def enough(tasks: int, policy: Policy) -> int:
+    """How many answered tasks close a round of so many."""
+    share = math.ceil(round(policy.close_share * tasks, 6))
+    return max(1, min(share, policy.close_count) if policy.close_count else share)
 
 
 def workflow_id_of(round_: Round) -> str:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import NotFound
 
-from imil_backend.server.dashboard.layout import PREFIX, known_to_templates, moment, with_headers
+from imil_backend.server.dashboard.labelling_pages import add_labelling_pages
+from imil_backend.server.dashboard.layout import (
+    PREFIX,
+    known_to_templates,
+    moment,
+    with_code,
+    with_headers,
+)
 from imil_backend.server.dashboard.round_pages import add_round_pages
+from imil_backend.server.dashboard.samples_pages import add_samples_pages
 from imil_backend.server.dashboard.start_page import add_start_page
 
 if TYPE_CHECKING:
@@ -32,7 +40,10 @@ def add_dashboard(app: Flask, backend: Backend) -> None:
 
     add_start_page(pages, backend)
     add_round_pages(pages, backend)
+    add_samples_pages(pages, backend)
+    add_labelling_pages(pages, backend)
     pages.app_context_processor(lambda: known_to_templates(backend))
     pages.add_app_template_filter(moment)
+    pages.add_app_template_filter(with_code)
     app.register_blueprint(pages)
     app.after_request(with_headers)

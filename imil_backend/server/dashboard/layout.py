@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Response, render_template, request, url_for
+from markupsafe import Markup, escape
 
 from imil_backend.loop.dashboard.datasets import datasets
 
@@ -62,6 +63,14 @@ def known_to_templates(backend: Backend) -> dict[str, Any]:
 def moment(value: datetime) -> str:
     """A moment for people."""
     return f"{value:%Y-%m-%d %H:%M} UTC"
+
+
+def with_code(text: str) -> Markup:
+    """A text in which commands stand between backticks, as in all of our messages."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(text.split("`"))
+    )
 
 
 def error_page(message: str, status: int) -> str:

@@ -1,0 +1,1 @@
+"""How the work goes: datasets, what is asked, who answers."""

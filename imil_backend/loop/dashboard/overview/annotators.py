@@ -1,0 +1,205 @@
+"""Who has answered: how much, how fast, what, and how far they agree with others."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, median
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS
+from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of
+from imil_backend.loop.views.answers_set_aside import set_aside
+from imil_backend.store.tables import Annotation, Dataset, Project, Sample
+
+SHOWN = 50  # of what was set aside
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """What one person has answered, or the simulated clinician.
+
+    Attributes:
+        answers: how many annotations stand, by what they mean.
+        seconds: a task, the median of those whose time Label Studio has told.
+        timed: how many these are.
+        dice: on the samples that others painted too, the mean Dice between all who painted; 0..1.
+        shared: how many samples these are.
+    """
+
+    name: str
+    simulated: bool
+    answers: Mapping[str, int]
+    seconds: float | None
+    timed: int
+    dice: float | None
+    shared: int
+
+    @property
+    def count(self) -> int:
+        """Annotations that stand."""
+        return sum(self.answers.values())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two annotators on the samples that both have answered."""
+
+    names: tuple[str, str]
+    samples: int
+    same: int  # given the same answer
+    dice: float | None  # mean, of the samples that these two alone have painted
+    painted: int  # how many these are
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Something that was set aside, and why."""
+
+    reference: str
+    reason: str
+    link: str | None
+
+
+@dataclass(frozen=True)
+class Annotators:
+    """What the page of the annotators shows."""
+
+    dataset: str
+    kinds: tuple[str, ...]  # of answers that occur
+    annotators: tuple[Annotator, ...]  # in the order of their first answer
+    pairs: tuple[Pair, ...]
+    set_aside: tuple[Unused, ...]  # the first SHOWN
+    all_set_aside: int
+
+
+def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
+    """Who has answered about a dataset's samples.
+
+    Raises:
+        NotFoundError: there is no dataset of this number.
+    """
+    with backend.store.begin() as session:
+        dataset = dataset_of(session, dataset_id)
+        names = names_of(backend, session, dataset_id)
+        shared = _shared(session, dataset_id)
+        found = _annotators(session, dataset_id, names, shared)
+        unused, count = _set_aside(session, dataset)
+    kinds = {kind for each in found for kind in each.answers}
+    return Annotators(
+        dataset=dataset.name,
+        kinds=tuple(kind.value for kind in Answer if kind.value in kinds),
+        annotators=tuple(found),
+        pairs=tuple(_pairs(shared, names)),
+        set_aside=unused,
+        all_set_aside=count,
+    )
+
+
+def _standing(dataset_id: int, *columns: Any) -> Any:
+    return (
+        select(*columns)
+        .join(Project, Project.id == Annotation.project_id)
+        .where(Project.dataset_id == dataset_id, ~Annotation.deleted)
+    )
+
+
+def _annotators(
+    session: Session, dataset_id: int, names: Names, shared: Mapping[int, Sequence[_Reading]]
+) -> list[Annotator]:
+    who = (Annotation.annotator, Annotation.simulated)
+    counted = _standing(dataset_id, *who, Annotation.answer, func.count()).group_by(*who, Annotation.answer)
+    answers: dict[tuple[int | None, bool], Counter[str]] = defaultdict(Counter)
+    for annotator, simulated, answer, count in session.execute(counted):
+        answers[annotator, simulated][answer] += count
+    times: dict[tuple[int | None, bool], list[float]] = defaultdict(list)
+    timed = _standing(dataset_id, *who, Annotation.lead_time).where(Annotation.lead_time.is_not(None))
+    for annotator, simulated, seconds in session.execute(timed):
+        times[annotator, simulated].append(seconds)
+    dices: dict[int | None, list[float]] = defaultdict(list)
+    for readings in shared.values():
+        for each in readings:
+            if each.agreement is not None and each.answer not in EXCLUDED_AS:
+                dices[each.annotator].append(each.agreement)
+    order = list(names)
+    return [
+        Annotator(
+            name=SIMULATED if simulated else names[annotator],
+            simulated=simulated,
+            answers=own,
+            seconds=median(times[annotator, simulated]) if times[annotator, simulated] else None,
+            timed=len(times[annotator, simulated]),
+            dice=fmean(dices[annotator]) if dices[annotator] else None,
+            shared=len(dices[annotator]),
+        )
+        for (annotator, simulated), own in sorted(
+            answers.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What somebody answered last to a sample that others have answered too."""
+
+    annotator: int | None
+    answer: str
+    agreement: float | None  # of the sample
+
+
+def _shared(session: Session, dataset_id: int) -> dict[int, list[_Reading]]:
+    """The readings of the samples that several people have answered, by sample."""
+    reader = func.coalesce(Annotation.annotator, 0)
+    several = (
+        _standing(dataset_id, Annotation.sample_id)
+        .where(Annotation.answer.in_(ANSWERS))
+        .group_by(Annotation.sample_id)
+        .having(func.count(func.distinct(reader)) > 1)
+    )
+    columns = (Annotation.sample_id, Annotation.annotator, Annotation.answer, Sample.agreement)
+    found = (
+        select(*columns)
+        .join(Sample, Sample.id == Annotation.sample_id)
+        .where(Annotation.sample_id.in_(several), ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .order_by(Annotation.label_studio_updated_at, Annotation.id)
+    )
+    latest: dict[int, dict[int | None, _Reading]] = defaultdict(dict)
+    for sample, annotator, answer, agreement in session.execute(found):
+        latest[sample][annotator] = _Reading(annotator, answer, agreement)
+    return {sample: list(readings.values()) for sample, readings in latest.items()}
+
+
+def _pairs(shared: Mapping[int, Sequence[_Reading]], names: Names) -> Iterable[Pair]:
+    both: dict[tuple[int | None, int | None], list[tuple[bool, float | None]]] = defaultdict(list)
+    order = list(names)
+    for readings in shared.values():
+        painting = [each for each in readings if each.answer not in EXCLUDED_AS]
+        for pair in combinations(sorted(readings, key=lambda each: order.index(each.annotator)), 2):
+            alone = len(painting) == 2 and all(each in painting for each in pair)
+            own = (pair[0].answer == pair[1].answer, pair[0].agreement if alone else None)
+            both[pair[0].annotator, pair[1].annotator].append(own)
+    for (one, other), found in sorted(both.items(), key=lambda item: [order.index(each) for each in item[0]]):
+        dices = [agreement for _, agreement in found if agreement is not None]
+        yield Pair(
+            names=(names[one], names[other]),
+            samples=len(found),
+            same=sum(same for same, _ in found),
+            dice=fmean(dices) if dices else None,
+            painted=len(dices),
+        )
+
+
+def _set_aside(session: Session, dataset: Dataset) -> tuple[tuple[Unused, ...], int]:
+    """The first of what was set aside, and how much was in all."""
+    unread = _standing(dataset.id, Annotation).where(Annotation.answer == Answer.SET_ASIDE.value)
+    items = set_aside(session, dataset, session.scalars(unread.order_by(Annotation.id.desc())))
+    shown = [Unused(str(each["reference"]), str(each["reason"]), each.get("link")) for each in items[:SHOWN]]
+    return tuple(shown), len(items)
