@@ -15,6 +15,7 @@ from imil_backend.learning.child import training_process
 from imil_backend.learning.child.ending import mining, results
 from imil_backend.learning.child.steps import asking
 from imil_backend.learning.contract.training_job import MINING, MINING_FILE, RESULT_FILE, read_json
+from imil_backend.learning.inference import evidence
 from imil_backend.learning.inference.prediction import Predictor, predict_split
 from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import build_network
@@ -34,19 +35,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(samples))
         return predict_split(network, samples, *rest, **settings)
 
+    monkeypatch.setattr(evidence, "predict_split", predict)
     monkeypatch.setattr(mining, "predict_split", predict)
     monkeypatch.setattr(asking, "predict_split", predict)
     return counts
 
 
-def test_every_epoch_validates_once_and_the_end_asks_for_the_test_split_alone(
+def test_every_epoch_validates_once_and_the_end_asks_once_about_each_split(
     make_job: JobMaker, asked: list[int]
 ):
     training_process.run_training_job(make_job(recipe=SMALL))
-    assert asked == [VALIDATION, TRAIN, VALIDATION, VALIDATION, TEST]
+    assert asked == [VALIDATION, TRAIN, VALIDATION, VALIDATION, TRAIN, VALIDATION, TEST]
 
 
-@pytest.mark.parametrize(("mode", "predictions"), [("final", [TEST, TRAIN]), ("out-of-fold", [TEST, 20, 20])])
+@pytest.mark.parametrize(("mode", "predictions"), [("final", [TRAIN]), ("out-of-fold", [20, 20])])
 def test_mining_again_makes_no_forward_pass(
     make_job: JobMaker, asked: list[int], monkeypatch: pytest.MonkeyPatch, mode: str, predictions: list[int]
 ):
@@ -55,7 +57,7 @@ def test_mining_again_makes_no_forward_pass(
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(results, "save_model", lambda *_: (_ for _ in ()).throw(InterruptedError))
         training_process.run_training_job(job)
-    assert asked[2:] == predictions
+    assert asked[2:] == [TRAIN, VALIDATION, TEST, *predictions]
     mined = read_json(job / MINING_FILE)
 
     monkeypatch.setattr(torch.nn.Module, "__call__", None)
@@ -69,7 +71,7 @@ def test_mining_again_makes_no_forward_pass(
 
 def test_a_training_that_starts_over_forgets_what_was_kept(make_job: JobMaker, asked: list[int]):
     job: Path = make_job(recipe={**SMALL, "epochs": 2})
-    (job / "kept-test.npy").write_bytes(b"of another network")
+    (job / "kept-evidence-test.npy").write_bytes(b"of another network")
     training_process.run_training_job(job)
     assert asked[-1] == TEST
 

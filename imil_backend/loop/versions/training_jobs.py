@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 import imil_backend
 from imil_backend.errors import DatasetError, RoundError
 from imil_backend.files import sha256_of
+from imil_backend.learning.contract.evidence import EVIDENCE_FILE
 from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     JOB_FILE,
@@ -220,8 +221,9 @@ def record_version(
     session.add(version)
     session.flush()
     round_.version_id = version.id
-    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, SHORTCUT_FILE, STRENGTH_FILE):
-        if name not in {SHORTCUT_FILE, STRENGTH_FILE} or (directory / name).exists():
+    not_always = {EVIDENCE_FILE, SHORTCUT_FILE, STRENGTH_FILE}
+    for name in (MODEL_FILE, MINING_FILE, PREDICTIONS_FILE, *not_always):
+        if name not in not_always or (directory / name).exists():
             (directory / name).chmod(0o444)  # a version is never changed
     _note_trained(session, round_, version, samples)
     keys = select(Sample.key, Sample.name).where(Sample.dataset_id == dataset.id)

@@ -1,4 +1,4 @@
-"""The end of a training: the best epoch's predictions, the wrong samples, and the result files."""
+"""The end of a training: the best epoch's predictions and evidence, the wrong samples, the result files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from imil_backend.learning.child.context import Context
+from imil_backend.learning.child.ending.evidence import Outputs, ask_with_evidence, evidence_of
 from imil_backend.learning.child.ending.mining import mine
 from imil_backend.learning.child.ending.shortcut import shortcut_test
 from imil_backend.learning.child.state.kept import forget_kept, kept_array
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.state import TrainingState
 from imil_backend.learning.child.steps.asking import ask
+from imil_backend.learning.contract.evidence import EVIDENCE_FILE, write_evidence
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     MASKS_FILE,
@@ -44,13 +46,17 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
     best = state.best_epoch(after=context.recipe.mining_epoch)
     assert best is not None  # noqa: S101  # check_recipe leaves epochs after the mining epoch
     _load_best(context, learner, best)
-    probabilities = {split: softmax(values) for split, values in _reported(context, learner, state).items()}
+    outputs = ask_with_evidence(context, learner)
+    probabilities = {
+        split: softmax(values) for split, values in _reported(context, learner, state, outputs).items()
+    }
     records = mine(context, learner, state)
     tested = shortcut_test(context, learner)
     state.seconds += time.monotonic() - began
     if context.runtime.is_rank_zero:
         write_json(context.directory / MINING_FILE, records)
         write_json(context.directory / PREDICTIONS_FILE, _predictions(context, probabilities))
+        write_evidence(context.directory / EVIDENCE_FILE, evidence_of(context, learner, outputs))
         if tested is not None:
             write_json(context.directory / SHORTCUT_FILE, tested)
         save_model(context.directory / MODEL_FILE, learner.whole, learner.config)
@@ -65,9 +71,17 @@ def finish(context: Context, learner: Learner, state: TrainingState) -> None:
         _clear(context)
 
 
-def _reported(context: Context, learner: Learner, state: TrainingState) -> dict[Split, Logits]:
-    """The best epoch's logits of the splits that are reported; validation's are known since that epoch."""
+def _reported(
+    context: Context, learner: Learner, state: TrainingState, outputs: dict[Split, Outputs]
+) -> dict[Split, Logits]:
+    """The best epoch's logits of the splits that are reported; validation's are known since that epoch.
+
+    The whole network has answered for the test split with its class evidence; last layers alone are asked
+    with the features that they were trained on.
+    """
     assert state.validated is not None  # noqa: S101  # kept with the best epoch
+    if context.recipe.trainable == "all":
+        return {"validation": state.validated, "test": outputs["test"][:, : len(learner.config.classes)]}
     context.reporter.begin("evaluating", len(context.split("test")))
     tested = kept_array(context, "test", lambda: ask(context, learner, "test"))
     return {"validation": state.validated, "test": tested}
