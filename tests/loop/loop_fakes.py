@@ -392,6 +392,7 @@ def make_version(
     *,
     wrong: Sequence[str] = (),
     baseline: Version | None = None,
+    parent: Version | None = None,
     champion: bool = True,
 ) -> Version:
     """A trained version: `wrong` are the mispredicted training samples, the most instructive first."""
@@ -403,7 +404,8 @@ def make_version(
         write_results(directory, samples, wrong)
         version = Version(
             dataset_id=dataset.id, name=name, baseline_id=baseline.id if baseline else None,
-            directory=str(directory), recipe=asdict(job.recipe), metrics=METRICS, runtime_info={},
+            parent_id=parent.id if parent else None, directory=str(directory),
+            recipe=asdict(job.recipe), metrics=METRICS, runtime_info={},
             fingerprint="f", blacked_out=0, code_version="0", seconds=1.0,
         )  # fmt: skip
         session.add(version)

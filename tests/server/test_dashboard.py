@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
+from dashboard_scene import make_scene
+from flask import Flask
 from flask.testing import FlaskClient
-from loop_fakes import make_backend, make_dataset, make_version
+from loop_fakes import FakeLabelStudio, make_backend, make_dataset
+from server_fakes import FakeChampion
+from sqlalchemy import select
 
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CLOSED
 from imil_backend.server.app import create_app
-from imil_backend.store.tables import Dataset, Round
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample
 
+ROUND = "/dashboard/datasets/1/rounds/1"
+PAGES = (
+    "/dashboard/",
+    "/dashboard/datasets/1/rounds",
+    ROUND,
+    "/dashboard/datasets/1/reasons",
+    "/dashboard/datasets/1/samples/key-train-0",
+    "/dashboard/datasets/1/samples/key-validation-0",
+)
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"><img src=x onerror='alert(1)'>",
     "{{ 7 * 7 }}{% raw %}",
     "\u202ekcatta \u05d0\u05d1\u05d2 \u200f",
-    "n" * 100,
+    "n" * 300,
 ]
 
 
@@ -31,9 +44,23 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
     backend.close()
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """With a round that was painted and judged."""
+    backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
+    backend.__dict__["label_studio"] = label_studio
+    make_scene(backend, label_studio)
+    yield backend
+    backend.close()
+
+
+def app_of(backend: Backend) -> Flask:
+    return create_app(backend.settings, champion=FakeChampion())  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def visitor(backend: Backend) -> FlaskClient:
-    return create_app(backend.settings).test_client()
+    return app_of(backend).test_client()
 
 
 class Seen(HTMLParser):
@@ -84,7 +111,7 @@ def test_errors_are_pages_here_and_json_elsewhere(visitor: FlaskClient) -> None:
 def test_the_dashboard_asks_for_user_and_password(backend: Backend) -> None:
     settings = backend.settings.model_copy(update={"basic_auth_user": "ls", "basic_auth_password": "pw"})
     settings = type(settings)(**{**settings.model_dump(), "_env_file": None, "basic_auth_password": "pw"})
-    guarded = create_app(settings).test_client()
+    guarded = create_app(settings, champion=FakeChampion()).test_client()
     for path in ("/dashboard/", "/dashboard/assets/dashboard.css", "/dashboard/nothing"):
         answer = guarded.get(path)
         assert answer.status_code == 401
@@ -93,23 +120,51 @@ def test_the_dashboard_asks_for_user_and_password(backend: Backend) -> None:
     assert guarded.get("/dashboard/", auth=("ls", "pw")).status_code == 200
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_names_stand_on_pages_as_text(backend: Backend, visitor: FlaskClient, name: str) -> None:
-    dataset = make_dataset(backend)
-    version = make_version(backend, dataset)
+def name_it(backend: Backend, name: str) -> None:
+    """Give everything in the store that people name this name."""
     with backend.store.begin() as session:
-        session.get_one(Dataset, dataset.id).name = name
-        session.add(
-            Round(
-                dataset_id=dataset.id, number=1, state=CLOSED, version_id=version.id,
-                verdict={"verdict": "undecided", "reason": name},
-            )
-        )  # fmt: skip
-    for path in ("/dashboard/", f"/dashboard/datasets/{dataset.id}/rounds"):
-        seen = Seen(visitor.get(path).text)
-        assert name in seen.text
-        assert not {"script", "img", "style"} & set(seen.tags)
+        session.get_one(Dataset, 1).name = name[:100]
+        for sample in session.scalars(select(Sample)):
+            sample.group, sample.name = name[:200], f"{name} {sample.id}"
+        for round_ in session.scalars(select(Round)):
+            round_.verdict = {**(round_.verdict or {}), "reason": name, "verdict": "undecided"}
+            round_.error = name
+        for annotation in session.scalars(select(Annotation)):
+            annotation.reason = name
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_stand_on_pages_as_text(site: Backend, name: str) -> None:
+    name_it(site, name)
+    visitor = app_of(site).test_client()
+    for path in PAGES:
+        answer = visitor.get(path)
+        assert answer.status_code == 200, path
+        seen = Seen(answer.text)
+        assert name[:100] in seen.text, path
+        assert not {"script", "style", "iframe"} & set(seen.tags)
         assert not [each for each in seen.attributes if each.startswith("on") or each == "style"]
+        assert not [each for each in seen.addresses if each.startswith(("javascript:", "x"))]
+
+
+def test_all_links_and_pictures_of_the_pages_are_there(site: Backend) -> None:
+    visitor = app_of(site).test_client()
+    seen: set[str] = set()
+    for path in PAGES:
+        addresses = {urljoin(path, each) for each in Seen(visitor.get(path).text).addresses}
+        seen |= {each.partition("#")[0] for each in addresses if each.startswith("/")}
+    assert len(seen) > 20
+    assert {address: status for address in seen if (status := visitor.get(address).status_code) != 200} == {}
+
+
+def test_plots_may_have_styles_and_pages_may_not(site: Backend) -> None:
+    visitor = app_of(site).test_client()
+    answer = visitor.get(f"{ROUND}/drawn/before-and-after-validation.svg")
+    assert answer.mimetype == "image/svg+xml"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert answer.headers["Cache-Control"] == "private, no-store"
+    assert visitor.get(f"{ROUND}/drawn/..%2Freport.md").status_code == 404
+    assert visitor.get(f"{ROUND}/drawn/report.md").status_code == 404
 
 
 def test_addresses_name_no_host_and_no_root_so_that_a_proxy_may_add_a_path(

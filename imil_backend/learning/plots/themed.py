@@ -36,6 +36,7 @@ _STYLE: dict[Any, object] = {
     ),
 }
 _WIDTH, _HEIGHT = 4.6, 3.6  # inches of 72 points
+_ROW, _FRAME = 0.45, 1.0  # inches: a row of a plot that has rows, and what is above and below them
 _MOST_LETTERS = 24
 
 
@@ -55,13 +56,14 @@ class Plot:
 
 
 @contextmanager
-def axes_of(path: Path, *, square: bool = False) -> Iterator[Axes]:
-    """Axes to draw on; at the end the SVG is written."""
+def axes_of(path: Path, *, square: bool = False, rows: int | None = None) -> Iterator[Axes]:
+    """Axes to draw on, square or as high as so many rows need; at the end the SVG is written."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _WIDTH if square else _HEIGHT), layout="constrained")
+        height = _WIDTH if square else _HEIGHT if rows is None else _FRAME + _ROW * rows
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
         yield axes
         file = io.StringIO()

@@ -112,15 +112,17 @@ def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.b
         ) from error
 
 
-def sample_states(backend: Backend, session: Session, dataset: Dataset) -> dict[int, SampleState]:
-    """The state of every sample that was answered, by sample id.
+def sample_states(
+    backend: Backend, session: Session, dataset: Dataset, sample_id: int | None = None
+) -> dict[int, SampleState]:
+    """The state of every sample that was answered, or of this one alone, by sample id.
 
     It follows the policy on several annotators. By the latest answer: whether the sample leaves training, and
     the mask. By all of them, each with the latest answer: it leaves if more than half of them say so, and
     else the masks of those who do not are combined.
     """
     states, annotators = {}, policy_of(dataset).annotators
-    for sample, answers in _answers(session, dataset.id).items():
+    for sample, answers in _answers(session, dataset.id, sample_id).items():
         leaves = _leaves(answers, annotators)
         counted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
         mask = None if leaves else _mask(backend, counted, annotators)

@@ -25,6 +25,8 @@ from imil_backend.learning.plots.progress import Measured, draw_learning_curves,
 from imil_backend.learning.plots.reliability import draw_reliability
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.evaluation.changes import keep_changes
+from imil_backend.loop.evaluation.reasons import keep_reasons
 from imil_backend.store.tables import Dataset, Round, Version
 
 REPORT_FOLDER = "report"  # of a version's directory
@@ -47,11 +49,13 @@ class KeptEvaluation:
 
 
 def evaluate_round(backend: Backend, round_id: int) -> None:
-    """Work out and draw everything of the version that a round has trained, and keep it."""
+    """Work out and draw everything of the version that a round has trained, and what it changed; keep it."""
     with backend.store.begin() as session:
-        version = session.get_one(Round, round_id).version
-        if version is not None:
-            evaluate_version(session, version)
+        round_ = session.get_one(Round, round_id)
+        if round_.version is not None:
+            evaluate_version(session, round_.version)
+            keep_changes(session, round_, folder_of(round_.version))
+            keep_reasons(backend, session, round_, folder_of(round_.version))
 
 
 def evaluate_version(session: Session, version: Version) -> KeptEvaluation:

@@ -42,14 +42,20 @@ def exchanged(backend: Backend, sample: Sample, state: SampleState, donor: Paint
     before, mask = _panel(_pixels(backend, sample)), load_mask(backend, state.mask_sha256 or "", sample)
     panels = [before, _painted(before, mask)]
     if donor is not None:
-        given, theirs = donor
-        region = mask_coverage(mask, *before.size)
-        if not state.outside:
-            own = mask_coverage(load_mask(backend, theirs.mask_sha256 or "", given), *before.size)
-            region = np.maximum(region, own)
-        pasted = _panel(_pixels(backend, given)).resize(before.size, Image.Resampling.BOX)
-        panels.append(Image.composite(pasted, before, Image.fromarray((255 * region).astype(np.uint8))))
+        panels.append(counterexample(backend, sample, state, donor))
     return _in_a_row(panels)
+
+
+def counterexample(backend: Backend, sample: Sample, state: SampleState, donor: Painted) -> Image.Image:
+    """A panel of the sample with the irrelevant part of the donor. Raises as `before_and_after`."""
+    before, mask = _panel(_pixels(backend, sample)), load_mask(backend, state.mask_sha256 or "", sample)
+    given, theirs = donor
+    region = mask_coverage(mask, *before.size)
+    if not state.outside:
+        own = mask_coverage(load_mask(backend, theirs.mask_sha256 or "", given), *before.size)
+        region = np.maximum(region, own)
+    pasted = _panel(_pixels(backend, given)).resize(before.size, Image.Resampling.BOX)
+    return Image.composite(pasted, before, Image.fromarray((255 * region).astype(np.uint8)))
 
 
 def readers_apart(backend: Backend, answers: Sequence[Annotation]) -> Image.Image:

@@ -17,6 +17,7 @@ from imil_backend.server.dashboard.layout import (
     with_headers,
 )
 from imil_backend.server.dashboard.round_pages import add_round_pages
+from imil_backend.server.dashboard.sample_pages import add_sample_pages
 from imil_backend.server.dashboard.samples_pages import add_samples_pages
 from imil_backend.server.dashboard.start_page import add_start_page
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
 
 _ASSETS = Path(__file__).parent / "assets"
-_MIMETYPES = {".css": "text/css", ".js": "text/javascript"}
+_MIMETYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def add_dashboard(app: Flask, backend: Backend) -> None:
@@ -42,6 +43,7 @@ def add_dashboard(app: Flask, backend: Backend) -> None:
     add_round_pages(pages, backend)
     add_samples_pages(pages, backend)
     add_labelling_pages(pages, backend)
+    add_sample_pages(pages, backend)
     pages.app_context_processor(lambda: known_to_templates(backend))
     pages.add_app_template_filter(moment)
     pages.add_app_template_filter(with_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from posixpath import dirname, relpath
+from posixpath import dirname, relpath, split
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -45,7 +45,8 @@ def link_to(endpoint: str, **values: Any) -> str:
         values: of its route; others go into the query.
     """
     target = urlsplit(url_for(f"dashboard.{endpoint}", **values))
-    path = relpath(target.path, dirname(request.path)) + ("/" if target.path.endswith("/") else "")
+    folder, name = split(target.path)
+    path = f"{relpath(folder, dirname(request.path))}/{name}"
     return f"{path}?{target.query}" if target.query else path
 
 
@@ -71,6 +72,14 @@ def with_code(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
         for number, part in enumerate(text.split("`"))
     )
+
+
+def drawing(name: str, data: bytes) -> Response:
+    """A plot or picture that was drawn beforehand; an SVG has the styles that it was drawn with."""
+    if not name.endswith(".svg"):
+        return Response(data, mimetype="image/png")
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return Response(data, mimetype="image/svg+xml", headers=policy)
 
 
 def error_page(message: str, status: int) -> str:

@@ -33,6 +33,7 @@ class RoundLine:
 class Rounds:
     """What the page of rounds shows."""
 
+    dataset_id: int
     dataset: str
     lines: tuple[RoundLine, ...]  # the latest first
 
@@ -63,4 +64,4 @@ def rounds_of(backend: Backend, dataset_id: int) -> Rounds:
                     changed_at=round_.changed_at,
                 )
             )
-    return Rounds(dataset.name, tuple(lines))
+    return Rounds(dataset.id, dataset.name, tuple(lines))

@@ -1,0 +1,1 @@
+"""What the pages of rounds, and of where their versions looked, show."""

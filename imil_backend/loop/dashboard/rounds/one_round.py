@@ -1,0 +1,265 @@
+"""A round: its verdict, what it changed, who answered what, and what it was worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import NotFoundError
+from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.learning.plots.themed import Plot
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING
+from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.people import called, names_of
+from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
+from imil_backend.loop.evaluation.kept import folder_of
+from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
+from imil_backend.loop.rounds.lifecycle import Answered, answered
+from imil_backend.loop.rounds.worth import worth_of
+from imil_backend.loop.versions.champions import PERSON
+from imil_backend.loop.versions.shortcut_results import MEANING
+from imil_backend.store.tables import Annotation, Promotion, Round, Task, Version
+
+GALLERY = 12  # samples of each gallery; the rest is counted
+ANSWERS = {
+    **{each.value: each.value.replace("_", " ") for each in Answer},
+    Answer.BLACKOUT.value: "painted",
+    Answer.NOTHING.value: "nothing to black out",
+}
+_IN_STATE = {
+    PUSHING: "Its tasks are being pushed to Label Studio.",
+    OPEN: "Clinicians are answering its tasks.",
+    TRAINING: "Its version is being trained.",
+    FAILED: "Its training failed. `imil train` retries it.",
+    CANCELLED: "It was cancelled, and brought no version. Its answers stand and count in the next round.",
+}
+_ROBUSTNESS = {
+    "robust_accuracy": "robust accuracy (the irrelevant part of any class)",
+    "same_class": "accuracy with that of the same class",
+    "drop": "drop",
+}
+
+
+@dataclass(frozen=True)
+class By:
+    """The answers of one person, or of the simulated clinician."""
+
+    name: str
+    counts: Mapping[str, int]  # by ANSWERS' words
+    total: int
+    seconds: float | None  # in all, of the answers whose time is known; None: of no answer
+
+
+@dataclass(frozen=True)
+class ShortcutRow:
+    """A figure of the shortcut test, with 95 % bounds, as text."""
+
+    title: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    """One thing that the verdict rests on."""
+
+    title: str
+    before: float | None
+    after: float | None
+    difference: float
+    lower: float
+    upper: float
+    margin: float
+    groups: int
+    groups_worse: int | None
+    groups_better: int | None
+    state: str
+
+
+@dataclass(frozen=True)
+class RoundPage:
+    """What the page of a round shows."""
+
+    dataset_id: int
+    dataset: str
+    number: int
+    is_baseline: bool
+    state: str
+    verdict: str | None  # promote, reject, undecided
+    headline: str
+    reason: str | None
+    decided: str | None  # what a person made of it
+    error: str | None
+    changed_at: datetime
+    before: str | None  # names of the versions
+    after: str | None
+    judged: int  # how many versions the validation split had judged with this one
+    findings: Sequence[FindingRow]
+    changes: Changes | None  # None: a baseline, or a report of an earlier release
+    reasons: Reasons | None
+    progress: Answered
+    answers: Sequence[By]
+    simulated: int  # answers by the simulated clinician
+    shortcut: Sequence[ShortcutRow]
+    shortcut_note: str | None
+    worth: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "Baseline" if self.is_baseline else f"Round {self.number}"
+
+    @property
+    def plots(self) -> list[Plot]:
+        """The plots of the validation split, on which it was judged."""
+        if self.changes is None:
+            return []
+        values = [split.values for name, split in self.changes.splits.items() if name == "validation"]
+        return [*values, *([self.changes.differences] if self.changes.differences else [])]
+
+
+def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
+    """Gather a round.
+
+    Raises:
+        NotFoundError: there is no such dataset or round.
+    """
+    with backend.store.begin() as session:
+        dataset, round_ = dataset_of(session, dataset_id), find_round(session, dataset_id, number)
+        version, verdict = round_.version, round_.verdict or {}
+        parent = session.get(Version, version.parent_id) if version and version.parent_id else None
+        folder = folder_of(version) if version else None
+        people, simulated = _answers(backend, session, round_)
+        shortcut, note = _shortcut(verdict.get("shortcut"))
+        worth = worth_of(session, round_) if round_.state == CLOSED else None
+        return RoundPage(
+            dataset_id=dataset.id,
+            dataset=dataset.name,
+            number=round_.number,
+            is_baseline=round_.is_baseline,
+            state=round_.state,
+            verdict=verdict.get("verdict"),
+            headline=_headline(round_, parent),
+            reason=verdict.get("reason"),
+            decided=_decided(session, version),
+            error=round_.error,
+            changed_at=round_.changed_at,
+            before=parent.name if parent else None,
+            after=version.name if version else None,
+            judged=_judged(session, version) if version else 0,
+            findings=[_finding(each) for each in verdict.get("findings", [])],
+            changes=kept_changes(folder) if folder else None,
+            reasons=kept_reasons(folder) if folder else None,
+            progress=answered(session, round_),
+            answers=people,
+            simulated=simulated,
+            shortcut=shortcut,
+            shortcut_note=note,
+            worth=worth.sentences if worth else (),
+        )
+
+
+def find_round(session: Session, dataset_id: int, number: int) -> Round:
+    """The round of this number.
+
+    Raises:
+        NotFoundError: the dataset has none.
+    """
+    found = select(Round).where(Round.dataset_id == dataset_id, Round.number == number)
+    round_ = session.scalar(found)
+    if round_ is None:
+        raise NotFoundError(f"There is no round {number}. The page of rounds lists them.")
+    return round_
+
+
+def _headline(round_: Round, parent: Version | None) -> str:
+    """The verdict, or the state, as a sentence."""
+    verdict = (round_.verdict or {}).get("verdict")
+    if round_.state != CLOSED or verdict is None:
+        return _IN_STATE.get(round_.state, f"It is {round_.state}.")
+    if parent is None:
+        return "This is the first version: there was nothing to compare it with."
+    if verdict == "promote":
+        return "The new version held up in the comparison and was promoted: it took the champion's place."
+    if verdict == "reject":
+        return "The new version is worse and was rejected: the champion stayed."
+    return (
+        "Undecided: the validation split shows neither that the new version is good enough nor that it is "
+        "worse. The champion stays until a person decides."
+    )
+
+
+def _decided(session: Session, version: Version | None) -> str | None:
+    if version is None:
+        return None
+    by_person = select(Promotion).where(Promotion.version_id == version.id, Promotion.by == PERSON)
+    promotion = session.scalar(by_person.order_by(Promotion.id.desc()).limit(1))
+    return f"A person promoted it on {promotion.created_at:%Y-%m-%d}." if promotion else None
+
+
+def _judged(session: Session, version: Version) -> int:
+    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
+    return session.scalar(earlier) or 0
+
+
+def _finding(raw: Mapping[str, Any]) -> FindingRow:
+    return FindingRow(
+        title=title_of(raw["metric"], raw["label"]),
+        before=raw["champion"],
+        after=raw["candidate"],
+        **{
+            name: raw[name]
+            for name in (
+                "difference", "lower", "upper", "margin", "groups", "groups_worse", "groups_better", "state"
+            )
+        },
+    )  # fmt: skip
+
+
+def _answers(backend: Backend, session: Session, round_: Round) -> tuple[list[By], int]:
+    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
+    annotations = list(session.scalars(found.order_by(Annotation.id)))
+    names = names_of(backend, session, round_.dataset_id)
+    by_name: dict[str, list[Annotation]] = {}
+    for each in annotations:
+        by_name.setdefault(called(each, names), []).append(each)
+    people = [_by(name, own) for name, own in sorted(by_name.items())]
+    return people, sum(each.simulated for each in annotations)
+
+
+def _by(name: str, own: Sequence[Annotation]) -> By:
+    counts = Counter(ANSWERS.get(each.answer, each.answer) for each in own)
+    times = [each.lead_time for each in own if each.lead_time is not None]
+    return By(name, dict(counts), len(own), sum(times) if times else None)
+
+
+def _shortcut(test: Mapping[str, Any] | None) -> tuple[list[ShortcutRow], str | None]:
+    if test is None:
+        return [], None
+    if test["untested"]:
+        return [], test["untested"]
+    rows = [
+        ShortcutRow(
+            title,
+            _interval(test["champion"][key]) if test["champion"] else None,
+            _interval(test["candidate"][key]),
+        )
+        for key, title in _ROBUSTNESS.items()
+    ]
+    note = (
+        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws each; "
+        f"{test['left_out']} samples without a known irrelevant part are excluded."
+    )
+    untested = test["champion_untested"]
+    return rows, f"{note} The champion was not tested: {untested}" if untested else note
+
+
+def _interval(values: Mapping[str, float]) -> str:
+    return f"{values['value']:.3f} ({values['lower']:.3f} to {values['upper']:.3f})"

@@ -1,0 +1,212 @@
+"""Whether a round has changed where the model looks: the share of class evidence inside painted pixels.
+
+`reasons.json` beside the report of the round's version; the worker writes it, pages read it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import MaskError
+from imil_backend.files import write_atomically
+from imil_backend.images.masks.masks import Mask, mask_coverage
+from imil_backend.learning.contract.evidence import EvidenceFile, read_evidence
+from imil_backend.learning.contract.training_job import read_json, write_json
+from imil_backend.learning.scoring.bounds import bounds_of_mean
+from imil_backend.loop.answers.sample_states import load_mask, sample_states
+from imil_backend.loop.base.backend import Backend
+from imil_backend.store.tables import Dataset, Round, Sample, Version
+
+REASONS_FILE = "reasons.json"
+PAINTED_SIDE = 56  # pixels a side of the mean of painted masks
+_SHOWN_SIDE = 280
+_ONE_SIDED = 0.975  # both bounds together hold with 95 %
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over samples with its 95 % interval, by groups."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class EvidenceShare:
+    """Of the evidence for the class that a version predicted, what lies inside painted pixels (means)."""
+
+    label: str | None  # of these samples; None: of all
+    samples: int  # painted, and asked by both versions
+    groups: int
+    painted: float  # share of the image: what evidence that is spread evenly would have
+    before: Interval
+    after: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class PaintedMean:
+    """The mean of the painted masks of a class."""
+
+    label: str
+    samples: int
+    most: float  # 0..1, of the pixel that was painted most often
+    file: str  # PNG: black was never painted, white always
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Where the model looked before a round and after it, in the samples that were painted until then."""
+
+    before: str  # names of the versions
+    after: str
+    painted: int  # training samples that were painted
+    without: Sequence[str]  # of the two versions, those that have no class evidence
+    shares: Sequence[EvidenceShare]
+    means: Sequence[PaintedMean]
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Reasons:
+        """What `dataclasses.asdict` has made of one."""
+        names = ("before", "after", "difference")
+        shares = [
+            EvidenceShare(**{**each, **{name: Interval(**each[name]) for name in names}})
+            for each in raw["shares"]
+        ]
+        return cls(**{**raw, "shares": shares, "means": [PaintedMean(**each) for each in raw["means"]]})
+
+
+def share_inside(evidence: NDArray[np.float16], mask: Mask) -> float | None:
+    """The share of the evidence for a class that lies inside a mask, 0..1; None where nothing speaks for it.
+
+    Args:
+        evidence: (cells, cells); what speaks against the class does not count.
+        mask: (height, width); a cell that it covers in part counts in part.
+    """
+    positive = np.maximum(evidence.astype(np.float64), 0)
+    rows, columns = (_overlaps(*sizes) for sizes in zip(evidence.shape, mask.shape, strict=True))
+    covered = rows @ mask @ columns.T
+    return float((positive * covered).sum() / positive.sum()) if positive.any() else None
+
+
+def _overlaps(cells: int, pixels: int) -> NDArray[np.float64]:
+    """(cells, pixels) of a line: the share of each cell that each pixel takes."""
+    edges, place = np.linspace(0, pixels, cells + 1), np.arange(pixels)
+    begin, end = np.maximum(edges[:-1, None], place), np.minimum(edges[1:, None], place + 1)
+    return np.asarray(np.maximum(end - begin, 0) * (cells / pixels))
+
+
+def keep_reasons(backend: Backend, session: Session, round_: Round, directory: Path) -> None:
+    """Work out where both versions looked in painted samples, beside the report; nothing of a baseline."""
+    version = round_.version
+    parent = session.get(Version, version.parent_id) if version and version.parent_id else None
+    if version is None or parent is None:
+        return
+    painted = _painted(backend, session, session.get_one(Dataset, round_.dataset_id))
+    files = {each.name: read_evidence(Path(each.directory)) for each in (parent, version)}
+    before, after = files[parent.name], files[version.name]
+    shares = _shares(painted, before, after) if before and after else []
+    reasons = Reasons(
+        before=parent.name,
+        after=version.name,
+        painted=len(painted),
+        without=[name for name, file in files.items() if file is None],
+        shares=shares,
+        means=_means(painted, directory),
+    )
+    write_json(directory / REASONS_FILE, asdict(reasons))
+
+
+def kept_reasons(directory: Path) -> Reasons | None:
+    """What was kept in a report's folder; None of a baseline, and of a report of an earlier release."""
+    path = directory / REASONS_FILE
+    return Reasons.from_dict(read_json(path)) if path.exists() else None
+
+
+def _painted(backend: Backend, session: Session, dataset: Dataset) -> list[tuple[Sample, Mask]]:
+    """The painted samples with their masks; a mask that cannot be read is left out."""
+    states = sample_states(backend, session, dataset)
+    masks = {sample: state.mask_sha256 for sample, state in states.items() if state.mask_sha256}
+    samples = select(Sample).where(Sample.dataset_id == dataset.id).order_by(Sample.id)
+    found = []
+    for sample in session.scalars(samples):
+        if sample.id in masks:
+            try:
+                found.append((sample, load_mask(backend, masks[sample.id], sample)))
+            except MaskError:
+                continue
+    return found
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Of one sample: its painted share, and the share of either version's evidence in it."""
+
+    sample: Sample
+    painted: float
+    before: float
+    after: float
+
+
+def _shares(
+    painted: Sequence[tuple[Sample, Mask]], before: EvidenceFile, after: EvidenceFile
+) -> list[EvidenceShare]:
+    measured = []
+    for sample, mask in painted:
+        old, new = (_inside(file, sample, mask) for file in (before, after))
+        if old is not None and new is not None:
+            measured.append(_Inside(sample, float(mask.mean()), old, new))
+    labels = sorted({each.sample.label for each in measured})
+    parts = [(label, [each for each in measured if each.sample.label == label]) for label in labels]
+    every = [(None, measured)] if measured else []
+    return [_share(label, part) for label, part in [*every, *parts]]
+
+
+def _inside(file: EvidenceFile, sample: Sample, mask: Mask) -> float | None:
+    found = file.sample(sample.key)
+    return None if found is None else share_inside(found.predicted, mask)
+
+
+def _share(label: str | None, measured: Sequence[_Inside]) -> EvidenceShare:
+    groups = [each.sample.group for each in measured]
+    old, new = (np.array([getattr(each, name) for each in measured]) for name in ("before", "after"))
+    return EvidenceShare(
+        label=label,
+        samples=len(measured),
+        groups=len(set(groups)),
+        painted=float(np.mean([each.painted for each in measured])),
+        before=_interval(old, groups),
+        after=_interval(new, groups),
+        difference=_interval(new - old, groups, least=-1.0),
+    )
+
+
+def _interval(values: NDArray[np.float64], groups: Sequence[str], least: float = 0.0) -> Interval:
+    lower, upper = bounds_of_mean(values, groups, least=least, confidence=_ONE_SIDED)
+    mean = float(values.mean())
+    return Interval(mean, min(lower, mean), max(upper, mean))
+
+
+def _means(painted: Sequence[tuple[Sample, Mask]], directory: Path) -> list[PaintedMean]:
+    means = []
+    for number, label in enumerate(sorted({sample.label for sample, _ in painted})):
+        own = [mask for sample, mask in painted if sample.label == label]
+        mean = np.mean([mask_coverage(mask, PAINTED_SIDE, PAINTED_SIDE) for mask in own], axis=0)
+        file = f"painted-{number}.png"
+        image = Image.fromarray((255 * mean).round().astype(np.uint8))
+        png = io.BytesIO()
+        image.resize((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.NEAREST).save(png, "PNG")
+        write_atomically(directory / file, png.getvalue())
+        means.append(PaintedMean(label, len(own), float(mean.max()), file))
+    return means
