@@ -1,6 +1,6 @@
 """Who may call: by a name of ours, with Basic auth (all but /health and /ready), or with a shared secret.
 
-The webhook has a secret, /metrics a bearer token.
+The webhook has a secret, /metrics a bearer token, a round that is shared a signed link.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from werkzeug.exceptions import BadRequest, Unauthorized
 
 from imil_backend.config import ALL_ADDRESSES, SECRET_HEADER, Settings
 from imil_backend.errors import SettingsError
+from imil_backend.loop.evaluation.shared_round import SHARED_PATH
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,13 @@ class MetricsAccess:
 WEBHOOK = "/webhook"
 METRICS = "/metrics"
 OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+# What a signed link opens: its pages look at the link themselves, and their style tells nothing.
+OPEN_FOLDERS = (f"{SHARED_PATH}/", "/dashboard/assets/")
+
+
+def is_open(path: str) -> bool:
+    """Whether anyone may ask for it, without user and password."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 class Caller(Enum):
@@ -202,8 +210,9 @@ class Caller(Enum):
 class Gate:
     """Whether a request may be answered at all, by its head alone.
 
-    Anyone may ask for health and readiness. The webhook asks for its secret, or for Basic auth: Label
-    Studio's "Start training" button has no secret, and where no user is set it is known by its body.
+    Anyone may ask for health and readiness, and for what a signed link opens. The webhook asks for its
+    secret, or for Basic auth: Label Studio's "Start training" button has no secret, and where no user is set
+    it is known by its body.
     """
 
     own_names: OwnNames
@@ -219,7 +228,7 @@ class Gate:
             Unauthorized: its credentials are wrong or missing.
         """
         self.own_names.check(request)
-        if request.path in OPEN_PATHS:
+        if is_open(request.path):
             return Caller.ANYONE
         if request.path == WEBHOOK and has_secret(request, self.secrets()):
             return Caller.WEBHOOK

@@ -21,7 +21,7 @@ from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
-from imil_backend.server.auth import OPEN_PATHS, Caller, Gate
+from imil_backend.server.auth import Caller, Gate, is_open
 from imil_backend.server.ml_api import MOST_PREDICTIONS
 from imil_backend.server.monitoring.endpoints import ARRIVED, REQUEST_ID
 
@@ -94,7 +94,7 @@ class Edge:
         declared = request.content_length or 0
         if declared > self._max_body_bytes:
             return await self._in_thread(pool, environ, b"", declared)
-        if request.path in OPEN_PATHS:  # of anyone no body is read
+        if is_open(request.path):  # of anyone no body is read
             return await self._in_thread(pool, environ, b"")
         body = bytearray()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -12,12 +11,11 @@ from dashboard_scene import make_scene
 from flask import Flask
 from flask.testing import FlaskClient
 from loop_fakes import FakeLabelStudio, make_backend, make_dataset
+from pages_seen import HOSTILE, Seen, name_it
 from server_fakes import FakeChampion
-from sqlalchemy import select
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.server.app import create_app
-from imil_backend.store.tables import Annotation, Dataset, Round, Sample
 
 ROUND = "/dashboard/datasets/1/rounds/1"
 PAGES = (
@@ -28,13 +26,6 @@ PAGES = (
     "/dashboard/datasets/1/samples/key-train-0",
     "/dashboard/datasets/1/samples/key-validation-0",
 )
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror='alert(1)'>",
-    "{{ 7 * 7 }}{% raw %}",
-    "\u202ekcatta \u05d0\u05d1\u05d2 \u200f",
-    "n" * 300,
-]
 
 
 @pytest.fixture
@@ -61,26 +52,6 @@ def app_of(backend: Backend) -> Flask:
 @pytest.fixture
 def visitor(backend: Backend) -> FlaskClient:
     return app_of(backend).test_client()
-
-
-class Seen(HTMLParser):
-    """The elements, addresses and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.attributes: list[str] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [name for name, _ in attrs]
-        self.addresses += [value or "" for name, value in attrs if name in {"href", "src"}]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_an_empty_installation_says_what_to_do(visitor: FlaskClient) -> None:
@@ -112,25 +83,12 @@ def test_the_dashboard_asks_for_user_and_password(backend: Backend) -> None:
     settings = backend.settings.model_copy(update={"basic_auth_user": "ls", "basic_auth_password": "pw"})
     settings = type(settings)(**{**settings.model_dump(), "_env_file": None, "basic_auth_password": "pw"})
     guarded = create_app(settings, champion=FakeChampion()).test_client()
-    for path in ("/dashboard/", "/dashboard/assets/dashboard.css", "/dashboard/nothing"):
+    for path in ("/dashboard/", "/dashboard/datasets/1/rounds/1", "/dashboard/nothing"):
         answer = guarded.get(path)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Basic ")
         assert answer.mimetype == "text/html"
     assert guarded.get("/dashboard/", auth=("ls", "pw")).status_code == 200
-
-
-def name_it(backend: Backend, name: str) -> None:
-    """Give everything in the store that people name this name."""
-    with backend.store.begin() as session:
-        session.get_one(Dataset, 1).name = name[:100]
-        for sample in session.scalars(select(Sample)):
-            sample.group, sample.name = name[:200], f"{name} {sample.id}"
-        for round_ in session.scalars(select(Round)):
-            round_.verdict = {**(round_.verdict or {}), "reason": name, "verdict": "undecided"}
-            round_.error = name
-        for annotation in session.scalars(select(Annotation)):
-            annotation.reason = name
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,8 @@ from imil_backend.cli.helpers.console import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from imil_backend.loop.base.backend import Backend
+    from imil_backend.store.tables import Round
 
 
 @command("report")
@@ -27,7 +29,7 @@ def report(
 ) -> None:
     """Write a closed round's report again: metrics (including the test split), answers, pictures.
 
-    The worker writes it when a round closes.
+    The worker writes it when a round closes. This writes it as one HTML file and as JSON as well.
     """
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.base.backend import find_dataset
@@ -42,5 +44,22 @@ def report(
             raise NotFoundError("There is no such closed round; see `imil status`.")
         written = write_report(backend, round_.id)
         evaluate_round(backend, round_.id)
-    for path in (written.text, *written.pictures):
+        files = _write(backend, round_, written.text.parent)
+    for path in (written.text, *files, *written.pictures):
         say(str(path))
+
+
+def _write(backend: Backend, round_: Round, directory: Path) -> tuple[Path, Path]:
+    """The report as one HTML file, with its pictures inside, and as JSON."""
+    import json
+    from dataclasses import asdict
+
+    from imil_backend.files import write_atomically
+    from imil_backend.loop.dashboard.rounds.one_round import round_page
+    from imil_backend.server.dashboard.report import round_report
+
+    page, values = directory / "report.html", directory / "report.json"
+    write_atomically(page, round_report(backend, round_.dataset_id, round_.number).encode())
+    shown = asdict(round_page(backend, round_.dataset_id, round_.number))
+    write_atomically(values, json.dumps(shown, ensure_ascii=False, default=str, indent=1).encode())
+    return page, values

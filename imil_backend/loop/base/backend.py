@@ -74,6 +74,10 @@ class Backend:
         """The key under which DICOM PatientIDs are hashed; kept outside the database."""
         return bytes.fromhex(self._kept_secret("group_key"))
 
+    def link_key(self) -> str:
+        """The key that links to a round are signed with."""
+        return self._kept_secret("links")
+
     def uses_unpacked(self, name: str) -> bool:
         """Whether samples name files of the zip that was unpacked to a folder of this name.
 

@@ -19,6 +19,7 @@ from imil_backend.server.dashboard.layout import (
 from imil_backend.server.dashboard.round_pages import add_round_pages
 from imil_backend.server.dashboard.sample_pages import add_sample_pages
 from imil_backend.server.dashboard.samples_pages import add_samples_pages
+from imil_backend.server.dashboard.shared_pages import add_shared_pages
 from imil_backend.server.dashboard.start_page import add_start_page
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def add_dashboard(app: Flask, backend: Backend) -> None:
 
     add_start_page(pages, backend)
     add_round_pages(pages, backend)
+    add_shared_pages(pages, backend)
     add_samples_pages(pages, backend)
     add_labelling_pages(pages, backend)
     add_sample_pages(pages, backend)

@@ -76,10 +76,13 @@ def with_code(text: str) -> Markup:
 
 def drawing(name: str, data: bytes) -> Response:
     """A plot or picture that was drawn beforehand; an SVG has the styles that it was drawn with."""
-    if not name.endswith(".svg"):
-        return Response(data, mimetype="image/png")
     policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return Response(data, mimetype="image/svg+xml", headers=policy)
+    return Response(data, mimetype=mimetype_of(name), headers=policy if name.endswith(".svg") else None)
+
+
+def mimetype_of(name: str) -> str:
+    """Of a plot or picture that was drawn beforehand."""
+    return "image/svg+xml" if name.endswith(".svg") else "image/png"
 
 
 def error_page(message: str, status: int) -> str:

@@ -1,0 +1,63 @@
+"""The report as one HTML file: all that the page shows, and nothing that has to be fetched."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+from dashboard_scene import Scene, make_scene
+from loop_fakes import FakeLabelStudio, make_backend
+from pages_seen import HOSTILE, Seen, name_it
+from typer.testing import CliRunner
+
+from imil_backend.cli import app
+from imil_backend.server.dashboard.report import round_report
+
+pytestmark = pytest.mark.slow  # a database and plots
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
+    backend.__dict__["label_studio"] = label_studio
+    yield make_scene(backend, label_studio)
+    backend.close()
+
+
+def test_all_pictures_are_inside_and_nothing_is_fetched(scene: Scene) -> None:
+    seen = Seen(round_report(scene.backend, 1, 1))
+    assert seen.tags.count("img") == 11
+    assert not {"script", "link", "iframe", "a"} & set(seen.tags)
+    kinds = [each.partition(";")[0] for each in seen.addresses]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "data:image/svg+xml": 3,
+        "data:image/jpeg": 6,
+        "data:image/png": 2,
+    }
+    for each in seen.addresses:
+        assert base64.b64decode(each.partition("base64,")[2], validate=True)
+    assert "Became right: 2 of 12 samples" in seen.text
+
+
+@pytest.mark.parametrize("name", HOSTILE[:4])
+def test_names_stand_in_it_as_text(scene: Scene, name: str) -> None:
+    name_it(scene.backend, name)
+    seen = Seen(round_report(scene.backend, 1, 1))
+    assert name in seen.text
+    assert "script" not in seen.tags
+    assert not [each for each in seen.attributes if each.startswith("on")]
+
+
+def test_the_command_writes_it_beside_markdown_and_json(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMIL_DATA_DIR", str(scene.backend.directory))
+    monkeypatch.setenv("LABEL_STUDIO_URL", scene.backend.settings.label_studio_url)
+    done = CliRunner().invoke(app, ["report", "--round", "1"])
+    assert done.exit_code == 0, done.output
+    values = json.loads((scene.report / "report.json").read_text(encoding="utf-8"))
+    assert values["changes"]["splits"]["validation"]["both_right"] == 8
+    assert (scene.report / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (scene.report / "report.md").exists()
