@@ -52,7 +52,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paired import METRICS, Answers, Comparison
 from benchmarks.planting import (
     MARKERS,
     PHANTOM_SIZE,
@@ -80,9 +79,12 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.learning.networks.imagenet_weights import fetch_weights
 from imil_backend.learning.networks.network import load_model
 from imil_backend.learning.scoring.ranking import ASKED, budget_of, rank_mispredictions
+from imil_backend.loop.comparing.statistics.measures import Answers, measures_of
+from imil_backend.loop.comparing.statistics.paired import Estimate, Paired
 
 REFERENCE = "unchanged"
 NO_SHORTCUT = 0.5  # agreement at which a marker tells nothing
+MEASURES = measures_of(["class 0", "class 1"])
 QUICK_PHANTOMS, QUICK_SIZE = 40, 64
 
 
@@ -327,10 +329,9 @@ def measure(
                 for share, arm in missing:
                     line = trial.run(arm, share)
                     results.add(line)
-                    correct = _answers_of(line).measured(np.ones((1, 1 + max(line["test"]["groups"]))))
                     print(
                         f"{_told(replace(setting, painted=share))}, seed {seed}, {arm}: accuracy "
-                        f"{correct['accuracy'][0]:.3f}, {line['seconds']:.0f} s",
+                        f"{_answers_of(line).right.mean():.3f}, {line['seconds']:.0f} s",
                         flush=True,
                     )
     return results
@@ -344,16 +345,17 @@ def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: in
     answers = {arm: [_answers_of(run) for run in found] for arm, found in runs.items()}
     if cured != setting and all(uncut):
         answers["no shortcut"] = [_answers_of(run) for run in uncut]
-    comparison = Comparison(answers)
+    comparison = Paired(answers, MEASURES)
     rows = []
     for arm in arms:
         row: dict[str, Any] = {"arm": arm, "seeds": seeds}
-        for metric in METRICS:
-            row[metric] = comparison.mean(arm, metric)
-            if arm != against and row[metric] is not None:
-                row[f"{metric}, difference"] = comparison.difference(arm, against, metric)
+        for name, measure in MEASURES.items():
+            value = comparison.estimate(arm, name)
+            row[measure.title] = value and value.value
+            if arm != against and value:
+                row[f"{measure.title}, difference"] = _written(comparison.difference(arm, against, name))
         if "no shortcut" in answers and arm != REFERENCE:
-            row["regained"] = comparison.regained(arm, REFERENCE, "no shortcut")
+            row["regained"] = _written(comparison.regained(arm, REFERENCE, "no shortcut", "accuracy"))
         for name in ("seconds", "asked", "asked contradicting", "best_epoch"):
             row[name] = statistics.fmean(run[name] for run in runs[arm])
         if ARMS[arm].recipe.get("spread"):
@@ -364,6 +366,13 @@ def summarize(results: Results, setting: Setting, arms: Sequence[str], seeds: in
             row["strengths"] = Counter(run["strength"] for run in runs[arm])
         rows.append(row)
     return {"setting": asdict(setting), "against": against, "simulated": True, "rows": rows}
+
+
+def _written(found: Estimate | None) -> dict[str, Any] | None:
+    """With what the seeds come to one by one, for of few seeds an interval says little."""
+    if found is None:
+        return None
+    return {**asdict(found), "least": min(found.by_seed), "most": max(found.by_seed)}
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -379,7 +388,7 @@ def table(summary: dict[str, Any]) -> str:
         cells = [row["arm"] + (f" ({chosen})" if chosen else ""), str(row["seeds"])]
         for name in shown:
             cells += [f"{row[name]:.3f}", _difference(row.get(f"{name}, difference"))]
-        cells += [_number(row["conflict"]), _number(row["agree"])]
+        cells += [_number(row[MEASURES[side].title]) for side in ("conflict", "agree")]
         if regained:
             cells.append(_share(row.get("regained")))
         cells.append(f"{row['recall of class 0']:.3f}, {row['recall of class 1']:.3f}")
@@ -398,18 +407,19 @@ def _difference(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
     interval = f"{value['lower']:+.3f} to {value['upper']:+.3f}"
-    return f"{value['mean']:+.3f} ({interval}; seeds {value['least']:+.3f} to {value['most']:+.3f})"
+    return f"{value['value']:+.3f} ({interval}; seeds {value['least']:+.3f} to {value['most']:+.3f})"
 
 
 def _share(value: dict[str, Any] | None) -> str:
-    return "" if value is None else f"{value['mean']:.0%} ({value['lower']:.0%} to {value['upper']:.0%})"
+    return "" if value is None else f"{value['value']:.0%} ({value['lower']:.0%} to {value['upper']:.0%})"
 
 
 def _answers_of(run: dict[str, Any]) -> Answers:
     test = run["test"]
+    positive = np.array(test["scores"], np.float64)
     return Answers(
         np.array(test["labels"], np.int64),
-        np.array(test["scores"], np.float64),
+        np.stack([1 - positive, positive], axis=1),
         np.array(test["groups"], np.int64),
         np.array(test["contradicts"], bool),
     )

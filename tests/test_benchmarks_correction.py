@@ -16,8 +16,7 @@ from PIL import Image
 from test_benchmarks import run
 
 from benchmarks import planting
-from benchmarks.correction import ARMS, REFERENCE, Results, Setting, complete
-from benchmarks.paired import Answers, Comparison
+from benchmarks.correction import ARMS, Results, Setting, complete
 from benchmarks.planting import Films, agreements, draw_phantoms, plant, plant_in_xrays
 from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.images.phantoms import AGREEMENT
@@ -25,7 +24,6 @@ from imil_backend.learning.child.state.checkpoint import load_state, save_state
 from imil_backend.learning.contract.backbones import DEFAULT_BACKBONE
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.networks.network import ModelConfig, Tail, build_network, save_model
-from imil_backend.learning.scoring.metrics import compute_metrics
 
 SIDE = 224
 SETTING = Setting("phantoms", "letter", 0.88, 0.04, "marker", "layer4", quick=True)
@@ -151,73 +149,6 @@ def test_agreement_is_exact_in_each_class():
     labels = np.array([0] * 20 + [1] * 60)
     agrees = agreements(labels, 0.95, np.random.default_rng(0))
     assert [agrees[labels == label].sum() for label in (0, 1)] == [19, 57]
-
-
-def answers(scores: np.ndarray, labels: np.ndarray) -> Answers:
-    number = len(labels)
-    return Answers(labels, scores, np.arange(number) // 2, np.arange(number) % 2 == 0)
-
-
-def test_metrics_are_those_of_the_product_where_all_patients_weigh_the_same():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 200)
-    scores = np.round(np.clip(0.3 * labels + random.random(200) * 0.7, 0, 1), 2)  # with ties
-    measured = answers(scores, labels).measured(np.ones((1, 100)))
-    expected = compute_metrics(np.stack([1 - scores, scores], axis=1), labels)
-    assert measured["accuracy"][0] == pytest.approx(expected["accuracy"])
-    assert measured["balanced accuracy"][0] == pytest.approx(expected["balanced_accuracy"])
-    assert measured["AUC"][0] == pytest.approx(expected["auc"])
-    halves = (measured["conflict"][0] + measured["agree"][0]) / 2
-    assert halves == pytest.approx(expected["accuracy"])
-
-
-def test_a_patient_that_weighs_twice_counts_as_two():
-    random = np.random.default_rng(1)
-    labels, scores = random.integers(0, 2, 20), random.random(20)
-    weights = np.ones((1, 10))
-    weights[0, 3] = 2
-    twice = np.append(np.arange(20), [6, 7])
-    repeated = Answers(labels[twice], scores[twice], np.arange(22) // 2, np.arange(22) % 2 == 0)
-    for name, value in repeated.measured(np.ones((1, 11))).items():
-        assert answers(scores, labels).measured(weights)[name] == pytest.approx(value), name
-
-
-@pytest.mark.slow
-def test_differences_have_an_interval_over_patients_and_seeds():
-    random = np.random.default_rng(2)
-    labels = random.integers(0, 2, 400)
-
-    def seeds(*rates: float) -> list[Answers]:
-        return [
-            answers(np.where(random.random(400) < rate, labels, 1 - labels).astype(float), labels)
-            for rate in rates
-        ]
-
-    arms = {"unchanged": seeds(0.7, 0.7, 0.7), "better": seeds(0.9, 0.9, 0.9), "unsure": seeds(0.5, 0.7, 0.9)}
-    comparison = Comparison({**arms, "same": arms["unchanged"]})
-    same = comparison.difference("same", "unchanged", "accuracy")
-    better = comparison.difference("better", "unchanged", "accuracy")
-    unsure = comparison.difference("unsure", "unchanged", "accuracy")
-    assert same["mean"] == same["lower"] == same["upper"] == 0
-    assert 0.1 < better["lower"] < better["mean"] < better["upper"] < 0.3
-    assert unsure["lower"] < 0 < unsure["upper"]
-    assert unsure["upper"] - unsure["lower"] > 2 * (better["upper"] - better["lower"])
-    assert better["seeds"] == pytest.approx(
-        [
-            own.measured(np.ones((1, 200)))["accuracy"][0] - other.measured(np.ones((1, 200)))["accuracy"][0]
-            for own, other in zip(arms["better"], arms["unchanged"], strict=True)
-        ]
-    )
-    share = comparison.regained("better", "unchanged", "better")
-    assert share == {"mean": 1, "lower": 1, "upper": 1}
-
-
-def test_what_no_film_has_is_not_measured():
-    labels = np.array([0, 1, 0, 1])
-    plain = Answers(labels, labels * 0.8, np.arange(4), np.zeros(4, bool))
-    comparison = Comparison({REFERENCE: [plain]})
-    assert comparison.mean(REFERENCE, "conflict") is None
-    assert comparison.mean(REFERENCE, "agree") == 1
 
 
 @pytest.mark.parametrize("trainable", ["layer4", "all"])

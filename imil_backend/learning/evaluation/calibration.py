@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imil_backend.learning.evaluation.estimates import CONFIDENCE
 from imil_backend.learning.scoring.bounds import bounds_of_mean
@@ -25,12 +26,17 @@ class Bin:
     upper: float
 
 
+def bins_of(probability: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The number of the bin of each probability (samples,)."""
+    return np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
+
+
 def reliability_of(probabilities: Probabilities, labels: Labels, groups: Sequence[str]) -> list[Bin]:
     """The bins of equal width that have samples, the lowest probability first (Guo et al. 2017)."""
     said = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     names = np.asarray(groups, np.str_)
-    numbers = np.minimum((said * _BINS).astype(np.int64), _BINS - 1)
+    numbers = bins_of(said)
     bins = []
     for number in np.unique(numbers):
         own = numbers == number
