@@ -16,6 +16,7 @@ from imil_backend.label_studio.api.tasks import push_tasks
 from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
+from imil_backend.loop.projects.guide import keep_page
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
@@ -78,6 +79,36 @@ def test_the_label_stream_shows_the_instructions_and_skips(
     skipped = editor.skip()
     assert skipped["task"] == task_ids[0], "the first one pushed is the first one shown"
     assert read(client, skipped["id"]).answer is Answer.SKIPPED
+
+
+PICTURES_SHOWN = "() => [...document.querySelectorAll('.lsf-modal-ls__body img')].map(i => i.naturalWidth)"
+
+
+def test_a_page_in_german_is_worked_by_keys_and_read_the_same(
+    client: LabelStudio, browser_page: MakeEditor
+) -> None:
+    german = client.create_project("Deutsch", load_label_config("blackout", "de", ["sick", "healthy"]), "")
+    keep_page(client, german, "de", ["sick", "healthy"])
+    items = [push_item(number, read=lambda: png(WIDTH, HEIGHT)) for number in range(2)]
+    list(push_tasks(client, german, items, already={}))
+    editor = browser_page()
+    editor.open_label_stream(german)
+    editor.page.wait_for_function(f"() => ({PICTURES_SHOWN})().filter(Boolean).length === 3")
+    assert "Übermalen Sie nie den Befund" in editor.read_instructions()
+    editor.page.keyboard.press("4")  # a box around what is relevant
+    editor.drag((0.25, 0.25), (0.75, 0.75))
+    reading = read(client, editor.submit()["id"])
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    inside[HEIGHT // 4 : 3 * HEIGHT // 4, WIDTH // 4 : 3 * WIDTH // 4] = True
+    assert (reading.answer, reading.outside) == (Answer.BLACKOUT, True)
+    assert (reading.mask == inside).mean() < 0.02  # but for the box's edge
+    editor.next_task()
+    editor.page.keyboard.press("b")  # Label Studio keeps the last image's tool
+    editor.paint(STROKES[:1])
+    editor.page.keyboard.press("9")
+    editor.page.get_by_text("Es ist etwas gemalt").wait_for()
+    editor.page.keyboard.press("Backspace")
+    assert read(client, editor.submit()["id"]).answer is Answer.UNREADABLE
 
 
 def test_the_simulated_clinicians_mask_shows_in_the_editor_and_survives_an_update(

@@ -13,15 +13,15 @@ LONG = '<?xml version="1.0"?>\n<View >\r\n  <!-- </View> -->\n  <Image\tname="a"
 def test_a_config_is_completed_and_every_other_byte_stays(xml: str) -> None:
     mapping = read_label_config(xml, complete=False)
     completed = completed_config(xml, mapping)
-    end = xml.rindex("</View")
-    assert completed.startswith(xml[:end])
-    assert completed.endswith(xml[end:])
+    image = xml.index("<Image")
+    assert completed.startswith(xml[:image])
+    assert completed.endswith(xml[image:])
     after = read_label_config(completed)
     assert after.paints
     assert after.review_name == "review"
     assert after.image_name == mapping.image_name
     assert completed_config(completed, after) == completed
-    assert '+    <Label value="Irrelevant"/>\n' in difference(xml, completed)
+    assert 'value="$predicted ($confidence)"' in difference(xml, completed)
 
 
 def test_our_own_config_lacks_nothing() -> None:

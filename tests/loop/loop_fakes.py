@@ -107,6 +107,8 @@ class FakeLabelStudio:
         self.down = False
         self.gone = False  # its project
         self.webhooks: list[dict[str, Any]] = []
+        self.tabs: list[dict[str, Any]] = []
+        self.settings: dict[int, dict[str, Any]] = {}  # of projects
         self.asked: list[str] = []
         if file is not None and file.exists():
             state = json.loads(file.read_text())
@@ -120,7 +122,8 @@ class FakeLabelStudio:
     def project(self, number: int) -> dict[str, Any]:
         self._ask("project")
         self._check_project(number)
-        return {"id": number, "label_config": self.projects_there[number]}
+        settings = {"expert_instruction": "", **self.settings.get(number, {})}
+        return {"id": number, "label_config": self.projects_there[number], **settings}
 
     def create_project(
         self, title: str, label_config: str, instructions: str, *, predictions: bool = True
@@ -131,8 +134,18 @@ class FakeLabelStudio:
         return number
 
     def request(self, method: str, path: str, **request: Any) -> Any:
-        """Of webhooks alone."""
+        """Of webhooks and tabs; changes of projects and of tasks' data."""
         self._ask(f"{method} {path}")
+        if path.startswith("/api/dm/"):
+            return self._tabs(method, path, **request)
+        if path.startswith("/api/projects/"):
+            self.settings.setdefault(int(path.split("/")[3]), {}).update(request["body"])
+            return None
+        if path.startswith("/api/tasks/"):
+            task = int(path.split("/")[3])
+            self.tasks_there[task]["data"] = dict(request["body"]["data"])
+            self._touch(task)
+            return None
         number = path.removeprefix("/api/webhooks/").strip("/")
         if method == "GET":
             return [
@@ -149,6 +162,17 @@ class FakeLabelStudio:
             self.webhooks.remove(hook)
         else:
             hook.update({"actions": [], **request["body"]})
+        return None
+
+    def _tabs(self, method: str, path: str, **request: Any) -> Any:
+        if path == "/api/dm/columns":
+            return {"columns": [{"id": "id"}, {"id": "image", "parent": "data"}]}
+        if method == "GET":
+            return [deepcopy(tab) for tab in self.tabs if tab["project"] == request["params"]["project"]]
+        if method == "POST":
+            self.tabs.append({**request["body"], "id": len(self.tabs) + 1})
+        else:
+            self.tabs = [tab for tab in self.tabs if path != f"/api/dm/views/{tab['id']}/"]
         return None
 
     def own_name(self) -> str | None:

@@ -79,7 +79,7 @@ def test_what_was_read_by_a_config_that_has_changed_is_read_again(
 ) -> None:
     label_studio, task = open_round.label_studio, open_round.tasks[0]
     sync(open_round, label_studio.annotate(open_round.tasks[1], region(mask_of(0))))
-    config = load_label_config("blackout").replace('value="Irrelevant"', 'value="Rubbish"')
+    config = load_label_config("blackout").replace("Irrelevant", "Rubbish")
     monkeypatch.setattr(label_studio, "project", lambda number: {"id": number, "label_config": config})
     number = label_studio.annotate(task, region(mask_of(0)))
     assert sync(open_round, number) == "blackout"

@@ -146,6 +146,24 @@ class Editor:
             self.page.wait_for_function(f"({POINTS_PAINTED})() > {painted}")
         return box
 
+    def drag(self, begin: Point, end: Point) -> ImageBox:
+        """Drag the selected tool, a box for instance, from one point to another."""
+        self.page.evaluate(SCROLL_TO_TOP)
+        self._wait_until_still()
+        box = self.image_box()
+        self.page.mouse.move(*box.to_page(begin))
+        self.page.mouse.down()
+        self.page.mouse.move(*box.to_page(end), steps=6)
+        self.page.mouse.up()
+        self.page.wait_for_function("() => window.Htx.annotationStore.selected.regions.length > 0")
+        return box
+
+    def next_task(self) -> None:
+        """Wait until the label stream shows the task after the one that was submitted."""
+        self.page.wait_for_function("() => window.Htx.annotationStore.selected.regions.length === 0")
+        self.page.wait_for_function(IMAGE_IS_SHOWN, timeout=60_000)
+        self._wait_until_still()
+
     def submit(self) -> dict[str, Any]:
         """Press Submit; returns the annotation as Label Studio answered it."""
         return self._press("submit")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from imil_backend.cli.helpers.console import DatasetOption, command, open_backend, say
 from imil_backend.cli.helpers.dry_run import DryRunOption, show_calls
 from imil_backend.cli.helpers.questions import ask_for_credentials, settle
+from imil_backend.label_studio.labeling.words import LANGUAGES
 
 if TYPE_CHECKING:
     from imil_backend.label_studio.labeling.label_config import ProjectMapping
@@ -42,10 +43,15 @@ def connect(
         bool,
         typer.Option(
             "--write",
-            help="Add what is missing: lines in the labeling config, and storages with the images of "
-            "another project. Their credentials are asked for in a terminal.",
+            help="Add what is missing: answers, label and prediction above the image, a tab of the answers "
+            "that do not count, and storages with the images of another project. Their credentials are "
+            "asked for in a terminal.",
         ),
     ] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(help=f"Language of what is added, and of notes: {', '.join(LANGUAGES)} (en)."),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Connect a dataset with an existing Label Studio project; change nothing else in it.
@@ -68,6 +74,7 @@ def connect(
                 meanings,
                 predictions=predictions,
                 write=write,
+                language=language,
                 credentials=ask_for_credentials,
                 rehearsal=dry_run,
             ),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from imil_backend.errors import AmbiguousConfigError, LabelConfigError
 from imil_backend.images.masks.masks import LabelMapping
 from imil_backend.images.masks.region_types import painting_tags
+from imil_backend.label_studio.labeling.words import RIGHT_CLASS, filled
 
 IRRELEVANT = ("Irrelevant",)
 RELEVANT = ("Relevant",)
@@ -23,8 +23,6 @@ REVIEW_CHOICES = {
     LABEL_WRONG: "The label is wrong",
     UNREADABLE: "Unreadable",
 }
-
-_FOLDERS = (Path(__file__).parents[3] / "label_config", Path(__file__).parents[2] / "label_config")
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,9 @@ def read_label_config(
     image_name, image_key = _image(root, image)
     labels = _labels(root, image_name, _folded(irrelevant), _folded(relevant))
     brush_name, brush_label = _brush(root, labels)
-    choices = [tag for tag in root.iter("Choices") if image_name in _targets(tag)]
+    choices = [
+        tag for tag in root.iter("Choices") if image_name in _targets(tag) and tag.get("name") != RIGHT_CLASS
+    ]
     review_tag = next((tag for tag in choices if tag.get("name") != class_choices and _review(tag)), None)
     class_tags = {_name(tag): tag for tag in choices if tag is not review_tag and _holds(tag, classes)}
     class_tag = class_tags.get(class_choices or next(iter(class_tags), ""))
@@ -125,17 +125,19 @@ def read_label_config(
     )
 
 
-def load_label_config(name: str) -> str:
+def load_label_config(name: str, language: str = "en", classes: Sequence[str] = ()) -> str:
     """Our own labeling config of this name, such as "blackout".
+
+    Args:
+        name: of a file in `label_config`.
+        language: what the clinician reads; values in annotations are the same in every language.
+        classes: of the dataset, to say what an image with a wrong label shows.
 
     Raises:
         LabelConfigError: there is none.
     """
-    for folder in _FOLDERS:
-        path = folder / f"{name}.xml"
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    raise LabelConfigError(f"There is no labeling config {name!r}.")
+    names = {"image_name": "image", "review_name": "review"}
+    return filled(f"{name}.xml", language, classes, names)
 
 
 def _parse(xml: str) -> Element:

@@ -1,46 +1,58 @@
-"""The smallest change that lets a project's labeling config be used; every other byte stays as it is."""
+"""What a project's labeling config lacks, added above its image; every other byte stays as it is."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from difflib import unified_diff
 from xml.etree import ElementTree
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
 
-from imil_backend.errors import LabelConfigError
-from imil_backend.label_studio.labeling.label_config import IRRELEVANT, REVIEW_CHOICES, ProjectMapping
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
+from imil_backend.label_studio.labeling.task_data import PREDICTED_KEY
+from imil_backend.label_studio.labeling.words import filled
+
+_HOTKEY = re.compile(r' hotkey="\w"')
 
 
-def completed_config(xml: str, mapping: ProjectMapping) -> str:
-    """The config with what it lacks before its last closing tag: a brush, and the choices of the review.
+def completed_config(
+    xml: str, mapping: ProjectMapping, language: str = "en", classes: Sequence[str] = ()
+) -> str:
+    """The config with what it lacks above its image: a brush, choices of the review, label and prediction.
 
     Args:
         xml: a config that could be read.
         mapping: what was read from it.
+        language: of what is added; what stands in annotations is the same in every language.
+        classes: of the dataset, to say what an image with a wrong label shows.
     """
-    lacking = []
-    names = {tag.get("name") for tag in ElementTree.fromstring(xml).iter()}  # noqa: S314 - read before
-    target = quoteattr(mapping.image_name)
-    if not mapping.paints:
-        lacking += [
-            f'  <BrushLabels name="{_free("mask", names)}" toName={target}>',
-            f'    <Label value="{IRRELEVANT[0]}"/>',
-            "  </BrushLabels>",
-        ]
-    if mapping.review_name is None:
-        lacking += [
-            f'  <Choices name="{_free("review", names)}" toName={target} choice="single-radio">',
-            *(f'    <Choice value="{text}" alias="{alias}"/>' for alias, text in REVIEW_CHOICES.items()),
-            "  </Choices>",
-        ]
-    if not lacking:
+    there = {tag.get("name") for tag in ElementTree.fromstring(xml).iter()}  # noqa: S314 - read before
+    names = {
+        "image_name": mapping.image_name,
+        "brush_name": _free("mask", there),
+        "review_name": _free("review", there),
+    }
+    lacking = {
+        "facts": PREDICTED_KEY not in mapping.fields,
+        "brush": not mapping.paints,
+        "answers": mapping.review_name is None,
+    }
+    if not any(lacking.values()):
         return xml
+    parts = ["style", *(name for name, is_lacking in lacking.items() if is_lacking)]
+    return _above_image(
+        xml, mapping.image_name, [filled(f"parts/{name}.xml", language, classes, names) for name in parts]
+    )
+
+
+def _above_image(xml: str, image_name: str, parts: Sequence[str]) -> str:
     content = xml.encode()
-    end = _last_closing_tag(content)
-    added = "".join(f"{line}\n" for line in lacking)
-    if not content[:end].endswith(b"\n"):
-        added = f"\n{added}"
-    return (content[:end] + added.encode() + content[end:]).decode()
+    begin = _beginning_of_image(content, image_name)
+    line = content[:begin].rpartition(b"\n")[2].decode()
+    indent = line if not line.strip() else ""
+    # Keys are the project's own: its labels may have them.
+    added = _HOTKEY.sub("", "\n".join(part.strip() for part in parts)).splitlines()
+    return f"{content[:begin].decode()}{f'{chr(10)}{indent}'.join([*added, content[begin:].decode()])}"
 
 
 def difference(before: str, after: str) -> str:
@@ -51,15 +63,17 @@ def difference(before: str, after: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def _last_closing_tag(content: bytes) -> int:
-    """Where the root element's closing tag begins."""
+def _beginning_of_image(content: bytes, image_name: str) -> int:
     parser = expat.ParserCreate("utf-8")
-    ends: list[int] = []
-    parser.EndElementHandler = lambda _: ends.append(parser.CurrentByteIndex)
+    found: list[int] = []
+
+    def begins(tag: str, attributes: dict[str, str]) -> None:
+        if tag == "Image" and attributes.get("name") == image_name:
+            found.append(parser.CurrentByteIndex)
+
+    parser.StartElementHandler = begins
     parser.Parse(content, True)
-    if not content.startswith(b"</", ends[-1]):
-        raise LabelConfigError("The labeling config is a single tag; nothing can be added to it.")
-    return ends[-1]
+    return found[0]
 
 
 def _free(name: str, taken: set[str | None]) -> str:

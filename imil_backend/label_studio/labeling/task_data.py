@@ -7,8 +7,10 @@ from typing import Any
 
 SAMPLE_KEY = "imil_sample"
 ROUND_KEY = "round"
+PREDICTED_KEY = "predicted"
 CONFIDENCE_KEY = "confidence"  # of the version that was asked
-SHOWN_KEYS = frozenset({"label", "predicted", CONFIDENCE_KEY, ROUND_KEY, "note"})
+PROBLEM_KEY = "problem"  # why an answer to the task does not count; "" where each does
+SHOWN_KEYS = frozenset({"label", PREDICTED_KEY, CONFIDENCE_KEY, ROUND_KEY, "note", PROBLEM_KEY})
 
 
 def sample_key_of(task: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from imil_backend.errors import (
 from imil_backend.label_studio.api.webhooks import Change, ensure_webhook
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
+from imil_backend.loop.answers.feedback import problem_of, tell_problems
 from imil_backend.loop.answers.sample_states import note_agreement
 from imil_backend.loop.answers.sync import keep_annotation, reference_of, standing, sync_annotation, withdraw
 from imil_backend.loop.base import audit, timestamps
@@ -80,7 +81,11 @@ def _reconcile(backend: Backend, project: Project, full: bool) -> Differences:
         # Before the listing, which may miss what is being pushed meanwhile.
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
     listed = backend.label_studio.tasks(project.label_studio_id)
-    ours = {task["id"]: key for task in listed if (key := sample_key_of(task))}
+    ours: dict[int, str] = {}
+    told: dict[int, str] = {}
+    for task in listed:
+        if key := sample_key_of(task):
+            ours[task["id"]], told[task["id"]] = key, problem_of(task)
     summaries = backend.label_studio.annotation_summaries(project.label_studio_id)
     there = {seen.annotation_id: seen for seen in summaries if seen.task_id in ours}
     differences.seen = len(there)
@@ -94,6 +99,7 @@ def _reconcile(backend: Backend, project: Project, full: bool) -> Differences:
         sync_annotation(backend, project, number, mapping=mapping)
         differences.deleted += 1
     differences.tasks_deleted = _mark_tasks(backend, project, pushed, ours)
+    tell_problems(backend, project, told)
     if project.disconnected_at is None:
         _repair_webhook(backend, project, differences)
     return differences

@@ -18,6 +18,7 @@ from imil_backend.label_studio.labeling.annotations import Reading, read_annotat
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
+from imil_backend.loop.answers.feedback import close_guide, problem_of, tell_problems
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -28,6 +29,7 @@ from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
 logger = logging.getLogger(__name__)
 
+NOT_OURS = "not ours"  # of a task that was not pushed from here
 # What of an annotation the audit trail tells; another value of one of these is a change.
 _TOLD = ("sample_id", "task_id", "annotator", "answer", "mask_sha256", "reason", "deleted")
 
@@ -47,7 +49,7 @@ def sync_annotation(
         mapping: the project's, if it has been read already.
 
     Returns:
-        What came of it, in a word: an answer, "deleted", or "not ours".
+        What came of it, in a word: an answer, "deleted", or NOT_OURS.
     """
     labels = backend.label_studio
     raw = labels.annotation(number)
@@ -57,7 +59,11 @@ def sync_annotation(
         with _changing(backend, project, number) as session:
             _forget(session, project, number)  # another project may have been given its id since
         return "deleted"
-    return keep_annotation(backend, project, raw, task, mapping or recent_mapping_of(backend, project))
+    answer = keep_annotation(backend, project, raw, task, mapping or recent_mapping_of(backend, project))
+    if answer != NOT_OURS:
+        tell_problems(backend, project, {int(task["id"]): problem_of(task)})
+        close_guide(backend, project, raw.get("completed_by"))
+    return answer
 
 
 def keep_annotation(
@@ -81,7 +87,7 @@ def keep_annotation(
             again.
 
     Returns:
-        An answer, "set_aside" or "not ours".
+        An answer, "set_aside" or NOT_OURS.
     """
     number = int(raw["id"])
     with backend.store.begin() as session:
@@ -139,7 +145,7 @@ def _not_ours(session: Session, project: Project, number: int, task: Mapping[str
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
         return Answer.SET_ASIDE.value
     logger.info("Annotation %d is of a task that is not managed by this backend.", number)
-    return "not ours"
+    return NOT_OURS
 
 
 def _store(

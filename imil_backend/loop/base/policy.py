@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.images.masks.blackout import FILLS
 from imil_backend.images.masks.masks import POLICIES
+from imil_backend.label_studio.labeling.words import LANGUAGES
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.training_job import Correction, Recipe, Trainable
 from imil_backend.learning.scoring.endpoints import QUANTITIES
@@ -61,6 +62,9 @@ class Policy:
     )
     annotators: str = option(
         "latest", "Whose masks count if several people painted one task.", group=ANSWERS, choices=POLICIES
+    )
+    language: str = option(
+        "en", "Language of the labeling page and of its notes.", group=ANSWERS, choices=LANGUAGES
     )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(

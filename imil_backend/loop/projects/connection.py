@@ -9,30 +9,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import LabelConfigError, LabelStudioError, RoundError
+from imil_backend.label_studio.api.tabs import ensure_tab
 from imil_backend.label_studio.api.webhooks import Change, basic_auth_of, ensure_ml_backend, ensure_webhook
 from imil_backend.label_studio.labeling.label_config import load_label_config
+from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.base.backend import Backend, find_project, project_of
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE, connect_project
+from imil_backend.loop.projects.guide import keep_page
 from imil_backend.loop.projects.mapping import check_instance
 from imil_backend.store.tables import Dataset, Project
 
 logger = logging.getLogger(__name__)
-
-INSTRUCTIONS = """
-<p>The model got these images wrong while it learned. Often that is because it looked at something that has
-nothing to do with the diagnosis: a marker, a tube, the edge of the film.</p>
-<ol>
-<li><b>Paint over what is irrelevant to the diagnosis</b> with the brush <i>Irrelevant</i>. The model learns
-again, and no longer to rely on it. Where it is less work, paint what matters with <i>Relevant</i> instead:
-then everything else counts as irrelevant.</li>
-<li>Paint markers, not anatomy: the heart or the patient's build may tell something, and without them the
-model gets worse.</li>
-<li>Is there nothing to paint? Choose <i>Nothing to black out</i>, <i>The label is wrong</i> or
-<i>Unreadable</i>.</li>
-<li>Press <b>Submit</b>. You can change your answer later; the next round takes it in.</li>
-</ol>
-<p>The most instructive images come first. The originals are never changed.</p>
-""".strip()
 
 
 @dataclass(frozen=True)
@@ -66,6 +54,10 @@ def connect(backend: Backend, dataset: Dataset, project_number: int | None = Non
             f"Project {project.label_studio_id} was disconnected. Connect it again: `imil connect --project "
             f"{project.label_studio_id}`."
         )
+    if project.connected is None:
+        language = policy_of(dataset).language
+        keep_page(backend.label_studio, project.label_studio_id, language, dataset.classes)
+        ensure_tab(backend.label_studio, project.label_studio_id, words_of(language)["look_again"], "image")
     secret = backend.webhook_secrets[0]
     webhook = ensure_webhook(backend.label_studio, project.label_studio_id, backend.settings.own_url, secret)
     if not takes_predictions(project):
@@ -105,8 +97,8 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
     number = backend.label_studio.create_project(
         f"IMIL: {dataset.name}"[:50],
-        load_label_config("blackout"),
-        INSTRUCTIONS,
+        load_label_config("blackout", policy_of(dataset).language, dataset.classes),
+        "",
         predictions=False,  # in a brush project they show nothing
     )
     with backend.store.begin() as session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from imil_backend.errors import (
     RoundError,
 )
 from imil_backend.label_studio.api.calls import Call, Calls
+from imil_backend.label_studio.api.tabs import ensure_tab
 from imil_backend.label_studio.api.webhooks import (
     ACTIONS,
     Change,
@@ -27,7 +28,9 @@ from imil_backend.label_studio.api.webhooks import (
 )
 from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
 from imil_backend.label_studio.labeling.label_config_change import completed_config, difference
+from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.base.backend import Backend, find_project, project_of
+from imil_backend.loop.base.policy import Policy, changed_policy
 from imil_backend.loop.projects.existing_storages import Credentials, add_storages, needed_storages, offer
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Dataset, Project
@@ -63,6 +66,7 @@ def connect_project(
     *,
     predictions: bool = False,
     write: bool = False,
+    language: str | None = None,
     credentials: Credentials = lambda _: {},
     rehearsal: bool = False,
 ) -> Changes:
@@ -76,7 +80,9 @@ def connect_project(
             project.
         predictions: register the ML backend too. Label Studio then pre-fills tasks, writes predictions and
             sets the project's model_version.
-        write: add to the labeling config what it lacks, and storages that images of another project lie in.
+        write: add to the labeling config what it lacks, the tab of answers that do not count, and storages
+            that images of another project lie in.
+        language: what clinicians read from now on, one of LANGUAGES; the dataset's if absent.
         credentials: asked for those of a storage that is to be added, since Label Studio does not tell them.
         rehearsal: dry run; change nothing, neither here nor in Label Studio.
 
@@ -94,7 +100,8 @@ def connect_project(
     if predictions or "class_choices" in meanings:
         meanings = _with_class(str(there["label_config"]), dataset.classes, meanings)
     earlier = dict((kept and kept.connected) or {})
-    plan = _ConnectionPlan(backend, dataset, there, meanings, earlier, predictions, write)
+    policy = changed_policy(dataset, {"language": language})
+    plan = _ConnectionPlan(backend, dataset, policy, there, meanings, earlier, predictions, write)
     changes, planned = plan.rehearse()
     if rehearsal:
         return changes
@@ -108,6 +115,7 @@ class _ConnectionPlan:
 
     backend: Backend
     dataset: Dataset
+    policy: Policy
     there: dict[str, Any]
     meanings: dict[str, Any]
     earlier: dict[str, Any]  # what connecting it before has changed
@@ -150,15 +158,20 @@ class _ConnectionPlan:
             project.meanings = self.meanings
             project.connected = {**self.earlier, **record, **first}
             project.disconnected_at = None
+            session.get_one(Dataset, self.dataset.id).policy = asdict(self.policy)
 
     def _apply(self, calls: Calls, record: dict[str, Any], credentials: Credentials) -> Changes:
         """Change config, registrations and storages; `record` says at every moment what can be taken back."""
+        words = {"language": self.policy.language, "classes": self.dataset.classes}
         changes = _change(
-            self.backend, calls, self.there, self.meanings, record,
+            self.backend, calls, self.there, self.meanings, words, record,
             predictions=self.predictions, write=self.write,
         )  # fmt: skip
         needed = needed_storages(self.backend, self.dataset, self.number)
         if self.write:
+            title = words_of(self.policy.language)["look_again"]
+            if ensure_tab(calls, self.number, title, changes.mapping.image_key):
+                record["tab"] = True
             added, by_hand = add_storages(calls, self.number, needed, credentials)
             record["storages"] = self.earlier.get("storages", []) + added
             changes.by_hand += by_hand
@@ -211,6 +224,7 @@ def _change(
     calls: Calls,
     there: dict[str, Any],
     meanings: dict[str, Any],
+    words: dict[str, Any],
     record: dict[str, Any],
     *,
     predictions: bool,
@@ -220,7 +234,7 @@ def _change(
     number, xml = int(there["id"]), str(there["label_config"])
     mapping = read_label_config(xml, **meanings, complete=False)
     _check_named(number, xml, meanings, mapping)
-    wanted = completed_config(xml, mapping)
+    wanted = completed_config(xml, mapping, **words)
     changes = Changes(mapping, difference(xml, wanted), calls.made)
     if changes.difference and write:
         calls.request("PATCH", f"/api/projects/{number}/", body={"label_config": wanted})

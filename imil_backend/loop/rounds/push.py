@@ -17,11 +17,13 @@ from imil_backend.images.reading import image_format, load_bytes, png_for_displa
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
-from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, ROUND_KEY, SHOWN_KEYS
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, PROBLEM_KEY, ROUND_KEY, SHOWN_KEYS
+from imil_backend.loop.answers.notes import Earlier, earlier_answers, note
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
 from imil_backend.loop.projects.mapping import mapping_of
@@ -118,7 +120,8 @@ def _push_items(
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, round_.dataset_id)
-    window = window_of(dataset)
+        earlier = earlier_answers(session, round_)
+    window, language = window_of(dataset), policy_of(dataset).language
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
     address_of = _addresses(backend, dataset, number)
@@ -134,7 +137,7 @@ def _push_items(
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data=more_fields(sample) | _shown_fields(item, round_),
+            data=more_fields(sample) | _shown_fields(item, round_, language, earlier),
         )
 
 
@@ -146,21 +149,23 @@ def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sam
     return lambda sample: best(sample.address) if sample.address and sample.shown_as_is else None
 
 
-def _shown_fields(item: MinedMisprediction, round_: Round) -> dict[str, Any]:
+def _shown_fields(
+    item: MinedMisprediction, round_: Round, language: str, earlier: Mapping[int, Earlier]
+) -> dict[str, Any]:
     """What our own labeling config shows beside the image."""
     return {
         "label": item.sample.label,
         "predicted": item.predicted,
         CONFIDENCE_KEY: f"{item.probability:.0%}",
         ROUND_KEY: round_.number,
-        "note": _note(item),
+        "note": note(
+            language,
+            wrong=item.wrong,
+            likely_label_error=item.likely_label_error,
+            earlier=earlier.get(item.sample.id),
+        ),
+        PROBLEM_KEY: "",
     }
-
-
-def _note(item: MinedMisprediction) -> str:
-    if item.likely_label_error:
-        return "The label may be wrong."
-    return "" if item.wrong else "The model is right, but perhaps for the wrong reason."
 
 
 def _more_fields(

@@ -1,0 +1,94 @@
+"""What annotators see in Label Studio after an answer: that it does not count, and no guide a second time."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.errors import LabelStudioError, NotFoundError
+from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.label_studio.labeling.task_data import PROBLEM_KEY
+from imil_backend.label_studio.labeling.words import problem_in
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import policy_of
+from imil_backend.store.tables import Annotation, Dataset, Project, Task
+
+logger = logging.getLogger(__name__)
+
+
+def problem_of(task: Mapping[str, Any]) -> str:
+    """What a task of Label Studio says is wrong with its answers; "" for nothing."""
+    return str(task["data"].get(PROBLEM_KEY) or "")
+
+
+def tell_problems(backend: Backend, project: Project, told: Mapping[int, str]) -> None:
+    """Have tasks say which of their answers do not count, and why. Idempotent.
+
+    An answer is stored all the same where Label Studio does not take it; the next reconciliation tells it.
+
+    Args:
+        backend: the store and Label Studio.
+        project: a disconnected one is left as it is.
+        told: what each of these tasks of ours says now, by its id in Label Studio.
+    """
+    if project.disconnected_at is not None:
+        return
+    with backend.store.begin() as session:
+        wanted = _problems(session, project)
+    differing = [number for number, says in told.items() if wanted.get(number, "") != says]
+    client = backend.label_studio
+    try:
+        for task in client.named_tasks(project.label_studio_id, differing):
+            data = {**task["data"], PROBLEM_KEY: wanted.get(task["id"], "")}
+            client.request("PATCH", f"/api/tasks/{task['id']}/", body={"data": data})
+    except (LabelStudioError, NotFoundError) as error:
+        logger.warning("Project %d was not told of problems: %s", project.label_studio_id, error)
+
+
+def close_guide(backend: Backend, project: Project, annotator: int | None) -> None:
+    """Open the instructions no longer by themselves once as many people as read each task have answered.
+
+    Label Studio opens them for everybody or nobody, each time that the label stream is entered, and they
+    swallow the first stroke. The button *Instructions* stays.
+
+    Args:
+        backend: the store and Label Studio.
+        project: one that was connected keeps its team's setting.
+        annotator: who has just answered; this is done with the first answer of each.
+    """
+    if project.connected is not None:
+        return
+    with backend.store.begin() as session:
+        readers = policy_of(session.get_one(Dataset, project.dataset_id)).readers
+        counts = select(Annotation.annotator, func.count().label("answers"))
+        counts = counts.where(Annotation.project_id == project.id).group_by(Annotation.annotator)
+        rows = session.execute(counts)
+        answers = {each.annotator: each.answers for each in rows}
+    if answers.get(annotator) != 1 or len(answers) < readers:
+        return
+    path = f"/api/projects/{project.label_studio_id}/"
+    try:
+        backend.label_studio.request("PATCH", path, body={"show_instruction": False})
+    except (LabelStudioError, NotFoundError) as error:
+        logger.warning("Project %d still opens its instructions: %s", project.label_studio_id, error)
+
+
+def _problems(session: Session, project: Project) -> dict[int, str]:
+    """Why answers of a project's tasks were set aside, by the task's id in Label Studio."""
+    language = policy_of(session.get_one(Dataset, project.dataset_id)).language
+    found = (
+        select(Task.label_studio_id, Annotation.reason)
+        .join(Annotation.task)
+        .where(Annotation.project_id == project.id, ~Annotation.deleted)
+        .where(Annotation.answer == Answer.SET_ASIDE.value)
+        .order_by(Annotation.id)
+    )
+    problems: dict[int, dict[str, None]] = defaultdict(dict)
+    for number, reason in session.execute(found):
+        problems[number][problem_in(language, reason or "")] = None
+    return {number: " ".join(reasons) for number, reasons in problems.items()}
