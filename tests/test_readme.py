@@ -62,7 +62,8 @@ def test_the_commands_of_a_page_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_options_named_with_a_command_exist(page: str) -> None:
     for name, options in re.findall(r"`imil ([a-z]+)((?: --[a-z-]+)+)", PAGES[page]):
-        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        parameters = COMMANDS[name].params
+        known = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
         assert set(options.split()) <= known, name
 
 

@@ -219,6 +219,22 @@ class Task(Base):
     sample: Mapped[Sample] = relationship(lazy="joined")
 
 
+class Proposal(Base):
+    """A mask that was proposed for a task. Never an answer; the latest one of a task is the one shown."""
+
+    __tablename__ = "proposals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
+    mask_sha256: Mapped[str] = mapped_column(String(64))
+    outside: Mapped[bool]  # shown as what is relevant; the mask is all else
+    confidence: Mapped[float]  # 0..1, the Dice coefficient that the mask network expects of it
+    shown: Mapped[bool]  # False: the task is in the control group
+    version: Mapped[str] = mapped_column(String(120))  # the prediction's model_version in Label Studio
+    source: Mapped[str] = mapped_column(String(120))  # what the mask network was trained with
+    made_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class Annotation(Base):
     """A clinician's answer, as Label Studio has it now."""
 
@@ -241,6 +257,9 @@ class Annotation(Base):
     outside: Mapped[bool] = mapped_column(default=False, server_default=false())
     lead_time: Mapped[float | None]  # seconds, as Label Studio counted them; None: it has not told
     reason: Mapped[str | None] = mapped_column(String(2000))  # why it was set aside; what was passed over
+    # What became of the task's proposed mask: a value of loop.base.states.Outcome; None: there was none.
+    outcome: Mapped[str | None] = mapped_column(String(20))
+    proposal_dice: Mapped[float | None]  # of the proposed mask and what was painted, 0..1
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from
     synced_at: Mapped[datetime] = mapped_column(default=now)  # when what it says was taken in, by our clock

@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imil_backend.images.masks.masks import encode_rle
-from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.annotations import (
+    Reading,
+    begins_with_a_prediction,
+    read_annotation,
+)
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 
@@ -55,6 +59,27 @@ def test_paint_is_a_blackout() -> None:
     reading = read(region(painted()))
     assert reading.answer is Answer.BLACKOUT
     assert np.array_equal(reading.mask, painted())
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "answer"),
+    [
+        ("accepted", 14 * 22, Answer.BLACKOUT),
+        ("corrected", 14 * 22 - 16, Answer.BLACKOUT),
+        ("rejected", 0, Answer.NOTHING),
+    ],
+)
+def test_recorded_answers_to_a_proposed_mask_are_told_from_painted_ones(
+    name: str, pixels: int, answer: Answer
+) -> None:
+    recorded = json.loads((PAYLOADS / f"annotation_created_proposal_{name}.json").read_text())
+    annotation = recorded["json"]["annotation"]
+    reading = read_annotation(annotation, MAPPING, 64, 48)
+    assert (reading.answer, 0 if reading.mask is None else reading.mask.sum()) == (answer, pixels)
+    assert begins_with_a_prediction(annotation)
+    assert not begins_with_a_prediction({"result": [region(painted())], "parent_prediction": None})
+    bulk = {**annotation, "lead_time": None}
+    assert read_annotation(bulk, MAPPING, 64, 48).answer is Answer.SET_ASIDE
 
 
 def test_relevant_paint_keeps_only_what_is_painted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,16 @@ from support.push import png, push_item
 from support.strokes import assert_is_painted
 
 from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.predictions import put_predictions, show_predictions
 from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
-from imil_backend.label_studio.labeling.annotations import Reading, read_annotation
+from imil_backend.label_studio.labeling.annotations import (
+    Reading,
+    begins_with_a_prediction,
+    read_annotation,
+)
 from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.label_studio.labeling.brush_regions import brush_region
 from imil_backend.label_studio.labeling.label_config import load_label_config, read_label_config
 from imil_backend.loop.projects.guide import keep_page
 
@@ -109,6 +116,65 @@ def test_a_page_in_german_is_worked_by_keys_and_read_the_same(
     editor.page.get_by_text("Es ist etwas gemalt").wait_for()
     editor.page.keyboard.press("Backspace")
     assert read(client, editor.submit()["id"]).answer is Answer.UNREADABLE
+
+
+def test_a_proposed_mask_is_accepted_corrected_or_rejected(
+    client: LabelStudio, project: int, browser_page: MakeEditor
+) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[40:120, 40:200] = True
+    prediction = {
+        "result": [brush_region(MAPPING, mask, "proposed")],
+        "score": 0.9,
+        "model_version": "version-1",
+    }
+    items = [
+        replace(push_item(number, read=lambda: png(WIDTH, HEIGHT)), prediction=prediction)
+        for number in range(3)
+    ]
+    first, second, third = [task.task_id for task in push_tasks(client, project, items, already={})]
+    moved = {**prediction, "result": [brush_region(MAPPING, ~mask, "proposed")], "model_version": "version-2"}
+    for _ in range(2):  # it is replaced, and nothing is piled up
+        put = put_predictions(
+            client, project, {second: moved}, without=(), versions=("version-1", "version-2")
+        )
+        assert list(put) == [second]
+    assert len(client.request("GET", "/api/predictions/", params={"task": second})) == 1
+    show_predictions(client, project, "version-1")
+
+    editor = browser_page()
+    editor.open_label_stream(project)
+    editor.read_instructions()
+    editor.wait_for_regions(1)
+    with editor.saving() as saved:
+        editor.page.keyboard.press("Control+Enter")
+    accepted = saved()
+    assert accepted["task"] == first
+    assert begins_with_a_prediction(accepted)
+    assert np.array_equal(read(client, accepted["id"]).mask, mask)
+
+    editor.open_task(project, third)
+    editor.wait_for_regions(1)
+    editor.select_region("Irrelevant")
+    editor.page.keyboard.press("Backspace")
+    editor.wait_for_regions(0)
+    editor.choose("Nothing to black out")
+    rejected = editor.submit()
+    assert begins_with_a_prediction(rejected)
+    assert read(client, rejected["id"]).answer is Answer.NOTHING
+
+    show_predictions(client, project, "version-2")
+    editor.open_task(project, second)
+    editor.wait_for_regions(1)
+    editor.select_region("Irrelevant")
+    editor.use_tool("eraser")
+    editor.paint(STROKES[1:], counts=False)
+    corrected = editor.submit()
+    assert begins_with_a_prediction(corrected)
+    reading = read(client, corrected["id"])
+    assert reading.mask is not None
+    assert not reading.mask[120:180, 95:97].any()  # along the stroke
+    assert reading.mask.sum() < (~mask).sum()
 
 
 def test_the_simulated_clinicians_mask_shows_in_the_editor_and_survives_an_update(

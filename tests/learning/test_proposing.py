@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_jobs import TAG, JobMaker
 
 from imil_backend.errors import TrainingStoppedError
+from imil_backend.images.masks.masks import dice
 from imil_backend.learning.child import training_process
-from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.launch import run_proposing, run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
@@ -66,3 +68,22 @@ def test_where_no_masks_are_spread_nobody_weighs_more(make_job: JobMaker) -> Non
         job = make_job(f"spread-{spread}", recipe={**recipe, "spread": spread})
         training_process.run_training_job(job)
         assert read_json(job / RESULT_FILE)["recipe"]["confirmed_weight"] == weight
+
+
+def test_masks_are_proposed_while_a_round_is_open(make_job: JobMaker, tagged: list[TrainingSample]) -> None:
+    missing = replace(tagged[1], image="gone.png")
+    job = make_job("open", given=[missing, *tagged[2:]])
+    keys, proposed = read_proposed(run_proposing(job))
+    assert keys == tuple(sample.key for sample in tagged[2:])  # what cannot be read is left out
+    assert proposed.usable
+    masks = np.array([proposed.mask(place, 40, 40) for place in range(len(keys))])
+    tag = np.zeros((2, 40, 40), bool)
+    tag[0, :TAG, :TAG] = tag[1, :TAG, -TAG:] = True
+    found = [max(dice(mask, each) for each in tag) for mask in masks]
+    assert np.mean(found) > 0.8
+
+
+def test_too_few_painted_masks_propose_nothing(make_job: JobMaker, tagged: list[TrainingSample]) -> None:
+    _, proposed = read_proposed(run_proposing(make_job("few", given=tagged[:6])))
+    assert not proposed.usable
+    assert "paint images of at least 6 groups" in proposed.reason

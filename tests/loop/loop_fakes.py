@@ -100,6 +100,7 @@ class FakeLabelStudio:
         self.file = file
         self.tasks_there: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
+        self.predictions: dict[int, dict[str, Any]] = {}
         self.projects_there = {PROJECT: load_label_config("blackout").strip()}  # the configs
         self.images: dict[str, bytes] = {}  # by path
         self.uploads = 0
@@ -134,10 +135,11 @@ class FakeLabelStudio:
         return number
 
     def request(self, method: str, path: str, **request: Any) -> Any:
-        """Of webhooks and tabs; changes of projects and of tasks' data."""
+        """Of webhooks, tabs and predictions; changes of projects and of tasks' data."""
         self._ask(f"{method} {path}")
-        if path.startswith("/api/dm/"):
-            return self._tabs(method, path, **request)
+        if "predictions" in path or path.startswith("/api/dm/"):
+            answer = self._predictions if "predictions" in path else self._tabs
+            return answer(method, path, **request)
         if path.startswith("/api/projects/"):
             self.settings.setdefault(int(path.split("/")[3]), {}).update(request["body"])
             return None
@@ -175,6 +177,16 @@ class FakeLabelStudio:
             self.tabs = [tab for tab in self.tabs if path != f"/api/dm/views/{tab['id']}/"]
         return None
 
+    def _predictions(self, method: str, path: str, **request: Any) -> Any:
+        if method == "GET":
+            task = request["params"]["task"]
+            return [deepcopy(each) for each in self.predictions.values() if each["task"] == task]
+        if method == "PATCH":
+            return self.predictions[int(path.split("/")[3])].update(request["body"])
+        for each in request["body"]:
+            self.predict(each["task"], each)
+        return {"created": len(request["body"])}
+
     def own_name(self) -> str | None:
         self._ask("own name")
         return "https://label-studio.example.org"
@@ -188,7 +200,7 @@ class FakeLabelStudio:
 
     def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         self._ask("tasks")
-        return iter([deepcopy(task) for task in self.tasks_there.values() if task["project"] == project])
+        return iter([self._counted(task) for task in self.tasks_there.values() if task["project"] == project])
 
     def annotation_summaries(self, project: int) -> Iterator[AnnotationSummary]:
         self._ask("summaries")
@@ -233,7 +245,11 @@ class FakeLabelStudio:
         self._check_project_of_import(project)
         if any(MAPPING.image_key not in task["data"] for task in tasks):
             raise LabelStudioError(f"A task has no {MAPPING.image_key!r}.")
-        return [self.add_task(task["data"], project) for task in tasks]
+        numbers = [self.add_task(task["data"], project) for task in tasks]
+        for number, task in zip(numbers, tasks, strict=True):
+            for prediction in task.get("predictions", ()):
+                self.predict(number, prediction)
+        return numbers
 
     def create_annotation(self, task: int, result: Sequence[dict[str, Any]], lead_time: float) -> int:
         if task not in self.tasks_there:
@@ -247,6 +263,29 @@ class FakeLabelStudio:
         self.tasks_there[number] = {"id": number, "project": project, "data": dict(data)}
         self._touch(number)
         return number
+
+    @property
+    def shown(self) -> dict[int, dict[str, Any]]:
+        """What projects were told to show of predictions."""
+        names = ("show_collab_predictions", "model_version")
+        told = {
+            number: {name: settings[name] for name in names if name in settings}
+            for number, settings in self.settings.items()
+        }
+        return {number: settings for number, settings in told.items() if settings}
+
+    def predict(self, task: int, prediction: dict[str, Any]) -> int:
+        number = max(self.predictions, default=0) + 1
+        self.predictions[number] = {**deepcopy(prediction), "id": number, "task": task}
+        return number
+
+    def accept(self, task: int, change: Any = None, by: int = 1) -> int:
+        """Submit what is pre-filled in a task; with a result, what it was changed into."""
+        [prediction] = [each for each in self.predictions.values() if each["task"] == task]
+        origin = "prediction" if change is None else "prediction-changed"
+        result = prediction["result"] if change is None else change
+        number = self.annotate(task, [{**item, "origin": origin} for item in deepcopy(result)], by=by)
+        return self.update(number, parent_prediction=prediction["id"], lead_time=2.0)
 
     def annotate(self, task: int, result: Sequence[Any], number: int | None = None, by: int = 1) -> int:
         number = number or max(self.annotations, default=0) + 1
@@ -274,6 +313,13 @@ class FakeLabelStudio:
         gone = [key for key, value in self.annotations.items() if value["task"] == number]
         for key in gone:
             del self.annotations[key]
+
+    def _counted(self, task: dict[str, Any]) -> dict[str, Any]:
+        counts = {
+            f"total_{name}": sum(each["task"] == task["id"] for each in there.values())
+            for name, there in (("annotations", self.annotations), ("predictions", self.predictions))
+        }
+        return {**deepcopy(task), **counts}
 
     def _check_project(self, number: int) -> None:
         if not self._has_project(number):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,12 +122,25 @@ class Editor:
     def choose(self, choice: str) -> None:
         self.page.locator(".lsf-choice", has_text=choice).first.click()
 
+    def select_region(self, label: str) -> None:
+        """The region of this label in the list beside the image; the eraser works on the one selected."""
+        self.page.locator(".lsf-outliner-item", has_text=label).first.click()
+
+    def wait_for_regions(self, count: int) -> None:
+        """Until so many are there, those pre-filled from a prediction too."""
+        self.page.wait_for_function(
+            f"() => window.Htx?.annotationStore?.selected?.regions.length === {count}", timeout=60_000
+        )
+
     def use_tool(self, tool: str) -> None:
         """`tool` is an aria-label: brush-tool, eraser, zoom-in, rotate-right, brightness, contrast ..."""
         self.page.click(f'[aria-label="{tool}"]')
 
-    def paint(self, strokes: Sequence[Stroke]) -> ImageBox:
-        """Drag the selected tool along each stroke; returns the box that the fractions refer to."""
+    def paint(self, strokes: Sequence[Stroke], *, counts: bool = True) -> ImageBox:
+        """Drag the selected tool along each stroke; returns the box that the fractions refer to.
+
+        `counts`: wait until the editor has counted each; it does not count what is erased of a prediction.
+        """
         # Clicking a label scrolls the image under the tab bar, where strokes would be lost without a word.
         self.page.evaluate(SCROLL_TO_TOP)
         self._wait_until_still()
@@ -143,7 +156,8 @@ class Editor:
             for point in points[1:]:
                 self.page.mouse.move(*point, steps=12)
             self.page.mouse.up()
-            self.page.wait_for_function(f"({POINTS_PAINTED})() > {painted}")
+            if counts:
+                self.page.wait_for_function(f"({POINTS_PAINTED})() > {painted}")
         return box
 
     def drag(self, begin: Point, end: Point) -> ImageBox:
@@ -175,14 +189,24 @@ class Editor:
         return self._press("skip")
 
     def _press(self, button: str) -> dict[str, Any]:
+        with self.saving() as saved:
+            self.page.click(f'[data-testid="bottombar-{button}-button"]')
+        return saved()
+
+    @contextmanager
+    def saving(self) -> Iterator[Callable[[], dict[str, Any]]]:
+        """Wait for an annotation to be saved by what is done inside; gives it as Label Studio answered."""
+
         def saves_annotation(response: Response) -> bool:
             return "/annotations" in response.url and response.request.method in {"POST", "PATCH"}
 
+        def saved() -> dict[str, Any]:
+            assert answer.value.ok, answer.value.status
+            annotation: dict[str, Any] = answer.value.json()
+            return annotation
+
         with self.page.expect_response(saves_annotation, timeout=60_000) as answer:
-            self.page.click(f'[data-testid="bottombar-{button}-button"]')
-        assert answer.value.ok, answer.value.status
-        annotation: dict[str, Any] = answer.value.json()
-        return annotation
+            yield saved
 
 
 @pytest.fixture(scope="session")

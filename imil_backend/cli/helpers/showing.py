@@ -69,6 +69,8 @@ def _show_answers(dataset: dict[str, Any]) -> None:
         console.print(f"Agreement between annotators: Dice {dice:.2f} over {samples} samples")
     if readers := dataset["readers"]:
         _show_readers(readers)
+    for sentence in (dataset["proposals"] or {"told": ()})["told"]:
+        say(sentence)
     for item in dataset["left_training"][:SHOWN]:
         say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
     for item in dataset["set_aside"][:SHOWN]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import LabelConfigError
-from imil_backend.images.masks.masks import encode_rle
 from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.labeling.brush_regions import brush_region
 from imil_backend.label_studio.labeling.label_config import NOTHING_TO_BLACK_OUT, ProjectMapping
 
 META = {"text": ["simulated clinician"]}
@@ -62,22 +62,4 @@ def _choice(mapping: ProjectMapping) -> dict[str, Any]:
 
 
 def _region(mapping: ProjectMapping, irrelevant: NDArray[np.bool_]) -> dict[str, Any]:
-    if mapping.brush_name is None:
-        raise LabelConfigError(
-            "The project has no <BrushLabels> with a label for what is irrelevant. `imil connect "
-            "--write` adds one."
-        )
-    height, width = irrelevant.shape
-    rle = encode_rle(np.where(irrelevant, 255, 0).astype(np.uint8))
-    return {
-        "id": "simulated",
-        "from_name": mapping.brush_name,
-        "to_name": mapping.image_name,
-        "type": "brushlabels",
-        "origin": "manual",
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "value": {"format": "rle", "rle": rle, "brushlabels": [mapping.brush_label]},
-        "meta": META,
-    }
+    return {**brush_region(mapping, irrelevant, "simulated"), "origin": "manual", "meta": META}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from imil_backend.label_studio.api.client import LabelStudio
+from imil_backend.label_studio.api.client import Json, LabelStudio
 from imil_backend.label_studio.labeling.task_data import ROUND_KEY, SAMPLE_KEY, sample_key_of
 
 # One batch is what is held in memory, and what an interruption may upload for nothing.
@@ -28,6 +28,7 @@ class PushItem:
         read: gives the image's content, as a browser can show it; called once, when its turn comes.
         data: what the task shows and carries besides (label, predicted, confidence, round, note).
         address: where Label Studio shows the image already; then nothing is read or uploaded.
+        prediction: what the task is pre-filled with: `result`, `score` and `model_version`.
     """
 
     sample_key: str
@@ -35,6 +36,7 @@ class PushItem:
     read: Callable[[], bytes]
     data: Mapping[str, Any]
     address: str | None = None
+    prediction: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,11 @@ def _push_batch(
         there = iter([_data_uri(name, image) for name, image in batch.images])
     else:
         there = iter(client.upload_images(project_id, batch.images))
-    tasks = [
-        {"data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(there)}}
+    tasks: list[Json] = [
+        {
+            "data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(there)},
+            "predictions": [item.prediction] if item.prediction else [],
+        }
         for item in batch.items
     ]
     task_ids = client.import_tasks(project_id, tasks)

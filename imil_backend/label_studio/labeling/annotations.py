@@ -54,6 +54,7 @@ def read_annotation(
     """Read an annotation as Label Studio's API gives it.
 
     - Skipped: SKIPPED, whatever was painted before.
+    - Made of a prediction by the Data Manager's bulk action, and not opened since: SET_ASIDE.
     - Painted, without a choice: BLACKOUT. A prediction that was accepted unchanged is an answer as well.
     - Painted, and 'The label is wrong': LABEL_WRONG, and the mask is kept. Both can be true.
     - Painted, and 'Nothing to black out' or 'Unreadable': a contradiction, SET_ASIDE.
@@ -69,6 +70,11 @@ def read_annotation(
     """
     if annotation.get("was_cancelled"):
         return Reading(Answer.SKIPPED)
+    if _is_made_of_a_prediction(annotation):
+        return _set_aside(
+            "It was made of a prediction, and nobody has looked at it. Open it, and press Update if it is "
+            "right."
+        )
     result = annotation.get("result")
     if not isinstance(result, list) or not all(isinstance(item, Mapping) for item in result):
         return _set_aside("Its result is not a list of regions.")
@@ -87,6 +93,21 @@ def read_annotation(
     return replace(
         reading, outside=outside, reason=" ".join(filter(None, (reading.reason, _passed_over(points))))
     )
+
+
+def begins_with_a_prediction(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation began with what a prediction had pre-filled, changed or not."""
+    result = annotation.get("result")
+    items = result if isinstance(result, list) else []
+    origins = (str(item.get("origin", "")) for item in items if isinstance(item, Mapping))
+    return annotation.get("parent_prediction") is not None or any(
+        origin.startswith("prediction") for origin in origins
+    )
+
+
+def _is_made_of_a_prediction(annotation: Mapping[str, Any]) -> bool:
+    """By 'Create annotations from predictions': no person has submitted it. The editor counts the seconds."""
+    return annotation.get("parent_prediction") is not None and annotation.get("lead_time") is None
 
 
 def _passed_over(points: Sequence[str]) -> str:

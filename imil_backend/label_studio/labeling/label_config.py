@@ -35,6 +35,7 @@ class ProjectMapping:
         labels: what the painted labels mean; without `from_names` where there is nothing to paint with.
         brush_name: name of the BrushLabels with a label for what is irrelevant, or None.
         brush_label: that label as it stands in a result.
+        brush_relevant: that BrushLabels' label for what is relevant as it stands in a result, or None.
         review_name: name of the Choices for what cannot be painted, or None.
         review: NOTHING_TO_BLACK_OUT, LABEL_WRONG or UNREADABLE, by the choice as it stands in a result.
         shown: what the editor shows of each choice of the review, by the choice as it stands in a result.
@@ -50,6 +51,7 @@ class ProjectMapping:
     labels: LabelMapping
     brush_name: str | None = None
     brush_label: str | None = None
+    brush_relevant: str | None = None
     review_name: str | None = None
     review: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +97,7 @@ def read_label_config(
     root = _parse(xml)
     image_name, image_key = _image(root, image)
     labels = _labels(root, image_name, _folded(irrelevant), _folded(relevant))
-    brush_name, brush_label = _brush(root, labels)
+    brush_name, brush_label, brush_relevant = _brush(root, labels)
     choices = [
         tag for tag in root.iter("Choices") if image_name in _targets(tag) and tag.get("name") != RIGHT_CLASS
     ]
@@ -114,6 +116,7 @@ def read_label_config(
         labels=labels,
         brush_name=brush_name,
         brush_label=brush_label,
+        brush_relevant=brush_relevant,
         review_name=None if review_tag is None else _name(review_tag),
         review={} if review_tag is None else _review(review_tag),
         shown={} if review_tag is None else _shown(review_tag),
@@ -208,13 +211,23 @@ def _labels(
     )
 
 
-def _brush(root: Element, labels: LabelMapping) -> tuple[str | None, str | None]:
-    """The tag and the label that a brush paints irrelevant pixels with."""
+def _brush(root: Element, labels: LabelMapping) -> tuple[str | None, str | None, str | None]:
+    """The tag that paints with a brush, its label for irrelevant pixels, and that for relevant ones."""
     for tag in root.iter("BrushLabels"):
-        for label in tag.iter("Label") if tag.get("name") in labels.from_names else ():
-            if label.get("value") in labels.irrelevant:
-                return _name(tag), label.get("alias") or label.get("value")
-    return None, None
+        if tag.get("name") not in labels.from_names:
+            continue
+        irrelevant, relevant = (
+            next((_result(label) for label in tag.iter("Label") if label.get("value") in meant), None)
+            for meant in (labels.irrelevant, labels.relevant)
+        )
+        if irrelevant is not None:
+            return _name(tag), irrelevant, relevant
+    return None, None, None
+
+
+def _result(label: Element) -> str | None:
+    """A label as it stands in an annotation's result."""
+    return label.get("alias") or label.get("value")
 
 
 def _review(choices: Element) -> dict[str, str]:

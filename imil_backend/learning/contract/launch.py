@@ -19,6 +19,7 @@ from typing import Any
 
 from imil_backend import errors
 from imil_backend.errors import ImilError, OutOfMemoryError, TrainingFailedError, TrainingStoppedError
+from imil_backend.learning.contract.proposed import PROPOSED_FILE
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
     ERROR_FILE,
@@ -49,6 +50,43 @@ CHILD_ENVIRONMENT = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def run_proposing(directory: Path) -> Path:
+    """Have masks proposed by the samples and masks of a job's directory, in a process with torch.
+
+    Args:
+        directory: written by `write_training_job`; the samples painted, and those to propose for.
+
+    Returns:
+        The path of its PROPOSED_FILE.
+
+    Raises:
+        DatasetError: the images cannot be used.
+        TrainingFailedError: it failed otherwise; the message says where the log is.
+    """
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or _available_processors()
+    environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (directory / LOG_FILE).open("ab") as log:
+        done = subprocess.run(
+            [
+                *_supervised(),
+                sys.executable,
+                "-m",
+                "imil_backend.learning.child.proposing_process",
+                directory,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        )
+    if (directory / ERROR_FILE).exists():
+        raise _error_of(directory)
+    if done.returncode != 0:
+        raise TrainingFailedError(f"No masks could be proposed; see {directory / LOG_FILE}.")
+    return directory / PROPOSED_FILE
 
 
 def run_training(
@@ -151,7 +189,6 @@ def _run_child(
 
 
 def _command(directory: Path, processes: int) -> list[str]:
-    supervised = [sys.executable, "-m", "imil_backend.learning.contract.supervision", str(os.getpid())]
     torchrun = [
         sys.executable,
         "-m",
@@ -164,7 +201,12 @@ def _command(directory: Path, processes: int) -> list[str]:
         "--log-dir",  # or it leaves a directory in /tmp behind for every start
         os.devnull,
     ]
-    return [*supervised, *torchrun, "-m", "imil_backend.learning.child", str(directory)]
+    return [*_supervised(), *torchrun, "-m", "imil_backend.learning.child", str(directory)]
+
+
+def _supervised() -> list[str]:
+    """What a command begins with that dies with this process."""
+    return [sys.executable, "-m", "imil_backend.learning.contract.supervision", str(os.getpid())]
 
 
 def _tell(
@@ -212,10 +254,16 @@ def _handle_failure(directory: Path, settings: dict[str, int]) -> None:
         logger.warning("Out of memory; continuing with micro-batches of %d images", smaller)
         write_json(directory / LAUNCH_FILE, {**settings, "micro_batch_size": smaller})
         return
-    ours = getattr(errors, name, None)
+    raise _error_of(directory)
+
+
+def _error_of(directory: Path) -> ImilError:
+    """What a child died of."""
+    failure = read_json(directory / ERROR_FILE)
+    ours = getattr(errors, failure["error"], None)
     if isinstance(ours, type) and issubclass(ours, ImilError):
-        raise ours(message)
-    raise TrainingFailedError(f"{name}: {message} (see {directory / LOG_FILE})")
+        return ours(failure["message"])
+    return TrainingFailedError(f"{failure['error']}: {failure['message']} (see {directory / LOG_FILE})")
 
 
 def _checkpoint_time(directory: Path) -> int:

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from imil_backend.errors import LearningError
 from imil_backend.files import replacing
 from imil_backend.images.masks.masks import soft_edged
+from imil_backend.images.masks.region_types import painted
 
 PROPOSED_FILE = "proposed.npz"
+LEAST_CONFIDENCE = 0.5  # of a proposed mask: the Dice coefficient that the network expects of it
+_ROUNDING = 0.6  # pixels of a mask network: takes the steps from an outline, and leaves a line of one pixel
+FEWEST_GROUPS = 6  # painted; of fewer a mask network's quality is a guess
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class Proposed:
         """(n, size, size), True = irrelevant, of some of the samples."""
         bits = np.unpackbits(self.packed[indices], axis=1)
         return bits.reshape(-1, self.size, self.size).astype(bool)
+
+    def mask(self, index: int, width: int, height: int) -> NDArray[np.bool_]:
+        """(height, width), True = irrelevant, of one sample at its natural size, with smooth outlines."""
+        image = Image.fromarray(self.masks(np.array([index]))[0].astype(np.uint8) * 255)
+        rounded = image.filter(ImageFilter.GaussianBlur(_ROUNDING))
+        return painted(rounded.resize((width, height), Image.Resampling.BICUBIC))
 
     def coverage(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
         """(n, size, size) of some of the samples at the size that is trained on, with a soft edge.

@@ -19,10 +19,12 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.answers.feedback import close_guide, problem_of, tell_problems
+from imil_backend.loop.answers.outcomes import outcome_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
+from imil_backend.loop.base.states import Outcome
 from imil_backend.loop.projects.mapping import recent_mapping_of
 from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 NOT_OURS = "not ours"  # of a task that was not pushed from here
 # What of an annotation the audit trail tells; another value of one of these is a change.
-_TOLD = ("sample_id", "task_id", "annotator", "answer", "mask_sha256", "reason", "deleted")
+_TOLD = ("sample_id", "task_id", "annotator", "answer", "mask_sha256", "outcome", "reason", "deleted")
 
 
 def sync_annotation(
@@ -99,7 +101,8 @@ def keep_annotation(
     reading = read_annotation(raw, mapping, sample.width, sample.height)
     mask = save_mask(backend, reading.mask) if reading.mask is not None else None
     with _changing(backend, project, number) as session:
-        _store(session, project, task, raw, reading, mask, task_updated_at)
+        outcome = outcome_of(backend, session, task, raw, reading, mask)
+        _store(session, project, task, raw, reading, mask, outcome, task_updated_at)
     return reading.answer.value
 
 
@@ -155,6 +158,7 @@ def _store(
     raw: Mapping[str, Any],
     reading: Reading,
     mask_sha256: str | None,
+    outcome: tuple[Outcome | None, float | None],
     task_updated_at: str | None,
 ) -> None:
     """Write what was read of an annotation, unless a later state is there; a change is noted."""
@@ -173,6 +177,8 @@ def _store(
     annotation.answer = reading.answer.value
     annotation.mask_sha256 = mask_sha256
     annotation.outside = reading.outside
+    annotation.outcome = outcome[0] and outcome[0].value
+    annotation.proposal_dice = outcome[1]
     annotation.reason = reading.reason[:2000] or None
     annotation.task_updated_at = task_updated_at
     annotation.deleted = False

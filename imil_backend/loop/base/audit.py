@@ -68,6 +68,7 @@ def note_answer(session: Session, event: str, annotation: Annotation) -> None:
         changed_there=annotation.label_studio_updated_at.isoformat() if answered else None,
         answer=annotation.answer if answered else None,
         mask_sha256=annotation.mask_sha256 if answered else None,
+        proposal=annotation.outcome if answered else None,
         simulated=annotation.simulated,
         reason=annotation.reason if answered else None,
     )

@@ -66,6 +66,16 @@ class Policy:
     language: str = option(
         "en", "Language of the labeling page and of its notes.", group=ANSWERS, choices=LANGUAGES
     )
+    proposals: bool = option(
+        True, "Show proposed masks in the editor, to be accepted or corrected.", group=ANSWERS
+    )
+    control_share: float = option(
+        0.1,
+        "Share of tasks, drawn by chance, that are shown without a proposed mask: the control group.",
+        group=ANSWERS,
+        at_least=0,
+        at_most=1,
+    )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
         False,

@@ -1,5 +1,7 @@
 """States of a round, and what a clinician can answer, as they stand in the store."""
 
+from enum import Enum
+
 from imil_backend.label_studio.labeling.answers import Answer
 
 # Rounds.
@@ -16,3 +18,18 @@ PAINTED = Answer.BLACKOUT.value
 REVIEWED = Answer.NOTHING.value
 EXCLUDED_AS = (Answer.LABEL_WRONG.value, Answer.UNREADABLE.value)
 ANSWERS = (PAINTED, REVIEWED, *EXCLUDED_AS)
+
+
+class Outcome(str, Enum):
+    """What became of the mask that was proposed for an answer's task."""
+
+    ACCEPTED = "accepted"
+    """It was submitted as proposed."""
+    CORRECTED = "corrected"
+    """It was changed, and submitted."""
+    REJECTED = "rejected"
+    """It was deleted, and nothing was painted in its place."""
+    PAINTED = "painted"
+    """The answer did not begin with it."""
+    CONTROL = "control"
+    """It was not shown: the task is in the control group."""

@@ -18,7 +18,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.states import FAILED, UNDER_WAY
 from imil_backend.loop.versions.training_jobs import baseline_of
-from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Promotion, Round, Version
+from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Promotion, Proposal, Round, Version
 
 UNDECIDED = "undecided"
 COUNTEREXAMPLES = "layer4"  # what `auto` trains to choose how strong they are
@@ -92,7 +92,7 @@ def _caches_of(recipe: Recipe, channels: int) -> list[str]:
 
 
 def needed_masks(backend: Backend, session: Session) -> set[str]:
-    """The hashes of masks that an answer, the audit trail or a training under way refers to.
+    """The hashes of masks that an answer, a proposal, the audit trail or a training under way refers to.
 
     The audit trail has those of withdrawn answers, and of all that a version was trained with.
     """
@@ -105,6 +105,7 @@ def needed_masks(backend: Backend, session: Session) -> set[str]:
     }
     found = {
         *session.scalars(select(Annotation.mask_sha256).distinct()),
+        *session.scalars(select(Proposal.mask_sha256).distinct()),
         *session.scalars(select(mentioned).where(mentioned.is_not(None)).distinct()),
         *in_trainings,
     }

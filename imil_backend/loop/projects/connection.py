@@ -99,7 +99,7 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
         f"IMIL: {dataset.name}"[:50],
         load_label_config("blackout", policy_of(dataset).language, dataset.classes),
         "",
-        predictions=False,  # in a brush project they show nothing
+        predictions=False,  # in a brush project they show nothing until masks are proposed
     )
     with backend.store.begin() as session:
         return _keep(backend, session, dataset, number), True

@@ -7,6 +7,7 @@ from time import monotonic
 
 from imil_backend.errors import RoundError
 from imil_backend.label_studio.labeling.label_config import ProjectMapping, read_label_config
+from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Project
@@ -42,6 +43,11 @@ def recent_mapping_of(backend: Backend, project: Project) -> ProjectMapping:
 def read_config(project: Project, xml: str) -> ProjectMapping:
     """What a labeling config means by what was chosen when its project was connected."""
     return read_label_config(xml, **(project.meanings or {}))
+
+
+def shows_something(mapping: ProjectMapping) -> bool:
+    """Whether a champion's prediction shows anything in a project: a class, or a score alone."""
+    return mapping.class_choices_name is not None or CONFIDENCE_KEY not in mapping.fields
 
 
 def check_instance(backend: Backend, project: Project) -> None:

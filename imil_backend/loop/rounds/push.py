@@ -26,9 +26,13 @@ from imil_backend.loop.base.locks import locked
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
-from imil_backend.loop.projects.mapping import mapping_of
+from imil_backend.loop.projects.mapping import mapping_of, shows_something
 from imil_backend.loop.projects.readers import ask_readers
+from imil_backend.loop.proposals.offers import Offer, are_proposed, keep_offer, offers_of, prediction_of
+from imil_backend.loop.proposals.refresh import refresh_proposals
+from imil_backend.loop.proposals.sources import kept_masks
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
+from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round, Sample, Task, Version
 
@@ -76,21 +80,24 @@ def _push(
             "cancel`) and push with --fill-budget or --repeat."
         )
     by_key = {item.sample.key: item for item in asked}
+    proposing = _Proposing(backend, project, round_, mapping)
     count = 0
     for task in push_tasks(
         backend.label_studio,
         project.label_studio_id,
-        _push_items(backend, asked, round_, already, mapping, project.label_studio_id),
+        _push_items(backend, asked, round_, already, mapping, project.label_studio_id, proposing),
         already=already,
         image_key=mapping.image_key,
         inline=not mapping.takes_uploads,
         progress=(lambda done: progress(done, len(asked))) if progress else None,
     ):
-        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id)
+        offer = proposing.offers.get(task.sample_key) if task.created else None
+        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id, offer)
         count += 1
     if not count:
         raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
+    refresh_proposals(backend, project, mapping, proposing.masks)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)
@@ -116,6 +123,7 @@ def _push_items(
     already: Mapping[str, int],
     mapping: ProjectMapping,
     number: int,
+    proposing: _Proposing,
 ) -> Iterator[PushItem]:
     """The items in order; an image that can no longer be read is set aside and the rest goes on."""
     with backend.store.begin() as session:
@@ -138,7 +146,32 @@ def _push_items(
             read=partial(bytes, content),
             address=address,
             data=more_fields(sample) | _shown_fields(item, round_, language, earlier),
+            prediction=None if sample.key in already else proposing.prediction(sample),
         )
+
+
+class _Proposing:
+    """The masks that are proposed for a round's tasks as they are pushed."""
+
+    def __init__(self, backend: Backend, project: Project, round_: Round, mapping: ProjectMapping) -> None:
+        self._backend, self._round, self._mapping = backend, round_, mapping
+        policy = policy_of(project.dataset)
+        with backend.store.begin() as session:
+            champion = champion_of(session, project.dataset_id)
+            proposed = are_proposed(project, mapping, policy)
+            self.masks = kept_masks(session, project.dataset) if proposed else None
+        self._offer_of = offers_of(backend, self.masks, policy, champion.name if champion else "")
+        self.offers: dict[str, Offer] = {}  # by the sample's key
+
+    def prediction(self, sample: Sample) -> dict[str, Any] | None:
+        """What a sample's task is pre-filled with, if anything."""
+        offer = self._offer_of(sample, self._round.number)
+        if offer is None:
+            return None
+        self.offers[sample.key] = offer
+        if not offer.shown or shows_something(self._mapping):
+            return None
+        return prediction_of(self._backend, self._mapping, sample, offer)
 
 
 def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:
@@ -204,22 +237,27 @@ def _shown(backend: Backend, sample: Sample, window: Window | None) -> bytes:
 
 
 def _keep_task(
-    backend: Backend, project: Project, round_: Round, item: MinedMisprediction, task_id: int
+    backend: Backend,
+    project: Project,
+    round_: Round,
+    item: MinedMisprediction,
+    task_id: int,
+    offer: Offer | None,
 ) -> None:
     with backend.store.begin() as session:
         task = session.scalar(
             select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
         )
         if task is None:
-            session.add(
-                Task(
-                    project_id=project.id,
-                    round_id=round_.id,
-                    sample_id=item.sample.id,
-                    label_studio_id=task_id,
-                    rank=item.rank,
-                )
+            task = Task(
+                project_id=project.id,
+                round_id=round_.id,
+                sample_id=item.sample.id,
+                label_studio_id=task_id,
+                rank=item.rank,
             )
+            session.add(task)
+            session.flush()
             audit.note(
                 session,
                 round_.dataset_id,
@@ -231,3 +269,5 @@ def _keep_task(
             )
         else:
             task.label_studio_id, task.deleted = task_id, False
+        if offer is not None:
+            keep_offer(session, task, offer)

@@ -23,6 +23,7 @@ from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
 from imil_backend.loop.rounds.worth import worth_of
@@ -231,7 +232,8 @@ def _answers(session: Session, round_: Round) -> list[str]:
     lines = [f"- {answer}: {count}" for answer, count in sorted(counts.items())]
     if simulated := sum(annotation.simulated for annotation in annotations):
         lines.append(f"- {simulated} of these are by the **simulated clinician**, not by a person")
-    return lines
+    figures = proposal_figures(annotations)
+    return [*lines, *(f"- {sentence}" for sentence in (figures.sentences if figures else ()))]
 
 
 def _readers(backend: Backend, session: Session, round_: Round, directory: Path) -> list[str]:

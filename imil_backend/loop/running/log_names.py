@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from dbos import DBOS
 
@@ -33,14 +33,18 @@ def named_in_logs(workflow: Callable[Parameters, Result]) -> Callable[Parameters
 
 def round_named_in_logs(
     backend: Callable[[], Backend],
-) -> Callable[[Callable[[int], Result]], Callable[[int], Result]]:
+) -> Callable[
+    [Callable[Concatenate[int, Parameters], Result]], Callable[Concatenate[int, Parameters], Result]
+]:
     """Let the records of a round's workflow carry its id, the dataset, the round and its version."""
 
-    def decorate(workflow: Callable[[int], Result]) -> Callable[[int], Result]:
+    def decorate(
+        workflow: Callable[Concatenate[int, Parameters], Result],
+    ) -> Callable[Concatenate[int, Parameters], Result]:
         @functools.wraps(workflow)
-        def run(round_id: int) -> Result:
+        def run(round_id: int, /, *args: Parameters.args, **more: Parameters.kwargs) -> Result:
             with log_fields(workflow=DBOS.workflow_id, **_round_fields(backend(), round_id)):
-                return workflow(round_id)
+                return workflow(round_id, *args, **more)
 
         return run
 

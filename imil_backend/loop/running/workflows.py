@@ -18,6 +18,7 @@ from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
 from imil_backend.loop.evaluation.kept import evaluate_round
+from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals
 from imil_backend.loop.queues import names
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
@@ -151,7 +152,7 @@ def _sync(project_number: int, annotation_number: int) -> str:
     if project is None:
         return "not ours"
     answer = sync_annotation(_backend(), project, annotation_number)
-    lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
+    _go_on(project)
     return answer
 
 
@@ -168,8 +169,14 @@ def _reconcile(project_number: int, full: bool) -> dict[str, int]:
         counters.count_failed_reconciliation()
         raise
     counters.count_reconciliation(found)
-    lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
+    _go_on(project)
     return vars(found)
+
+
+def _go_on(project: Project) -> None:
+    """Do what new answers call for: close rounds, propose masks anew."""
+    lifecycle.close_due_rounds(_backend(), _queues(), project.dataset_id)
+    enqueue_due_renewals(_backend(), _queues(), project.dataset_id)
 
 
 def _project(number: int) -> Project | None:
@@ -213,6 +220,23 @@ def push_round(round_id: int) -> dict[str, Any]:
         return {"pushed": _push(round_id)}
     except Exception as error:  # noqa: BLE001
         return _postponed(round_id, error)
+
+
+@DBOS.workflow(name=names.PROPOSE_WORKFLOW)
+@round_named_in_logs(_backend)
+def propose_masks(round_id: int, step: int) -> dict[str, Any]:
+    """Propose masks for an open round's tasks anew. Where it fails, the next time may not."""
+    try:
+        return {"proposed": _renew_proposals(round_id, step)}
+    except Exception as error:  # noqa: BLE001
+        message = _message(error)
+        logger.warning("No masks are proposed anew: %s", message)
+        return {"error": message}
+
+
+@DBOS.step()
+def _renew_proposals(round_id: int, step: int) -> int:
+    return renew_proposals(_backend(), round_id, step)
 
 
 def _postponed(round_id: int, error: Exception) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImageError, ImilError, LabelStudioError, MaskError, NotFoundError
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import LabelMapping, annotation_mask
-from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, sample_key_of
+from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.serving.loading import Networks
@@ -86,7 +86,7 @@ class PredictionService:
         return version.name
 
     def _prepare(self, project: Project, version: Version, label_config: str) -> None:
-        from imil_backend.loop.projects.mapping import read_config
+        from imil_backend.loop.projects.mapping import read_config, shows_something
 
         try:
             mapping = read_config(project, label_config)
@@ -114,10 +114,11 @@ class PredictionService:
     ) -> list[dict[str, Any]]:
         """One prediction per task, in order; with the regions of an interactive request, without them.
 
-        In a project with a Choices of the classes: the class and its score. Without one: the score alone, so
-        that nothing is pre-filled. Not even that where the task shows how sure the model was when it was
-        asked: the champion's score, without a class, would stand beside it and contradict it, and so no
-        network is asked. A task whose image cannot be read gets an empty result and no score.
+        In a project with a Choices of the classes: the class and its score. Without one: the score alone. Not
+        even that where the task shows how sure the model was when it was asked: the champion's score, without
+        a class, would stand beside it and contradict it, and so no network is asked. A task whose image
+        cannot be read gets an empty result and no score. The mask that is proposed for a task, if one is,
+        comes with either.
 
         Until the first network is loaded there is no prediction at all: Label Studio would keep an empty one
         and not ask again.
@@ -125,7 +126,8 @@ class PredictionService:
         Images that have not come and been decoded within FETCH_SECONDS, all together, are not predicted: a
         slow image server, or huge images, hold a prediction no longer.
         """
-        from imil_backend.loop.projects.mapping import read_config
+        from imil_backend.loop.projects.mapping import read_config, shows_something
+        from imil_backend.loop.proposals.serving import with_proposed_masks
 
         with self._backend.store.begin() as session:
             project = self._project(session, project_number)
@@ -135,7 +137,7 @@ class PredictionService:
         xml = label_config or self._backend.label_studio.project(project.label_studio_id)["label_config"]
         mapping = read_config(project, xml)
         if context is None and not shows_something(mapping):
-            return _nothing(tasks, version.name)
+            return with_proposed_masks(self._backend, project, mapping, tasks, _nothing(tasks, version.name))
         predictor = self._networks.answering(version)
         if predictor is None:
             return [] if context is None else _nothing(tasks, version.name)
@@ -146,7 +148,7 @@ class PredictionService:
             probabilities = iter(predictor.predict([image for image in images if image is not None]))
         finally:
             self._networks.surplus.give_back()
-        return [
+        answers = [
             _answer(
                 None if image is None else next(probabilities),
                 predictor.config.classes,
@@ -155,6 +157,9 @@ class PredictionService:
             )
             for image in images
         ]
+        if context is not None:
+            return answers
+        return with_proposed_masks(self._backend, project, mapping, tasks, answers)
 
     def _version(self, session: Session, project_number: int | None) -> Version | None:
         project = self._project(session, project_number)
@@ -205,11 +210,6 @@ class PredictionService:
             return Path(path)
         address = str((task.get("data") or {}).get(mapping.image_key, ""))
         return self._backend.label_studio.download(address, max(0.0, end - time.monotonic()))
-
-
-def shows_something(mapping: ProjectMapping) -> bool:
-    """Whether a prediction that nobody has asked for by drawing shows anything: a class, or a score alone."""
-    return mapping.class_choices_name is not None or CONFIDENCE_KEY not in mapping.fields
 
 
 def _nothing(tasks: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def prepare_training_job(backend: Backend, session: Session, round_: Round, pare
     baseline = None if round_.is_baseline else baseline_of(session, dataset.id)
     if baseline is None and not round_.is_baseline:
         raise RoundError(f"Dataset {dataset.name!r} has no baseline yet. Train one: `imil train`.")
-    samples = _samples(backend, session, dataset, baseline)
+    samples = training_samples(backend, session, dataset, baseline)
     recipe = recipe_of(dataset)
     if baseline:
         recipe = recipe_of_round(Recipe(**baseline.recipe), policy_of(dataset))
@@ -113,7 +113,7 @@ def _is_another(directory: Path, job: TrainingJob, samples: list[TrainingSample]
     return read_training_job(directory) != job or read_samples(directory) != samples
 
 
-def _samples(
+def training_samples(
     backend: Backend, session: Session, dataset: Dataset, baseline: Version | None
 ) -> list[TrainingSample]:
     """All samples as training is to see them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,6 +15,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
 from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
+from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
@@ -97,6 +99,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "answers": dict(Counter(annotation.answer for annotation in standing)),
         "agreement": _agreement(session, dataset),
         "readers": _readers(standing),
+        "proposals": _proposals(standing),
         "left_training": _left_training(standing),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
@@ -174,6 +177,12 @@ def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
             if not each.agrees
         ],
     }
+
+
+def _proposals(standing: Sequence[Annotation]) -> dict[str, Any] | None:
+    """What became of proposed masks, and whether they are accepted without looking."""
+    figures = proposal_figures(standing)
+    return None if figures is None else {**asdict(figures), "told": figures.sentences}
 
 
 def _left_training(standing: Sequence[Annotation]) -> list[dict[str, str]]:

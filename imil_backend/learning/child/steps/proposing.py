@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.steps.spread import count_images, spread_masks
-from imil_backend.learning.contract.proposed import PROPOSED_FILE, Proposed, read_proposed, write_proposed
+from imil_backend.learning.contract.proposed import (
+    LEAST_CONFIDENCE,
+    PROPOSED_FILE,
+    Proposed,
+    read_proposed,
+    write_proposed,
+)
 from imil_backend.learning.contract.training_job import MASKS_FILE, Split
 from imil_backend.learning.inputs.exchange import Masks
 
-LEAST_CONFIDENCE = 0.5  # of a proposed mask: the Dice coefficient that the network expects of it
 _SPLITS: tuple[Split, ...] = ("train", "validation")  # the test split is looked at once, at the end
 
 logger = logging.getLogger(__name__)

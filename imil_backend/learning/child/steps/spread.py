@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imil_backend.images.masks.masks import dice
-from imil_backend.learning.contract.proposed import Proposed, Quality
+from imil_backend.learning.contract.proposed import FEWEST_GROUPS, Proposed, Quality
 from imil_backend.learning.inputs.data import Advance
 from imil_backend.learning.networks.mask_network import (
     WORKING_SIZE,
@@ -32,7 +32,6 @@ from imil_backend.learning.networks.mask_network import (
 )
 
 BAR = 0.5  # of the Dice coefficient: nothing is spread unless its mean is above this with 97.5 % confidence
-FEWEST_GROUPS = 6  # painted; of fewer the interval is a guess
 FOLDS = 3
 _STEPS = 100  # of training a network
 _BATCH_SIZE = 16

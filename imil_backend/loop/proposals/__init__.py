@@ -1,0 +1,1 @@
+"""Proposed masks: what clinicians find pre-filled in the editor, to be accepted or corrected."""
