@@ -16,7 +16,7 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING
-from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.datasets import dataset_of, made_as
 from imil_backend.loop.dashboard.people import called, names_of
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
@@ -89,6 +89,7 @@ class RoundPage:
 
     dataset_id: int
     dataset: str
+    made: str | None  # "phantoms" or "planted", where its images are
     number: int
     is_baseline: bool
     state: str
@@ -142,6 +143,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         return RoundPage(
             dataset_id=dataset.id,
             dataset=dataset.name,
+            made=made_as(session, dataset_id),
             number=round_.number,
             is_baseline=round_.is_baseline,
             state=round_.state,
