@@ -36,9 +36,9 @@ def check_recipe(recipe: Recipe) -> None:
 def _check_trainable(recipe: Recipe) -> None:
     if recipe.trainable == "all":
         return
-    if recipe.augmentation != "none" or recipe.progressive:
+    if recipe.augmentation == "light" or recipe.progressive:
         raise SettingsError(
-            f"trainable is {recipe.trainable}, which works on features of the images as they are: set "
+            f"trainable is {recipe.trainable}, which works on features of a few views of each image: set "
             "augmentation to none and progressive to false."
         )
     if recipe.mining == "out-of-fold":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imil_backend.files import replacing
+from imil_backend.learning.contract.augmentations import AUGMENTATIONS
 from imil_backend.learning.contract.backbones import BACKBONES, DEFAULT_BACKBONE
 from imil_backend.options import option
 
@@ -95,7 +96,7 @@ class Recipe:
     balance: Literal["none", "loss", "sampling"] = option(
         "none", "How to balance classes of different size.", group=BASELINE
     )
-    augmentation: Literal["none", "light"] = option("light")
+    augmentation: str = option("light", choices=AUGMENTATIONS)
     trainable: Trainable = option("all")  # less: the last layers only, on features of images as they are
     progressive: bool = option(
         False,

@@ -40,12 +40,20 @@ def prepare(
     """
     if images.dtype != torch.uint8:
         return images.permute(0, 3, 1, 2).float()
+    return normalize(vary(images, parameters, size), config)
+
+
+def vary(images: Tensor, parameters: Tensor | None = None, size: int | None = None) -> Tensor:
+    """Pixels as `prepare` resizes and augments them: float32 (n, 1 or 3, height, width) in 0..255."""
     pixels = images.permute(0, 3, 1, 2).float()
     if size is not None and size < pixels.shape[-1]:
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    if parameters is not None:
-        pixels = augment(pixels, parameters)
-    mean, std = _on_device(config.mean, images.device), _on_device(config.std, images.device)
+    return pixels if parameters is None else augment(pixels, parameters)
+
+
+def normalize(pixels: Tensor, config: ModelConfig) -> Tensor:
+    """What the network is fed, of `vary`'s pixels; see `prepare`."""
+    mean, std = _on_device(config.mean, pixels.device), _on_device(config.std, pixels.device)
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 

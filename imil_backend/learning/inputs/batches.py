@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import DatasetError
+from imil_backend.learning.contract.augmentations import AUGMENTATIONS
 from imil_backend.learning.contract.training_job import Recipe
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, draw_donors
 
 # Streams of random numbers that do not shift each other.
-_ORDER, _AUGMENTATION, _STATISTICS, _VIEWS, _WEIGHT = range(5)
+_ORDER, _AUGMENTATION, _STATISTICS, _VIEWS, _WEIGHT, _PUBLISHED = range(6)
 PARAMETERS = 6  # rotation, scale, shift in x and y, brightness, contrast
 
 
@@ -29,6 +30,7 @@ class EpochPlan:
     order: NDArray[np.int64]  # (positions,) indices of samples, each at least once where none weighs more
     batches: tuple[tuple[slice, ...], ...]
     augmentation: NDArray[np.float32] | None  # (positions, PARAMETERS), uniform in [-1, 1)
+    seeds: NDArray[np.int64] | None = None  # (positions,) of the published augmentation, if there is one
 
     def per_sample(self, values: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
         """Values at positions as one value a sample, their mean where a sample was visited repeatedly.
@@ -68,7 +70,13 @@ def plan_epoch(
     if recipe.augmentation != "none":
         random = np.random.default_rng([recipe.seed, epoch, _AUGMENTATION])
         parameters = random.uniform(-1, 1, (len(order), PARAMETERS)).astype(np.float32)
-    return EpochPlan(order, _cut(len(order), recipe.batch_size, micro_batches), parameters)
+    seeds = draw_seeds(len(order), recipe, epoch) if AUGMENTATIONS[recipe.augmentation] else None
+    return EpochPlan(order, _cut(len(order), recipe.batch_size, micro_batches), parameters, seeds)
+
+
+def draw_seeds(positions: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
+    """Seeds (positions,) of a published augmentation."""
+    return np.random.default_rng([recipe.seed, epoch, _PUBLISHED]).integers(2**31, size=positions)
 
 
 def draw_views(samples: SampleSet, order: NDArray[np.int64], recipe: Recipe, epoch: int) -> NDArray[np.int64]:
@@ -81,7 +89,9 @@ def draw_views(samples: SampleSet, order: NDArray[np.int64], recipe: Recipe, epo
         epoch: 1-based.
     """
     random = np.random.default_rng([recipe.seed, epoch, _VIEWS])
-    chosen = random.random(len(order)) < recipe.correction_share
+    # An augmented view is shown always, as where there are pixels.
+    share = recipe.correction_share if samples.targets is None else 1.0
+    chosen = random.random(len(order)) < share
     if samples.views is not None:
         views = random.integers(len(samples.views), size=len(order))
         return np.where(chosen & (samples.views[views, order] >= 0), views, NOBODY)

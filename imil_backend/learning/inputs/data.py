@@ -45,6 +45,7 @@ class SampleSet:
     confirmed: NDArray[np.bool_] | None = None  # (samples,) clinicians let their labels stand
     views: NDArray[np.int64] | None = None  # (views, samples) rows of what else may be shown, -1 for nothing
     masks: Masks | None = None  # what is irrelevant in each, to be exchanged as a batch is drawn
+    targets: NDArray[np.float32] | None = None  # (views, samples, classes) of views that were augmented
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -110,6 +111,7 @@ class SampleSet:
             None if self.confirmed is None else self.confirmed[indices],
             None if self.views is None else self.views[:, indices],
             self.masks and self.masks.select(indices),
+            None if self.targets is None else self.targets[:, indices],
         )
 
 

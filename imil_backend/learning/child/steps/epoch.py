@@ -25,7 +25,7 @@ from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.steps.batch_norm import freeze_statistics, measure_statistics
 from imil_backend.learning.contract.backbones import BACKBONES
 from imil_backend.learning.contract.training_job import Recipe
-from imil_backend.learning.inputs.augmentation import prepare
+from imil_backend.learning.inputs.augmentation import normalize, prepare, vary
 from imil_backend.learning.inputs.batches import (
     EpochPlan,
     check_processes,
@@ -35,6 +35,7 @@ from imil_backend.learning.inputs.batches import (
 )
 from imil_backend.learning.inputs.data import Advance, Draw, SampleSet
 from imil_backend.learning.inputs.prefetching import prefetch
+from imil_backend.learning.inputs.published import published
 from imil_backend.learning.networks.network import ModelConfig
 from imil_backend.learning.networks.runtime import Runtime
 
@@ -86,9 +87,9 @@ def train_epoch(
     began = time.monotonic()
     plan = plan_epoch(samples.labels, recipe, epoch, learner.micro_batches, samples.confirmed)
     check_processes(plan, runtime.world_size)
-    visits = _Visits(plan, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
     own = [batch[runtime.rank :: runtime.world_size] for batch in plan.batches]
     views = draw_views(samples, plan.order, recipe, epoch)
+    visits = _Visits(plan, views, samples, recipe, learner.config, runtime, image_size(recipe, epoch))
     draws = [Draw(plan.order[positions], views[positions]) for batch in own for positions in batch]
     images = prefetch(samples, draws, runtime.device)
     learner.network.train()
@@ -127,6 +128,7 @@ class _Visits:
     def __init__(
         self,
         plan: EpochPlan,
+        views: NDArray[np.int64],
         samples: SampleSet,
         recipe: Recipe,
         config: ModelConfig,
@@ -139,6 +141,10 @@ class _Visits:
         self._plan, self._samples, self._config = plan, samples, config
         self._smoothing = recipe.label_smoothing
         self._labels = torch.from_numpy(samples.labels[plan.order]).to(device)
+        self._alter = published(recipe.augmentation)
+        self._targets = self._labels
+        if samples.targets is not None:  # all views are augmented ones
+            self._targets = torch.from_numpy(samples.targets[views, plan.order]).to(device)
         self._parameters = (
             None if plan.augmentation is None else torch.from_numpy(plan.augmentation).to(device)
         )
@@ -150,18 +156,29 @@ class _Visits:
 
     def loss(self, network: nn.Module, positions: slice, images: Tensor) -> Tensor:
         """The summed loss of the images at these positions; their losses and margins are put down."""
-        parameters = None if self._parameters is None else self._parameters[positions]
-        labels = self._labels[positions]
-        inputs = prepare(images, self._config, parameters, self._size)
+        inputs, targets = self._inputs(positions, images)
         with self.runtime.autocast():
             logits = network(inputs)
         logits = logits.float()
         losses = functional.cross_entropy(
-            logits, labels, self._weights, reduction="none", label_smoothing=self._smoothing
+            logits, targets, self._weights, reduction="none", label_smoothing=self._smoothing
         )
         self._losses[positions] = losses.detach()
-        self._margins[positions] = _margins(logits.detach(), labels)
+        self._margins[positions] = _margins(logits.detach(), self._labels[positions])
         return losses.sum()
+
+    def _inputs(self, positions: slice, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is fed, and what it is to answer: classes, or shares of each."""
+        parameters = None if self._parameters is None else self._parameters[positions]
+        if self._alter is None or self._plan.seeds is None or images.dtype != torch.uint8:
+            return prepare(images, self._config, parameters, self._size), self._targets[positions]
+        pixels, targets = self._alter(
+            vary(images, parameters, self._size),
+            self._labels[positions],
+            self._plan.seeds[positions].tolist(),
+            len(self._config.classes),
+        )
+        return normalize(pixels, self._config), targets
 
     def record(self, seconds: float) -> EpochRecord:
         """All processes' visits together."""

@@ -2,7 +2,7 @@
 
 Rows of bfloat16 under the hash of the pixels, blackout and all, in a directory for these very weights: a
 round computes anew what was blacked out since, and nothing else. 401 kB a sample at 224 px before layer4.
-Counterexamples are a few views of each sample, drawn once.
+Counterexamples, and published augmentations, are a few views of each sample, drawn once.
 """
 
 from __future__ import annotations
@@ -23,17 +23,11 @@ from imil_backend.images.row_store import RowStore, remove_rows
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.contract.training_job import Split
-from imil_backend.learning.inference.shortcuts import draw_once
+from imil_backend.learning.inference.looks import Look, Part, looks_at
 from imil_backend.learning.inputs.augmentation import prepare
-from imil_backend.learning.inputs.batches import draw_views
-from imil_backend.learning.inputs.data import Draw, SampleSet
-from imil_backend.learning.inputs.exchange import NOBODY
-from imil_backend.learning.inputs.prefetching import prefetch
 from imil_backend.learning.networks.network import Trunk
 
 CODE_VERSION = 1  # raise it when the same weights give other features than before
-_BATCH_SIZE = 32
-_VIEWS = 4  # counterexamples of a sample
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +47,17 @@ def with_features(context: Context, learner: Learner) -> Context:
     cached = store.rows
     splits = {}
     for name, samples in context.dataset.splits.items():
-        rows, *views = shared[name]
-        others = np.stack(views) if views else None
-        splits[name] = replace(samples, cached=cached, rows=rows, views=others, masks=None)
+        (rows, _), *others = shared[name]
+        views = np.stack([found for found, _ in others]) if others else None
+        targets = [target for _, target in others if target is not None]
+        splits[name] = replace(
+            samples,
+            cached=cached,
+            rows=rows,
+            views=views,
+            masks=None,
+            targets=np.stack(targets) if targets else None,
+        )
     return replace(context, dataset=replace(context.dataset, splits=splits))
 
 
@@ -72,51 +74,42 @@ def _store(context: Context, trunk: nn.Module) -> RowStore:
     return RowStore(Path(context.job.cache_dir) / name, "features.bf16", np.uint16, (height, width, channels))
 
 
-def _make(
-    store: RowStore, trunk: nn.Module, context: Context, learner: Learner
-) -> dict[Split, list[NDArray[np.int64]]]:
-    """The row of each sample of each split as it is, then those of its other views, -1 where it has none."""
-    looks = {name: _looks(context, name) for name in context.dataset.splits}
-    keys = {name: [_digests(context.split(name), look) for look in found] for name, found in looks.items()}
-    every = [key for found in keys.values() for digests in found for key in digests]
+# The row of each sample, -1 where it has none; and what it is labelled with if the view was augmented.
+_Found = tuple[NDArray[np.int64], NDArray[np.float32] | None]
+
+
+def _make(store: RowStore, trunk: nn.Module, context: Context, learner: Learner) -> dict[Split, list[_Found]]:
+    """Of each split its samples as they are, then their other views."""
+    looks = {
+        name: looks_at(samples, name, context.recipe, len(context.job.classes))
+        for name, samples in context.dataset.splits.items()
+    }
+    seen = {name: [_digests(look) for look in found] for name, found in looks.items()}
+    every = [key for found in seen.values() for digests, _ in found for key in digests]
     _remove_superseded(store.directory, set(every))
     context.reporter.begin("features", len(every))
     return {
         name: [
-            _fill(store, trunk, context.split(name), look, digests, context, learner)
-            for look, digests in zip(found, keys[name], strict=True)
+            (_fill(store, trunk, look, digests, context, learner), targets)
+            for look, (digests, targets) in zip(found, seen[name], strict=True)
         ]
         for name, found in looks.items()
     }
 
 
-def _looks(context: Context, name: Split) -> list[Draw]:
-    """All samples as they are, then those that have other views in each of them."""
-    samples = context.split(name)
-    everyone = np.arange(len(samples))
-    looks = [Draw(everyone, np.full(len(samples), NOBODY))]
-    if samples.views is None and samples.masks is None:
-        return looks
-    if name != "train":
-        return [*looks, draw_once(samples, context.recipe.seed)]
-    always = replace(context.recipe, correction_share=1.0)
-    for number in range(_VIEWS if samples.views is None else len(samples.views)):
-        views = draw_views(samples, everyone, always, number)
-        looks.append(Draw(np.flatnonzero(views != NOBODY), views[views != NOBODY]))
-    return looks
-
-
-def _digests(samples: SampleSet, look: Draw) -> list[bytes]:
-    digests = []
-    for piece in _pieces(look, np.arange(len(look.indices))):
-        images = samples.images(piece, torch.device("cpu")).numpy()
-        digests += [hashlib.sha256(image.data).digest() for image in images]
-    return digests
-
-
-def _pieces(look: Draw, places: NDArray[np.int64]) -> list[Draw]:
-    cuts = [places[start : start + _BATCH_SIZE] for start in range(0, len(places), _BATCH_SIZE)]
-    return [Draw(look.indices[cut], look.views[cut]) for cut in cuts]
+def _digests(look: Look) -> tuple[list[bytes], NDArray[np.float32] | None]:
+    """The hash of each image, and the targets of all samples if they are augmented."""
+    digests, targets = [], []
+    for part in look.parts(np.arange(len(look.draw.indices))):
+        images, own = part.images(torch.device("cpu"))
+        digests += [hashlib.sha256(image.data).digest() for image in images.numpy()]
+        targets.append(own)
+    if look.alter is None:
+        return digests, None
+    found = np.concatenate([own for own in targets if own is not None])
+    of_samples = np.empty_like(found)
+    of_samples[look.draw.indices] = found
+    return digests, of_samples
 
 
 def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
@@ -130,8 +123,7 @@ def _remove_superseded(directory: Path, keys: set[bytes]) -> None:
 def _fill(
     store: RowStore,
     trunk: nn.Module,
-    samples: SampleSet,
-    look: Draw,
+    look: Look,
     keys: list[bytes],
     context: Context,
     learner: Learner,
@@ -141,22 +133,26 @@ def _fill(
         rows = store.sound_rows(set(keys))
         missing = list({key: place for place, key in enumerate(keys) if key not in rows}.values())
         context.reporter.advance(len(keys) - len(missing))
-        pieces = _pieces(look, np.array(missing, np.int64))
-        for place, features in zip(missing, _compute(trunk, samples, pieces, context, learner), strict=True):
-            rows[keys[place]] = store.append(keys[place], features)
-            context.reporter.advance(1)
-    found = np.full(len(samples), -1, np.int64)
-    found[look.indices] = [rows[key] for key in keys]
+        parts = look.parts(np.array(missing, np.int64))
+        wanted = set(missing)
+        for place, features in _compute(trunk, parts, context, learner):
+            if place in wanted:
+                rows[keys[place]] = store.append(keys[place], features)
+                context.reporter.advance(1)
+    found = np.full(len(look.samples), -1, np.int64)
+    found[look.draw.indices] = [rows[key] for key in keys]
     return found
 
 
 @torch.inference_mode()
 def _compute(
-    trunk: nn.Module, samples: SampleSet, pieces: list[Draw], context: Context, learner: Learner
-) -> Iterator[NDArray[Any]]:
-    """Features of what is drawn, as bits of bfloat16 (height, width, channels)."""
-    for images in prefetch(samples, pieces, context.runtime.device):
+    trunk: nn.Module, parts: list[Part], context: Context, learner: Learner
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Places, and features there as bits of bfloat16 (height, width, channels)."""
+    device = context.runtime.device
+    for part in parts:
+        images, _ = part.images(device)
         with context.runtime.autocast():
             features = trunk(prepare(images, learner.config))
         bits = features.to(torch.bfloat16).permute(0, 2, 3, 1).contiguous().view(torch.int16).cpu().numpy()
-        yield from bits
+        yield from zip(part.places.tolist(), bits, strict=True)
