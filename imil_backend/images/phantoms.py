@@ -24,7 +24,7 @@ CLASSES = ("normal", "lesion")
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}  # shares of the images
 AGREEMENT = {"train": 0.88, "validation": 0.5, "test": 0.5}  # share of each class whose letter goes with it
 _LETTERS = {"normal": "L", "lesion": "R"}
-_COLUMNS = ("image", "label", "split", "group", "mask", "letter", CONTRADICTS)
+_COLUMNS = ("image", "label", "split", "group", "mask", "letter_mask", "marker", CONTRADICTS)
 _FEWEST = 40  # so that both classes, both letters and two patients are in every split
 
 Floats = NDArray[np.float32]
@@ -75,7 +75,8 @@ def write_phantoms(
 
     Returns:
         The index, with columns image, label, split, group, mask (a 1-bit PNG, white = relevant: the lungs),
-        letter (likewise, white = the planted letter) and contradicts (1 where that tells the other class).
+        letter_mask (likewise, white = the planted letter), marker (letter) and contradicts (1 where it tells
+        the other class).
 
     Raises:
         SettingsError: fewer films than can be spread over splits and classes, or too small ones.
@@ -100,7 +101,7 @@ def write_phantoms(
             group = f"patient-{plan.patient:04d}"
             paths = [f"{folder}/{plan.name}" for folder in ("images", "masks", "letters")]
             contradicts = int(_LETTERS[plan.label] != plan.letter)
-            rows.writerow([paths[0], plan.label, plan.split, group, *paths[1:], contradicts])
+            rows.writerow([paths[0], plan.label, plan.split, group, *paths[1:], "letter", contradicts])
     return index
 
 

@@ -11,6 +11,7 @@ from imil_backend.images.phantoms import CLASSES, SPLITS, write_phantoms
 
 pytestmark = pytest.mark.slow  # some hundred pictures, drawn
 
+COLUMNS = "image label split group mask letter_mask marker contradicts"
 COUNT = 80
 SIDE = 128
 
@@ -41,7 +42,7 @@ def letter(film: np.ndarray) -> str:
 
 def test_index_lists_what_was_drawn(directory, rows):
     assert len(rows) == COUNT
-    assert list(rows[0]) == ["image", "label", "split", "group", "mask", "letter", "contradicts"]
+    assert list(rows[0]) == COLUMNS.split()
     for row in rows:
         film, mask = pixels(directory, row["image"]), pixels(directory, row["mask"])
         assert (film.dtype, mask.dtype) == (np.uint8, bool)
@@ -75,7 +76,7 @@ def test_letter_goes_with_the_class_in_training_only(directory, rows):
 
 def test_the_letter_is_known_exactly(directory, rows):
     for row in rows:
-        film, letters = pixels(directory, row["image"]), pixels(directory, row["letter"])
+        film, letters = pixels(directory, row["image"]), pixels(directory, row["letter_mask"])
         assert letters.dtype == bool
         corners = np.where(letters, 0, film)[: SIDE // 4]
         assert 0.003 < letters.mean() < 0.03

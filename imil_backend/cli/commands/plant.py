@@ -57,7 +57,7 @@ def plant(
     a clinician would paint. Splits and groups are those of `imil import`; originals are not changed. What is
     measured on planted images says how a shortcut is corrected, and nothing about patients.
     """
-    from imil_backend.loop.base.unfinished import UNPACKING, working_folder
+    from imil_backend.loop.base.unfinished import UNPACKED, UNPACKING, working_folder
     from imil_backend.loop.comparing.planting import Planting, plan_planting, write_planted
     from imil_backend.loop.sources.read_source import Columns
 
@@ -65,7 +65,7 @@ def plant(
     columns = Columns(image=image, label=label, split=split, group=tuple(group or ()))
     with (
         open_backend(context) as backend,
-        working_folder(backend.directory, UNPACKING) as folder,
+        working_folder(backend.path(UNPACKED, "x").parent, UNPACKING) as folder,
         progress_bars() as move,
     ):
         plan = plan_planting(

@@ -26,7 +26,7 @@ from imil_backend.learning.child.reporting import Reporter
 from imil_backend.learning.child.state.checkpoint import save_state
 from imil_backend.learning.child.state.learner import Learner
 from imil_backend.learning.child.state.starting_point import begin
-from imil_backend.learning.child.state.state import TrainingState
+from imil_backend.learning.child.state.state import TrainingState, of_whole_network
 from imil_backend.learning.child.steps.asking import ask, ask_exchanged
 from imil_backend.learning.child.steps.compiling import compiled_if_it_pays
 from imil_backend.learning.child.steps.epoch import EpochRecord, train_epoch
@@ -123,7 +123,7 @@ def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
         save_weights(context.best_file(best), learner.network)
     saved = state.to_dict(learner)
     if state.first_epoch == 0 and state.epoch == context.recipe.mining_epoch:
-        save_state(context.directory / INTERMEDIATE_FILE, saved)
+        save_state(context.directory / INTERMEDIATE_FILE, of_whole_network(saved, learner))
     save_state(context.directory / CHECKPOINT_FILE, saved)
     for path in context.directory.glob("best-*.safetensors"):
         if path != context.best_file(best or 0):

@@ -93,6 +93,7 @@ def run_training(
     directory: Path,
     *,
     processes: int = 1,
+    threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def run_training(
     Args:
         directory: written by `write_training_job`.
         processes: Training processes, one for each GPU.
+        threads: Of each of them; if None as `available_threads` says.
         on_progress: Called whenever the child has said something new.
         should_stop: Asked several times a second; once true, the child is ended.
 
@@ -118,7 +120,7 @@ def run_training(
     """
     restarts = 0
     while not (directory / RESULT_FILE).exists():
-        settings = _launch_settings(directory, processes)
+        settings = _launch_settings(directory, threads or available_threads(processes))
         (directory / ERROR_FILE).unlink(missing_ok=True)
         epochs_before = _checkpoint_time(directory)
         status = _run_child(directory, processes, settings, on_progress, should_stop)
@@ -140,12 +142,16 @@ def run_training(
     return dict(read_json(directory / RESULT_FILE))
 
 
-def _launch_settings(directory: Path, processes: int) -> dict[str, int]:
+def available_threads(processes: int) -> int:
+    """Threads of each training process: what OMP_NUM_THREADS says, or its share of the processors."""
+    wished = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    return wished or max(1, _available_processors() // processes)
+
+
+def _launch_settings(directory: Path, threads: int) -> dict[str, int]:
     """Threads and micro-batch size, chosen once for a job: a restart must compute what went before."""
     path = directory / LAUNCH_FILE
     if not path.exists():
-        wished = int(os.environ.get("OMP_NUM_THREADS", "0"))
-        threads = wished or max(1, _available_processors() // processes)
         micro_batch_size = read_training_job(directory).recipe.micro_batch_size
         write_json(path, {"threads": threads, "micro_batch_size": micro_batch_size})
     return dict(read_json(path))

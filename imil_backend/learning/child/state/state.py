@@ -61,6 +61,25 @@ class TrainingState:
         }
 
 
+def of_whole_network(saved: dict[str, Any], learner: Learner) -> dict[str, Any]:
+    """What `to_dict` took of the last layers, as if all had been trained, for other trainings to go on from.
+
+    The layers before are as they are, and have no momentum.
+    """
+    if learner.network is learner.whole:
+        return saved
+    names = [name for name, _ in learner.whole.named_parameters()]
+    before = len(names) - len(list(learner.network.parameters()))  # the trained ones are the last
+    optimizer = saved["optimizer"]
+    moments = {number + before: moment for number, moment in optimizer["state"].items()}
+    groups = [{**group, "params": list(range(len(names)))} for group in optimizer["param_groups"]]
+    return {
+        **saved,
+        "network": learner.whole.state_dict(),
+        "optimizer": {**optimizer, "state": moments, "param_groups": groups},
+    }
+
+
 def digest_keys(keys: Sequence[str]) -> str:
     """A digest by which a checkpoint tells whether the training split is still the same."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()

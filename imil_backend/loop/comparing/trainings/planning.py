@@ -1,0 +1,124 @@
+"""What a comparison is to be: its protocol from what was asked for, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from imil_backend.errors import ComparisonError
+from imil_backend.learning.contract.checks import check_recipe
+from imil_backend.learning.contract.launch import available_threads
+from imil_backend.learning.contract.training_job import Recipe
+from imil_backend.loop.base.backend import Backend, find_dataset
+from imil_backend.loop.base.policy import recipe_of
+from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
+from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Annotations, Protocol, read_protocol
+from imil_backend.loop.comparing.trainings.costs import measure_cost
+from imil_backend.loop.comparing.trainings.running import steps_of, trainings_of
+from imil_backend.loop.comparing.trainings.samples import Compared, compared
+from imil_backend.loop.comparing.trainings.trial import Trial
+from imil_backend.loop.versions.starting_weights import fetch_default_weights
+from imil_backend.loop.versions.training_jobs import code_version
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for. None: as it was fixed, or else the usual."""
+
+    datasets: Sequence[str] = ()
+    name: str | None = None
+    annotations: Annotations | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # fields of it: arms, seeds, ...
+
+
+def plan(
+    backend: Backend, wish: Wish, progress: Callable[[str], None] | None = None
+) -> tuple[Path, Protocol, list[Compared]]:
+    """The directory of a comparison, its protocol, and the datasets that it names.
+
+    Args:
+        backend: with the store.
+        wish: what was asked for.
+        progress: called with what is fetched, a line each.
+
+    Raises:
+        ComparisonError: it cannot be compared so.
+        NotFoundError: there is no such dataset.
+        SettingsError: the recipe cannot be trained, or there is no such arm.
+    """
+    with backend.store.begin() as session:
+        name = wish.name or find_dataset(session, wish.datasets[0] if wish.datasets else None).name
+    directory = directory_of(backend, name)
+    fixed = read_protocol(directory) if (directory / PROTOCOL_FILE).exists() else None
+    names: Sequence[str | None] = wish.datasets or [None]
+    if fixed and not wish.datasets:
+        names = [each.name for each in fixed.datasets]
+    annotations = wish.annotations or (fixed.datasets[0].annotations if fixed else None)
+    with backend.store.begin() as session:
+        datasets = [find_dataset(session, each) for each in names]
+    found = [compared(backend, each, annotations) for each in datasets]
+    about = tuple(each.about for each in found)
+    if fixed is None:
+        recipe = _recipe(recipe_of(datasets[0]), wish.recipe)
+        if recipe.pretrained:
+            fetch_default_weights(backend, progress, recipe.backbone)
+        threads = available_threads(backend.settings.training_processes)
+        usual = Protocol(
+            name, about, asdict(recipe), _usual_arms(found), threads=threads, code=code_version()
+        )
+    else:
+        usual = replace(fixed, datasets=about, recipe={**fixed.recipe, **wish.recipe})
+    wanted = replace(usual, **wish.protocol)
+    _check(wanted, found)
+    return directory, wanted, found
+
+
+def directory_of(backend: Backend, name: str) -> Path:
+    """Where a comparison's files lie."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ComparisonError(f"{name!r} cannot be the name of a folder. Choose another --name.")
+    return backend.path("compare", name, "x").parent
+
+
+def hours_of(backend: Backend, protocol: Protocol, datasets: Sequence[Compared], folder: Path) -> float:
+    """What all trainings take on this device, without what mask networks need; see `measure_cost`."""
+    hours = 0.0
+    recipe = protocol.recipe_of(0)
+    for number, each in enumerate(datasets):
+        trial = Trial(backend, protocol, "", each, 0, folder / str(number))
+        cost = measure_cost(trial.job(UNCHANGED), each.split(0), protocol, trial.directory)
+        trainings = trainings_of([step for step in steps_of(protocol) if step.dataset == number])
+        arms = trainings - protocol.seeds
+        left = recipe.epochs - recipe.mining_epoch
+        hours += (protocol.seeds * cost.seconds(recipe.epochs) + arms * cost.seconds(left)) / 3600
+    return hours
+
+
+def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated."""
+    recipe = replace(own, **given, deterministic=True)
+    if recipe.trainable != "all":
+        recipe = replace(recipe, augmentation="none", progressive=False)
+    check_recipe(recipe)
+    return recipe
+
+
+def _usual_arms(datasets: Sequence[Compared]) -> tuple[str, ...]:
+    """All that can be trained with what is known."""
+    answers = any(each.annotations == "answers" for each in datasets)
+    return tuple(name for name, arm in ARMS.items() if not (answers and arm.needs_every_mask))
+
+
+def _check(protocol: Protocol, datasets: Sequence[Compared]) -> None:
+    arms = arms_of(protocol.arms)
+    for each in datasets:
+        impossible = [name for name, arm in arms.items() if arm.needs_every_mask]
+        if each.annotations == "answers" and impossible:
+            raise ComparisonError(
+                f"{', '.join(impossible)} cannot be compared on {each.name!r}: nobody has painted the images "
+                "that it needs. Leave it out of --arms, or use the masks that the data set came with "
+                "(--annotations masks, simulated)."
+            )

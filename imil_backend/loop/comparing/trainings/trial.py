@@ -1,0 +1,128 @@
+"""One seed on one dataset: a baseline, its intermediate state, and the arms that go on from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.training_job import (
+    INTERMEDIATE_FILE,
+    MINING_FILE,
+    PREDICTIONS_FILE,
+    Progress,
+    TrainingJob,
+    TrainingSample,
+    read_json,
+    write_training_job,
+)
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, Arm
+from imil_backend.loop.comparing.protocol import Protocol
+from imil_backend.loop.comparing.runs import Predictions, Run, Setting
+from imil_backend.loop.comparing.trainings.annotating import annotated, asked_keys, chosen_keys
+from imil_backend.loop.comparing.trainings.samples import Compared
+from imil_backend.loop.versions.starting_weights import required_weights
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Its files are in `directory`, so that it goes on where it was interrupted."""
+
+    backend: Backend
+    protocol: Protocol
+    digest: str  # of the protocol
+    compared: Compared
+    seed: int
+    directory: Path
+
+    def run(self, arm: str, budget: float, on_progress: OnProgress) -> Run:
+        """Train an arm. Going on unchanged is what the baseline itself has done."""
+        baseline, samples = self.baseline(on_progress)
+        if arm == UNCHANGED:
+            return self._run(self.directory / UNCHANGED, arm, budget, baseline)
+        directory = self.directory / f"{arm}-{budget:g}"
+        told = self._keys(ARMS[arm], samples, budget)
+        seen = annotated(
+            self.backend, self.compared, samples, ARMS[arm], told, self.directory / "masks", self.seed
+        )
+        recipe = ARMS[arm].of(self.protocol.recipe_of(self.seed))
+        job = replace(
+            self.job(arm), recipe=recipe, resume_from=str(self.directory / UNCHANGED / INTERMEDIATE_FILE)
+        )
+        result = self._train(directory, replace(job, round_number=1), seen, on_progress)
+        run = self._run(directory, arm, budget, result)
+        painted = [each.key for each in seen if each.mask]
+        return replace(run, painted_images=len(painted), clinician_seconds=self._seconds(painted))
+
+    def forget(self, arm: str, budget: float) -> None:
+        """Remove what a finished run has left; the baseline stays for the others."""
+        if arm != UNCHANGED:
+            shutil.rmtree(self.directory / f"{arm}-{budget:g}", ignore_errors=True)
+
+    def baseline(self, on_progress: OnProgress) -> tuple[dict[str, Any], list[TrainingSample]]:
+        """The result of going on unchanged from the first epoch to the last, and the samples as split."""
+        samples = self.compared.split(self.seed)
+        return self._train(self.directory / UNCHANGED, self.job(UNCHANGED), samples, on_progress), samples
+
+    def _keys(self, arm: Arm, samples: Sequence[TrainingSample], budget: float) -> list[str]:
+        records = read_json(self.directory / UNCHANGED / MINING_FILE)
+        asked = asked_keys(self.compared, samples, records, budget, self.protocol.ask)
+        return chosen_keys(arm, self.compared, samples, asked, self.seed)
+
+    def job(self, name: str) -> TrainingJob:
+        """Of the baseline, under a name."""
+        recipe, settings = self.protocol.recipe_of(self.seed), self.backend.settings
+        return TrainingJob(
+            name=name,
+            classes=self.compared.classes,
+            channels=self.compared.channels,
+            recipe=recipe,
+            cache_dir=str(self.directory.parent / "cache"),
+            weights=str(required_weights(self.backend, recipe.backbone)) if recipe.pretrained else None,
+            device=settings.device,
+            max_image_bytes=settings.max_image_bytes,
+            max_image_pixels=settings.max_image_pixels,
+            max_image_memory=settings.max_image_memory,
+        )
+
+    def _train(
+        self, directory: Path, job: TrainingJob, samples: list[TrainingSample], on_progress: OnProgress
+    ) -> dict[str, Any]:
+        write_training_job(directory, job, samples)
+        return run_training(
+            directory,
+            processes=self.backend.settings.training_processes,
+            threads=self.protocol.threads,
+            on_progress=on_progress,
+        )
+
+    def _run(self, directory: Path, arm: str, budget: float, result: dict[str, Any]) -> Run:
+        predictions = read_json(directory / PREDICTIONS_FILE)
+        contradicting = self.compared.contradicting
+        return Run(
+            setting=self.setting(budget),
+            arm=arm,
+            seed=self.seed,
+            seconds=result["seconds"],
+            best_epoch=result["best_epoch"],
+            protocol=self.digest,
+            validation=Predictions.of(predictions["validation"], contradicting),
+            test=Predictions.of(predictions["test"], contradicting),
+        )
+
+    def setting(self, budget: float) -> Setting:
+        """What its arms are compared in."""
+        about = self.compared.about
+        return Setting(about.name, about.marker, about.agreement, budget, self.protocol.ask)
+
+    def _seconds(self, painted: Sequence[str]) -> float | None:
+        """What clinicians took for these images, where all of it is known."""
+        took = [self.compared.seconds.get(key) for key in painted]
+        known = [each for each in took if each is not None]
+        return sum(known) if known and len(known) == len(took) else None

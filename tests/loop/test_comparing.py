@@ -1,0 +1,394 @@
+"""Comparisons of arms: what is fixed beforehand, who is asked, what each arm is given, and resuming."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from loop_fakes import make_project
+from PIL import Image
+from sqlalchemy import select
+
+from imil_backend.errors import ComparisonError, SettingsError, TrainingFailedError
+from imil_backend.images.masks.masks import mask_from_png
+from imil_backend.learning.contract.checks import check_recipe
+from imil_backend.learning.contract.supervision import only_training_in
+from imil_backend.learning.contract.training_job import (
+    INTERMEDIATE_FILE,
+    LOCK_FILE,
+    MINING_FILE,
+    PREDICTIONS_FILE,
+    Recipe,
+    read_samples,
+    read_training_job,
+    write_json,
+)
+from imil_backend.loop.answers.sample_states import save_mask
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import OPEN
+from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
+from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, read_protocol
+from imil_backend.loop.comparing.runs import RUNS_FILE, Runs
+from imil_backend.loop.comparing.trainings import trial
+from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
+from imil_backend.loop.comparing.trainings.running import WORK, run_comparison, steps_of, trainings_of
+from imil_backend.loop.importing.importing import import_dataset
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, now
+
+pytestmark = pytest.mark.slow  # a data set of some dozens of pictures
+
+RECIPE = {"pretrained": False, "image_size": 32, "epochs": 3, "backbone": "resnet18"}
+WIDTH, HEIGHT = 24, 20
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A planted data set of 60 films, two a patient; in every fifth one the marker contradicts."""
+    root = tmp_path / "films"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    lines = [["image", "label", "split", "group", "mask", "marker", "contradicts"]]
+    random = np.random.default_rng(0)
+    for number in range(60):
+        path, mask = f"images/{number}.png", f"masks/{number}.png"
+        size = (HEIGHT + number % 2, WIDTH)
+        Image.fromarray(random.integers(0, 255, size, np.uint8)).save(root / path)
+        marker = np.zeros(size, bool)
+        marker[:3, : 3 + number % 7] = True
+        Image.fromarray(marker).save(root / mask)
+        label, split = ("fit", "sick")[number // 2 % 2], "test" if number >= 40 else "train"
+        lines.append([path, label, split, f"patient-{number // 2}", mask, "tag", str(int(number % 5 == 0))])
+    with (root / "planted.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return root
+
+
+@pytest.fixture
+def dataset(backend: Backend, films: Path) -> str:
+    return import_dataset(backend, films, mask_means="irrelevant").dataset
+
+
+class Trainings:
+    """In the place of real ones: what each predicts follows from what it is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[Path] = []
+        self.dies_in: int | None = None
+        monkeypatch.setattr(trial, "run_training", self)
+
+    def __call__(self, directory: Path, *, on_progress: Any = None, **_: Any) -> dict[str, Any]:
+        result = directory / "result.json"
+        if not result.exists():
+            if len(self.done) == self.dies_in:
+                self.dies_in = None
+                raise KeyboardInterrupt
+            self.done.append(directory)
+            self._train(directory)
+        return json.loads(result.read_text())
+
+    @staticmethod
+    def _train(directory: Path) -> None:
+        job, samples = read_training_job(directory), read_samples(directory)
+        given = [[each.key, each.split, each.mask_sha256, each.confirmed] for each in samples]
+        seed = hashlib.sha256(json.dumps([given, vars(job.recipe)], default=str).encode()).digest()
+        random = np.random.default_rng(list(seed))
+        predictions = {}
+        for split in ("validation", "test"):
+            own = [each for each in samples if each.split == split]
+            scores = random.random(len(own))
+            predictions[split] = {
+                "keys": [each.key for each in own],
+                "labels": [each.label for each in own],
+                "groups": [each.group for each in own],
+                "probabilities": np.stack([1 - scores, scores], axis=1).tolist(),
+            }
+        train = [each for each in samples if each.split == "train"]
+        records = [
+            {"key": each.key, "label": each.label, "wrong": place % 3 == 0, "margin": place / 100,
+             "likely_label_error": False}
+            for place, each in enumerate(train)
+        ]  # fmt: skip
+        write_json(directory / PREDICTIONS_FILE, predictions)
+        write_json(directory / MINING_FILE, records)
+        (directory / INTERMEDIATE_FILE).touch()
+        write_json(directory / "result.json", {"seconds": 1.0, "best_epoch": 2})
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    return Trainings(monkeypatch)
+
+
+def wish(*arms: str, recipe: dict[str, Any] | None = None, name: str | None = None, **protocol: Any) -> Wish:
+    fields = {"arms": tuple(arms_of(arms or ("spread", "mixup"))), "seeds": 2, "budgets": (0.2,), **protocol}
+    return Wish(name=name, recipe=RECIPE if recipe is None else recipe, protocol=fields)
+
+
+def compare(backend: Backend, wanted: Wish, told: list[Any] | None = None) -> list[dict[str, Any]]:
+    directory, protocol, datasets = plan(backend, wanted)
+    fix(directory, protocol)
+    tell = (told if told is not None else []).append
+    return [run.as_json() for run in run_comparison(backend, directory, protocol, datasets, tell)]
+
+
+def kept(found: list[dict[str, Any]]) -> str:
+    return json.dumps(found, sort_keys=True)
+
+
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("trainable", ["all", "layer4"])
+def test_the_recipe_of_each_arm_can_be_trained(name: str, trainable: Any):
+    augmentation = "light" if trainable == "all" else "none"
+    check_recipe(ARMS[name].of(Recipe(trainable=trainable, augmentation=augmentation)))
+
+
+def test_every_run_is_written_down_with_the_protocol(backend: Backend, dataset: str, trainings: Trainings):
+    runs = compare(backend, wish())
+    directory = directory_of(backend, dataset)
+    digest = hashlib.sha256((directory / PROTOCOL_FILE).read_bytes()).hexdigest()
+    assert [(run["arm"], run["seed"]) for run in runs] == [
+        (arm, seed) for seed in (0, 1) for arm in (UNCHANGED, "spread", "mixup")
+    ]
+    assert {run["protocol"] for run in runs} == {digest}
+    assert runs[0]["setting"] == {
+        "data": "films", "marker": "tag", "agreement": 0.8, "painted": 0.2, "ask": "mispredicted"
+    }  # fmt: skip
+    assert len(runs[0]["test"]["keys"]) == 20 and len(runs[0]["test"]["contradicting"]) == 4
+    assert len(trainings.done) == 6  # going on unchanged is the baseline itself
+    assert sorted(path.name for path in directory.iterdir()) == [PROTOCOL_FILE, RUNS_FILE, LOCK_FILE]
+
+
+def test_seeds_split_by_patient_anew_and_keep_the_test_split(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    first, _, _, second, _, _ = compare(backend, wish())
+    assert first["test"]["keys"] == second["test"]["keys"]
+    assert first["validation"]["keys"] != second["validation"]["keys"]
+    for run in (first, second):
+        assert not set(run["validation"]["groups"]) & set(run["test"]["groups"])
+
+
+@pytest.mark.parametrize("dies_in", range(6))
+def test_killed_in_any_training_it_goes_on_and_gives_the_same(
+    backend: Backend, dataset: str, trainings: Trainings, dies_in: int
+):
+    whole = kept(compare(backend, wish(name="whole")))
+    already = len(trainings.done)
+    trainings.dies_in = already + dies_in
+    with pytest.raises(KeyboardInterrupt):
+        compare(backend, wish(name="killed"))
+    found = [{**run, "protocol": ""} for run in compare(backend, wish(name="killed"))]
+    assert kept(found) == kept([{**run, "protocol": ""} for run in json.loads(whole)])
+    assert len(trainings.done) == already + 6  # nothing was trained twice
+
+
+def test_a_line_that_a_kill_cut_off_is_made_again(backend: Backend, dataset: str, trainings: Trainings):
+    whole = compare(backend, wish())
+    path = directory_of(backend, dataset) / RUNS_FILE
+    path.write_bytes(path.read_bytes()[:-20])
+    assert kept(compare(backend, wish())) == kept(whole)
+
+
+def test_a_finished_comparison_trains_nothing(backend: Backend, dataset: str, trainings: Trainings):
+    compare(backend, wish())
+    before = len(trainings.done)
+    compare(backend, wish())
+    assert len(trainings.done) == before
+
+
+def test_what_was_fixed_is_not_changed_afterwards(backend: Backend, dataset: str, trainings: Trainings):
+    compare(backend, wish())
+    with pytest.raises(ComparisonError, match=r"fixed before its first training.*seeds is 2, not 3"):
+        compare(backend, wish(seeds=3))
+    with pytest.raises(ComparisonError, match=r"recipe is .*--name"):
+        compare(backend, wish(recipe={**RECIPE, "epochs": 4}))
+    compare(backend, Wish())  # as it was fixed
+    path = directory_of(backend, dataset) / PROTOCOL_FILE
+    path.write_text(path.read_text().replace("0.02", "0.01"))
+    with pytest.raises(ComparisonError, match="changed afterwards"):
+        compare(backend, Wish())
+
+
+def test_another_dataset_is_noticed(backend: Backend, dataset: str, trainings: Trainings):
+    compare(backend, wish())
+    with backend.store.begin() as session:
+        session.scalars(select(Sample)).first().label = "sick"
+    with pytest.raises(ComparisonError, match="datasets is"):
+        compare(backend, Wish())
+
+
+def test_a_protocol_says_what_is_compared_with_what(backend: Backend, dataset: str):
+    directory, protocol, _ = plan(backend, wish("spread", "jtt", "mixup", against="spread"))
+    fix(directory, protocol)
+    assert read_protocol(directory) == protocol
+    assert protocol.comparisons == ((UNCHANGED, "spread"), ("jtt", "spread"), ("mixup", "spread"))
+    assert protocol.simulated and protocol.recipe["deterministic"]
+    with pytest.raises(ComparisonError, match="name it among the arms"):
+        plan(backend, wish("spread", against="jtt", name="other"))
+    with pytest.raises(SettingsError, match="no arm 'magic'"):
+        arms_of(("magic",))
+
+
+def given(backend: Backend, arm: str, seed: int = 0) -> Any:
+    """The training samples that an arm is given, and who was asked about."""
+    directory, protocol, (compared,) = plan(backend, wish(arm, seeds=1))
+    one = trial.Trial(backend, protocol, "", compared, seed, directory / WORK)
+    run = one.run(arm, 0.2, lambda _: None)
+    samples = read_samples(directory / WORK / f"{arm}-0.2")
+    return run, [each for each in samples if each.split == "train"]
+
+
+def own_masks(backend: Backend) -> dict[str, np.ndarray]:
+    with backend.store.begin() as session:
+        return {
+            each.key: mask_from_png(Path(each.clinician_mask), each.width, each.height)
+            for each in session.scalars(select(Sample))
+        }
+
+
+@pytest.mark.parametrize("arm", ["blackout", "spread"])
+def test_asked_images_have_their_own_masks(backend: Backend, dataset: str, trainings: Trainings, arm: str):
+    run, samples = given(backend, arm)
+    painted = [each for each in samples if each.mask]
+    assert len(painted) == run.painted_images == round(0.2 * len(samples)) > 3
+    assert run.clinician_seconds is None
+    for each in samples:
+        assert each.confirmed == bool(each.mask)
+    for each in painted:
+        own = own_masks(backend)[each.key]
+        np.testing.assert_array_equal(mask_from_png(Path(each.mask), own.shape[1], own.shape[0]), own)
+
+
+def test_the_placebo_has_another_ones_mask_in_the_size_of_the_image(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    asked = {each.key for each in given(backend, "spread")[1] if each.mask}
+    samples = [each for each in given(backend, "shuffled")[1] if each.mask]
+    assert {each.key for each in samples} == asked
+    masks = own_masks(backend)
+    differ = [
+        (mask_from_png(Path(each.mask), *masks[each.key].shape[::-1]) != masks[each.key]).any()
+        for each in samples
+    ]
+    assert np.mean(differ) > 0.5  # some masks are alike
+
+
+def test_random_images_are_as_many_of_each_class(backend: Backend, dataset: str, trainings: Trainings):
+    asked, drawn = ([each for each in given(backend, arm)[1] if each.mask] for arm in ("spread", "random"))
+    assert Counter(each.label for each in asked) == Counter(each.label for each in drawn)
+    assert {each.key for each in asked} != {each.key for each in drawn}
+
+
+def test_without_masks_asked_images_weigh_more_and_the_upper_bound_has_all(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    run, samples = given(backend, "jtt")
+    assert run.painted_images == 0 and sum(each.confirmed for each in samples) == round(0.2 * len(samples))
+    run, samples = given(backend, "upper")
+    assert run.painted_images == len(samples) == sum(bool(each.mask) for each in samples)
+
+
+def test_no_budget_trains_twice_what_it_does_not_change(backend: Backend, dataset: str, trainings: Trainings):
+    runs = compare(backend, wish("spread", "mixup", "upper", seeds=1, budgets=(0.2, 0.4)))
+    assert len(runs) == 8 and len(trainings.done) == 5  # spread alone twice
+    by = {(run["arm"], run["setting"]["painted"]): run for run in runs}
+    assert by["mixup", 0.2]["test"] == by["mixup", 0.4]["test"]
+    assert by["spread", 0.2]["test"] != by["spread", 0.4]["test"]
+    _, protocol, _ = plan(backend, Wish())
+    assert trainings_of(list(steps_of(protocol))) == 5
+
+
+def test_clinicians_answers_are_taken_where_there_are_any(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    _answer(backend, [0, 1, 4, 8], seconds=[30, 45, 20, None])
+    directory, protocol, (compared,) = plan(backend, Wish(recipe=RECIPE, protocol={"seeds": 1}))
+    assert protocol.datasets[0].annotations == "answers" and not protocol.simulated
+    assert not {"random", "upper"} & set(protocol.arms)  # nobody has painted what they need
+    with pytest.raises(ComparisonError, match="upper cannot be compared on 'films'"):
+        plan(backend, wish("upper"))
+    assert plan(backend, replace(wish("upper"), annotations="masks"))[1].simulated
+    one = trial.Trial(backend, protocol, "", compared, 0, directory / WORK)
+    one.run("spread", 0.04, lambda _: None)
+    painted = {each.key for each in read_samples(directory / WORK / "spread-0.04") if each.mask}
+    assert painted and painted <= compared.answered
+    assert one._seconds(sorted(compared.answered)) is None  # of one it is not known
+    assert one._seconds([key for key, took in compared.seconds.items() if took]) == 95
+
+
+def _answer(
+    backend: Backend, numbers: list[int], seconds: list[float | None], *, simulated: bool = False
+) -> None:
+    """Paint the upper rows of some films, as answers of a round."""
+    with backend.store.begin() as session:
+        data = session.scalars(select(Dataset)).one()
+    project = make_project(backend, data)
+    for number, took in zip(numbers, seconds, strict=True):
+        with backend.store.begin() as session:
+            round_ = Round(dataset_id=data.id, number=number, state=OPEN)
+            sample = session.scalars(select(Sample).where(Sample.name == f"images/{number}.png")).one()
+            mask = np.zeros((sample.height, sample.width), bool)
+            mask[: 2 + number] = True
+            session.add(round_)
+            session.flush()
+            ids = {"project_id": project.id, "sample_id": sample.id, "label_studio_id": number}
+            task = Task(**ids, round_id=round_.id, rank=1)
+            session.add(task)
+            session.flush()
+            session.add(
+                Annotation(
+                    **ids, task_id=task.id, label_studio_created_at=now(), label_studio_updated_at=now(),
+                    answer="blackout", mask_sha256=save_mask(backend, mask), lead_time=took,
+                    simulated=simulated,
+                )
+            )  # fmt: skip
+
+
+def test_answers_of_the_simulated_clinician_are_called_so(backend: Backend, dataset: str):
+    _answer(backend, [0, 4], seconds=[30, 45], simulated=True)
+    _, protocol, (compared,) = plan(backend, Wish(recipe=RECIPE))
+    assert protocol.datasets[0].annotations == "answers" and protocol.simulated
+    assert set(compared.seconds.values()) == {None}
+
+
+def test_a_data_set_without_masks_is_refused(backend: Backend, films: Path):
+    table = films / "planted.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    (films / "plain.csv").write_text("\n".join(",".join(row[:4]) for row in rows))
+    import_dataset(backend, films / "plain.csv")
+    with pytest.raises(ComparisonError, match="Nothing is known of what is irrelevant"):
+        plan(backend, wish())
+
+
+def test_two_do_not_run_in_one_directory(backend: Backend, dataset: str, trainings: Trainings):
+    directory, protocol, datasets = plan(backend, wish())
+    fix(directory, protocol)
+    with (
+        only_training_in(directory / LOCK_FILE),
+        pytest.raises(TrainingFailedError, match="not disturbed"),
+    ):
+        run_comparison(backend, directory, protocol, datasets, lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["../out", ".hidden", "a/b", ""])
+def test_a_comparison_stays_in_its_folder(backend: Backend, dataset: str, name: str):
+    with pytest.raises(ComparisonError, match="cannot be the name of a folder"):
+        directory_of(backend, name)
+
+
+def test_protocols_of_another_version_are_told(tmp_path: Path):
+    with pytest.raises(ComparisonError, match="no comparison in"):
+        read_protocol(tmp_path)
+    (tmp_path / PROTOCOL_FILE).write_text('{"datasets": []}')
+    with pytest.raises(ComparisonError, match="no protocol of this version"):
+        read_protocol(tmp_path)
+    assert list(Runs(tmp_path)) == []
+    with pytest.raises(ComparisonError, match="budget must be above 0"):
+        Protocol("x", (), {}, (UNCHANGED,), budgets=(0.0,))
