@@ -142,6 +142,14 @@ def kept(found: list[dict[str, Any]]) -> str:
     return json.dumps(found, sort_keys=True)
 
 
+def test_arms_that_cannot_be_compared_are_left_out_and_refused(backend: Backend, dataset: str):
+    (backend.directory.parent / "films" / "planted.csv").unlink()  # what was planted is no longer known
+    _, protocol, _ = plan(backend, Wish(recipe=RECIPE))
+    assert "dfr" not in protocol.arms and "self" in protocol.arms
+    with pytest.raises(ComparisonError, match="dfr cannot be compared on 'films': it needs to know"):
+        plan(backend, wish("dfr"))
+
+
 @pytest.mark.parametrize("name", ARMS)
 @pytest.mark.parametrize("trainable", ["all", "layer4"])
 def test_the_recipe_of_each_arm_can_be_trained(name: str, trainable: Any):

@@ -26,6 +26,7 @@ class Arm:
         chosen: the images that are asked about: the mispredictions of the intermediate model, as a round asks
             them; as many random ones with the same classes; all; or nobody is asked.
         masks: what the arm gets of them: their masks, each other's masks, or none.
+        retraining: how the last layer is retrained after going on unchanged, see `trainings/last_layer.py`.
     """
 
     meaning: str
@@ -33,6 +34,7 @@ class Arm:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     chosen: Literal["nobody", "mispredicted", "random", "all"] = "nobody"
     masks: Literal["none", "own", "shuffled"] = "none"
+    retraining: Literal["dfr", "self"] | None = None
 
     @property
     def needs_every_mask(self) -> bool:
@@ -90,15 +92,28 @@ ARMS: dict[str, Arm] = {
     "cutmix": Arm("CutMix, alpha 1", "Yun et al. 2019", {"augmentation": "cutmix"}),
     "augmix": Arm("AugMix, severity 3", "Hendrycks et al. 2020", {"augmentation": "augmix"}),
     "randaugment": Arm("RandAugment, 2 of magnitude 9", "Cubuk et al. 2020", {"augmentation": "randaugment"}),
-    "trivialaugment": Arm(
-        "TrivialAugmentWide", "Müller and Hutter 2021", {"augmentation": "trivialaugment"}
-    ),
+    "trivialaugment": Arm("TrivialAugmentWide", "Müller and Hutter 2021", {"augmentation": "trivialaugment"}),
     "autoaugment": Arm(
         "AutoAugment, the policy for ImageNet", "Cubuk et al. 2019", {"augmentation": "autoaugment"}
     ),
-    "upper": Arm("as counterexample, with every image's true mask (no clinician paints that much)", "",
-                 _COUNTER, "all", "own"),
-}  # fmt: skip
+    "dfr": Arm(
+        "last layer retrained on half of validation, balanced by class and known marker",
+        "Kirichenko et al. 2023 (DFR)",
+        retraining="dfr",
+    ),
+    "self": Arm(
+        "last layer fine-tuned on half of validation, where it disagrees with the intermediate model",
+        "LaBonte et al. 2023 (SELF)",
+        retraining="self",
+    ),
+    "upper": Arm(
+        "as counterexample, with every image's true mask (no clinician paints that much)",
+        "",
+        _COUNTER,
+        "all",
+        "own",
+    ),
+}
 
 
 def arms_of(names: tuple[str, ...]) -> dict[str, Arm]:

@@ -108,17 +108,28 @@ def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:
 
 def _usual_arms(datasets: Sequence[Compared]) -> tuple[str, ...]:
     """All that can be trained with what is known."""
-    answers = any(each.annotations == "answers" for each in datasets)
-    return tuple(name for name, arm in ARMS.items() if not (answers and arm.needs_every_mask))
+    return tuple(name for name in ARMS if not any(_hindrance(name, each) for each in datasets))
+
+
+def _hindrance(name: str, dataset: Compared) -> str | None:
+    """Why an arm cannot be compared on a dataset."""
+    arm = ARMS[name]
+    if dataset.annotations == "answers" and arm.needs_every_mask:
+        return (
+            "nobody has painted the images that it needs (the masks that a data set came with would do: "
+            "--annotations masks, simulated)"
+        )
+    if arm.retraining and len(dataset.classes) != 2:
+        return f"it retrains for two classes, and there are {len(dataset.classes)}"
+    if arm.retraining == "dfr" and dataset.contradicting is None:
+        return "it needs to know in which validation images a marker contradicts: plant one (`imil plant`)"
+    return None
 
 
 def _check(protocol: Protocol, datasets: Sequence[Compared]) -> None:
-    arms = arms_of(protocol.arms)
-    for each in datasets:
-        impossible = [name for name, arm in arms.items() if arm.needs_every_mask]
-        if each.annotations == "answers" and impossible:
-            raise ComparisonError(
-                f"{', '.join(impossible)} cannot be compared on {each.name!r}: nobody has painted the images "
-                "that it needs. Leave it out of --arms, or use the masks that the data set came with "
-                "(--annotations masks, simulated)."
-            )
+    for name in arms_of(protocol.arms):
+        for each in datasets:
+            if why := _hindrance(name, each):
+                raise ComparisonError(
+                    f"{name} cannot be compared on {each.name!r}: {why}. Leave it out of --arms."
+                )

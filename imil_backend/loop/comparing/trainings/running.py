@@ -59,8 +59,9 @@ def steps_of(protocol: Protocol) -> Iterator[Step]:
 
 
 def trainings_of(steps: Sequence[Step]) -> int:
-    """How many trainings these runs take: what no budget changes is trained once."""
-    return len({replace(each, budget=each.budget if each.asks else 0.0) for each in steps})
+    """How many trainings these runs take: what no budget changes is trained once, a last layer in no time."""
+    trained = [each for each in steps if ARMS[each.arm].retraining is None]
+    return len({replace(each, budget=each.budget if each.asks else 0.0) for each in trained})
 
 
 def run_comparison(
@@ -103,7 +104,7 @@ def run_comparison(
             if run is None:
                 standing = _Teller(done, all_of, step, on_progress)
                 run = trial.run(step.arm, step.budget, standing)
-                done += 1
+                done += ARMS[step.arm].retraining is None
             runs.add(replace(run, setting=trial.setting(step.budget)))
             trial.forget(step.arm, step.budget)
             following = missing[number + 1] if number + 1 < len(missing) else None

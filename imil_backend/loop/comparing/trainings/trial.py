@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, Arm
 from imil_backend.loop.comparing.protocol import Protocol
 from imil_backend.loop.comparing.runs import Predictions, Run, Setting
 from imil_backend.loop.comparing.trainings.annotating import annotated, asked_keys, chosen_keys
+from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, embedded, retrained
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.versions.starting_weights import required_weights
 
@@ -45,7 +47,9 @@ class Trial:
         """Train an arm. Going on unchanged is what the baseline itself has done."""
         baseline, samples = self.baseline(on_progress)
         if arm == UNCHANGED:
-            return self._run(self.directory / UNCHANGED, arm, budget, baseline)
+            return self._run(arm, budget, baseline, read_json(self.directory / UNCHANGED / PREDICTIONS_FILE))
+        if ARMS[arm].retraining:
+            return self._retrained(arm, budget, baseline)
         directory = self.directory / f"{arm}-{budget:g}"
         told = self._keys(ARMS[arm], samples, budget)
         seen = annotated(
@@ -56,7 +60,7 @@ class Trial:
             self.job(arm), recipe=recipe, resume_from=str(self.directory / UNCHANGED / INTERMEDIATE_FILE)
         )
         result = self._train(directory, replace(job, round_number=1), seen, on_progress)
-        run = self._run(directory, arm, budget, result)
+        run = self._run(arm, budget, result, read_json(directory / PREDICTIONS_FILE))
         painted = [each.key for each in seen if each.mask]
         return replace(run, painted_images=len(painted), clinician_seconds=self._seconds(painted))
 
@@ -102,8 +106,20 @@ class Trial:
             on_progress=on_progress,
         )
 
-    def _run(self, directory: Path, arm: str, budget: float, result: dict[str, Any]) -> Run:
-        predictions = read_json(directory / PREDICTIONS_FILE)
+    def _retrained(self, arm: str, budget: float, baseline: dict[str, Any]) -> Run:
+        """Going on unchanged, with another last layer."""
+        began = time.monotonic()
+        directory = self.directory / UNCHANGED
+        predictions = retrained(
+            embedded(directory, self.protocol.threads),
+            read_json(directory / PREDICTIONS_FILE),
+            self.compared.contradicting or frozenset(),
+            RETRAININGS[ARMS[arm].retraining or ""],
+            self.seed,
+        )
+        return self._run(arm, budget, {**baseline, "seconds": time.monotonic() - began}, predictions)
+
+    def _run(self, arm: str, budget: float, result: dict[str, Any], predictions: dict[str, Any]) -> Run:
         contradicting = self.compared.contradicting
         return Run(
             setting=self.setting(budget),

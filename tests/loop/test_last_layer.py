@@ -1,0 +1,76 @@
+"""Last-layer retraining: on half of validation, by what is known of it; everything else stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, retrained
+
+pytestmark = pytest.mark.slow  # scikit-learn takes a second to load
+
+CHANNELS, COUNT = 12, 200
+
+
+def scene(marked: float = 0.95) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
+    """Features of a finding and of a marker that mostly agrees with it; the network goes by the marker."""
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {"weight": np.zeros((2, CHANNELS)), "bias": np.zeros(2)}
+    predictions, contradicting = {}, set()
+    arrays["weight"][1, :2] = (0.5, 2.0)
+    for split, agreement in (("validation", marked), ("test", 0.5)):
+        labels = np.arange(COUNT) % 2
+        agrees = random.random(COUNT) < agreement
+        features = random.normal(0, 1, (COUNT, CHANNELS))
+        features[:, 0] += 3 * (2 * labels - 1)
+        features[:, 1] += 3 * (2 * np.where(agrees, labels, 1 - labels) - 1)
+        keys = [f"{split}-{number}" for number in range(COUNT)]
+        contradicting |= {key for key, own in zip(keys, agrees, strict=True) if not own}
+        logits = features @ (arrays["weight"][1] - arrays["weight"][0])
+        scores = 1 / (1 + np.exp(-logits))
+        arrays[f"{split}_features"] = features.astype(np.float32)
+        predictions[split] = {
+            "keys": keys,
+            "labels": labels.tolist(),
+            "groups": [str(number // 2) for number in range(COUNT)],
+            "probabilities": np.stack([1 - scores, scores], axis=1).tolist(),
+        }
+    arrays["early"] = np.array(predictions["validation"]["probabilities"]) * 0.5 + 0.25
+    return arrays, predictions, frozenset(contradicting)
+
+
+def accuracy(split: dict[str, Any]) -> float:
+    return float((np.argmax(split["probabilities"], axis=1) == np.array(split["labels"])).mean())
+
+
+@pytest.mark.parametrize(("name", "gained"), [("dfr", 0.1), ("self", 0.0)])
+def test_the_last_layer_no_longer_goes_by_the_marker(name: str, gained: float):
+    arrays, predictions, contradicting = scene()
+    found = retrained(arrays, predictions, contradicting, RETRAININGS[name], seed=1)
+    assert found["test"]["keys"] == predictions["test"]["keys"]
+    assert accuracy(found["test"]) > accuracy(predictions["test"]) + gained
+
+
+@pytest.mark.parametrize("name", RETRAININGS)
+def test_half_of_the_patients_is_left_to_choose_by(name: str):
+    arrays, predictions, contradicting = scene()
+    found, again, other = (
+        retrained(arrays, predictions, contradicting, RETRAININGS[name], seed)["validation"]
+        for seed in (1, 1, 2)
+    )
+    assert found == again and found["keys"] != other["keys"]
+    assert len(found["keys"]) == COUNT // 2 and len(set(found["groups"])) == COUNT // 4
+
+
+def test_a_kind_that_hardly_occurs_does_not_stop_it():
+    arrays, predictions, contradicting = scene(marked=1.0)
+    found = retrained(arrays, predictions, contradicting, RETRAININGS["dfr"], seed=0)
+    assert np.isfinite(found["test"]["probabilities"]).all()
+
+
+def test_the_layer_that_is_tuned_begins_as_the_networks_own():
+    arrays, predictions, contradicting = scene()
+    kept = retrained(arrays, predictions, contradicting, lambda held, _: (held.weight, held.bias), seed=0)
+    np.testing.assert_allclose(kept["test"]["probabilities"], predictions["test"]["probabilities"], atol=1e-6)
