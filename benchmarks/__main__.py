@@ -3,10 +3,10 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-    python -m benchmarks accuracy|correction|masks|null|slow|webhook ...
+    python -m benchmarks accuracy|correction|dashboard|masks|null|slow|webhook ...
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. The last six have options of their own, which `--help` after their name tells.
+safetensors alone. The last seven have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from benchmarks import report
 
 BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
 NAMES = (*BARE, "latency")
-COMMANDS = ("accuracy", "correction", "masks", "null", "slow", "webhook")  # with options of their own
+COMMANDS = (
+    "accuracy",
+    "correction",
+    "dashboard",
+    "masks",
+    "null",
+    "slow",
+    "webhook",
+)  # with options of their own
 
 
 def main() -> None:

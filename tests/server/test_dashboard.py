@@ -15,6 +15,8 @@ from pages_seen import HOSTILE, Seen, name_it
 from server_fakes import FakeChampion
 
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.machine import checks
+from imil_backend.loop.queues.engine import prepare
 from imil_backend.server.app import create_app
 
 ROUND = "/dashboard/datasets/1/rounds/1"
@@ -25,6 +27,12 @@ PAGES = (
     "/dashboard/datasets/1/reasons",
     "/dashboard/datasets/1/samples/key-train-0",
     "/dashboard/datasets/1/samples/key-validation-0",
+    "/dashboard/machine",
+    "/dashboard/datasets/1/samples",
+    "/dashboard/datasets/1/versions",
+    "/dashboard/datasets/1/versions/1",
+    "/dashboard/datasets/1/queue",
+    "/dashboard/datasets/1/annotators",
 )
 
 
@@ -41,7 +49,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
     backend.__dict__["label_studio"] = label_studio
     make_scene(backend, label_studio)
-    yield backend
+    prepare(backend)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "examine", lambda *_, **__: [])  # the doctor asks the network
+        yield backend
     backend.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class Reporter:
         """The latest epoch's metrics on the validation split."""
         self._progress = replace(self._progress, metrics=metrics)
         self._write()
+
+    def set_history(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """What each epoch has come to so far; it is written with the next phase."""
+        self._progress = replace(self._progress, history=tuple(history))
 
     def _write(self) -> None:
         self._written = time.monotonic()

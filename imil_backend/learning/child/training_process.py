@@ -71,6 +71,7 @@ def train(context: Context) -> None:
     learner = compiled_if_it_pays(context, learner, context.recipe.epochs - state.epoch)
     if not context.recipe.deterministic:
         keep_faster_threads(learner, context.split("train"), context.runtime)
+    context.reporter.set_history(state.history)
     for epoch in range(state.epoch + 1, context.recipe.epochs + 1):
         began = time.monotonic()
         context.reporter.begin("training", count_visits(context.split("train").labels, context.recipe), epoch)
@@ -110,6 +111,7 @@ def _evaluate(context: Context, learner: Learner, state: TrainingState, record: 
             "images_per_second": record.images / record.seconds,
         }
     )
+    context.reporter.set_history(state.history)
     if state.best_epoch(after=context.recipe.mining_epoch) == state.epoch:
         state.validated = logits
     if context.runtime.is_rank_zero:

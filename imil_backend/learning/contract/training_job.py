@@ -6,7 +6,7 @@ Plain dataclasses and JSON, without torch: the worker writes them and the traini
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -180,6 +180,7 @@ class Progress:
     total: int = 0
     images_per_second: float = 0.0
     metrics: Mapping[str, float | None] = field(default_factory=dict)  # validation, latest epoch
+    history: Sequence[Mapping[str, Any]] = ()  # of the epochs that have ended, as in RESULT_FILE
     updated_at: float = 0.0  # seconds since 1970, UTC
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.states import ANSWERS
@@ -84,8 +84,8 @@ def several_readings(session: Session, dataset_id: int, round_id: int | None = N
     return readings_of(session.scalars(found))
 
 
-def count_contradictions(session: Session, dataset_id: int) -> int:
-    """How many samples were given different answers by different people; of each the latest one counts."""
+def contradicted(dataset_id: int) -> Select[tuple[int]]:
+    """The ids of samples given different answers by different people; of each the latest answer counts."""
     latest_first = (Annotation.label_studio_updated_at.desc(), Annotation.id.desc())
     reader = func.coalesce(Annotation.annotator, 0)
     place = func.row_number().over(partition_by=(Annotation.sample_id, reader), order_by=latest_first)
@@ -96,14 +96,12 @@ def count_contradictions(session: Session, dataset_id: int) -> int:
         .where(Round.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .subquery()
     )
-    contradicted = (
+    return (
         select(answers.c.sample_id)
         .where(answers.c.place == 1)
         .group_by(answers.c.sample_id)
         .having(func.count(func.distinct(answers.c.answer)) > 1)
-        .subquery()
     )
-    return session.scalar(select(func.count()).select_from(contradicted)) or 0
 
 
 def readings_of(standing: Iterable[Annotation]) -> list[Readings]:

@@ -102,10 +102,14 @@ def _plots(
 
 
 def _plots_of_version(session: Session, version: Version, splits: Mapping[str, Evaluation]) -> list[Plot]:
-    result = read_json(Path(version.directory) / RESULT_FILE)
-    plots = [draw_learning_curves(folder_of(version), result["epochs"], result["best_epoch"])]
+    plots, result = [], Path(version.directory) / RESULT_FILE
+    if result.exists():
+        found = read_json(result)
+        plots.append(draw_learning_curves(folder_of(version), found["epochs"], found["best_epoch"]))
     measured = [*_earlier(session, version), *_measured(session, version, splits)]
-    return [*plots, draw_rounds(folder_of(version), measured)] if measured else plots
+    if measured:
+        plots.append(draw_rounds(folder_of(version), measured))
+    return plots
 
 
 def _earlier(session: Session, version: Version) -> list[Measured]:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import select
@@ -39,6 +40,12 @@ class DiskUsage:
         total = size_of(self._directory)
         sizes = {kind: size_of(self._directory / kind) for kind in KINDS}
         self._sizes = {**sizes, "other": max(0, total - sum(sizes.values()))}
+
+
+@cache
+def disk_usage_of(directory: Path) -> DiskUsage:
+    """The sizes of this data directory, walked through by one thread however many ask."""
+    return DiskUsage(directory)
 
 
 def size_of(directory: Path) -> int:

@@ -19,7 +19,7 @@ from imil_backend.errors import StoreError
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.monitoring.dataset_figures import dataset_figures
-from imil_backend.loop.monitoring.disk_usage import DiskUsage, latest_version_bytes
+from imil_backend.loop.monitoring.disk_usage import disk_usage_of, latest_version_bytes
 from imil_backend.loop.monitoring.gauges import gauge
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.queues.workflow_counts import count_unfinished
@@ -32,7 +32,7 @@ class LoopFigures(Collector):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._usage = DiskUsage(backend.directory)
+        self._usage = disk_usage_of(backend.directory)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the registry need not ask the database to know the names."""

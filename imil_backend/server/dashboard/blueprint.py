@@ -16,11 +16,13 @@ from imil_backend.server.dashboard.layout import (
     with_code,
     with_headers,
 )
+from imil_backend.server.dashboard.machine_page import add_machine_page
 from imil_backend.server.dashboard.round_pages import add_round_pages
 from imil_backend.server.dashboard.sample_pages import add_sample_pages
 from imil_backend.server.dashboard.samples_pages import add_samples_pages
 from imil_backend.server.dashboard.shared_pages import add_shared_pages
 from imil_backend.server.dashboard.start_page import add_start_page
+from imil_backend.server.dashboard.version_pages import add_version_pages
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
@@ -46,6 +48,8 @@ def add_dashboard(app: Flask, backend: Backend) -> None:
     add_samples_pages(pages, backend)
     add_labelling_pages(pages, backend)
     add_sample_pages(pages, backend)
+    add_version_pages(pages, backend)
+    add_machine_page(pages, backend)
     pages.app_context_processor(lambda: known_to_templates(backend))
     pages.add_app_template_filter(moment)
     pages.add_app_template_filter(with_code)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, render_template, request
 
+from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.learning.contract.training_job import SPLITS
+from imil_backend.loop.dashboard.samples.grid import MODEL, ORDERS, Asked, grid_of
 from imil_backend.loop.dashboard.samples.thumbnails import thumbnail as read_thumbnail
 
 if TYPE_CHECKING:
@@ -15,6 +18,28 @@ if TYPE_CHECKING:
 def add_samples_pages(pages: Blueprint, backend: Backend) -> None:
     """Add the pages to the blueprint."""
 
+    @pages.get("/datasets/<int:dataset_id>/samples")
+    def samples(dataset_id: int) -> str:
+        page = grid_of(backend, dataset_id, _asked())
+        given = {name: value for name, value in request.args.items() if value and name != "page"}
+        return render_template(
+            "dashboard/samples.html", page=page, dataset_id=dataset_id, given=given,
+            splits=SPLITS, models=MODEL, orders=ORDERS, answers=[each.value for each in Answer],
+        )  # fmt: skip
+
     @pages.get("/datasets/<int:dataset_id>/thumbnails/<key>.jpg")
     def thumbnail(dataset_id: int, key: str) -> Response:
         return Response(read_thumbnail(backend, dataset_id, key), mimetype="image/jpeg")
+
+
+def _asked() -> Asked:
+    """What the address says; what it does not say, or says wrongly, chooses nothing."""
+    words = {
+        name: request.args.get(name) or None for name in ("label", "split", "model", "answer", "annotator")
+    }
+    return Asked(
+        **words,
+        disagree="disagree" in request.args,
+        order=request.args.get("order", "import"),
+        page=request.args.get("page", 1, int),
+    )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.evaluation.estimates import Estimate
-from imil_backend.loop.answers.agreement import count_contradictions
+from imil_backend.loop.answers.agreement import contradicted
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.states import OPEN, TRAINING
 from imil_backend.loop.dashboard.datasets import made_as
@@ -45,6 +45,7 @@ class Need:
 class Champion:
     """The version in use."""
 
+    id: int
     name: str
     since: datetime
     accuracy: Estimate | None  # on the validation split; None: it was not kept
@@ -141,7 +142,7 @@ def _champion(session: Session, dataset: Dataset) -> Champion | None:
     if version is None:
         return None
     promoted = select(func.max(Promotion.created_at)).where(Promotion.version_id == version.id)
-    return Champion(version.name, session.scalars(promoted).one(), _accuracy(version))
+    return Champion(version.id, version.name, session.scalars(promoted).one(), _accuracy(version))
 
 
 def _accuracy(version: Version) -> Estimate | None:
@@ -163,7 +164,8 @@ def _needs(session: Session, dataset: Dataset, round_: Round | None) -> list[Nee
                 "rounds",
             )
         )
-    if count := count_contradictions(session, dataset.id):
+    contradictions = select(func.count()).select_from(contradicted(dataset.id).subquery())
+    if count := session.scalar(contradictions):
         needs.append(Need(f"{_samples(count)} given different answers by different people.", "annotators"))
     if set_aside := _set_aside(session, dataset.id):
         needs.append(Need(f"Set aside, with reasons in `imil status`: {set_aside}.", "annotators"))

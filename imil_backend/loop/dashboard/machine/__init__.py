@@ -1,0 +1,1 @@
+"""The machine: checks, workers, queues, disk, and trainings under way."""

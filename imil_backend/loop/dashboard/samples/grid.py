@@ -1,0 +1,196 @@
+"""A page of a dataset's samples: chosen, sorted and cut."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.learning.contract.training_job import SPLITS
+from imil_backend.loop.answers.agreement import contradicted
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.people import Names, called, names_of
+from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
+from imil_backend.store.tables import Annotation, Dataset, Project, Sample
+
+PAGE = 60  # samples
+Chosen = NDArray[np.bool_]  # (samples,)
+
+# What the model says of a sample, by the word in the address.
+MODEL: dict[str, tuple[str, Callable[[Columns], Chosen]]] = {
+    "wrong": ("is wrong", lambda columns: (columns.predicted >= 0) & (columns.predicted != columns.labels)),
+    "right": ("is right", lambda columns: (columns.predicted >= 0) & (columns.predicted == columns.labels)),
+    "doubted": ("doubts the label", lambda columns: columns.doubted),
+    "became-right": ("became right", lambda columns: columns.became_right),
+    "became-wrong": ("became wrong", lambda columns: columns.became_wrong),
+}
+
+# What samples are sorted by, smallest first; the order of import decides between equals.
+ORDERS: dict[str, tuple[str, Callable[[Columns], NDArray[np.float32]]]] = {
+    "import": ("as imported", lambda columns: np.zeros(len(columns.ids), np.float32)),
+    "margin": ("confidently wrong first", lambda columns: columns.margin),
+    "certainty": ("least certain first", lambda columns: np.abs(columns.margin)),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a visitor wants to see; what is None or unknown chooses nothing."""
+
+    label: str | None = None
+    split: str | None = None
+    model: str | None = None  # a name in MODEL
+    answer: str | None = None  # a value of Answer
+    annotator: str | None = None  # as pages call annotators
+    disagree: bool = False  # several people answered, and not the same
+    order: str = "import"  # a name in ORDERS
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample in the grid."""
+
+    key: str
+    name: str
+    label: str
+    split: str
+    excluded: str | None
+    predicted: str | None
+    probability: float
+    is_wrong: bool
+    doubted: bool
+    change: str | None  # "became right" or "became wrong"
+    dice: float | None
+    answers: tuple[tuple[str, str], ...]  # who, what
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the page of the samples shows."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    annotators: tuple[str, ...]
+    asked: Asked
+    samples: tuple[Shown, ...]
+    count: int  # that were chosen
+    all: int
+    pages: int
+    compared: str | None  # the versions of "became right" and "became wrong"
+
+
+def grid_of(backend: Backend, dataset_id: int, asked: Asked) -> Grid:
+    """A page of samples.
+
+    Raises:
+        NotFoundError: there is no dataset of this number.
+    """
+    with backend.store.begin() as session:
+        dataset = dataset_of(session, dataset_id)
+        columns, names = columns_of(session, dataset), names_of(backend, session, dataset_id)
+        places = _sorted(columns, _chosen(session, dataset, columns, names, asked), asked.order)
+        pages = max(1, -(-len(places) // PAGE))
+        page = min(max(asked.page, 1), pages)
+        shown = _shown(session, dataset, columns, names, places[(page - 1) * PAGE : page * PAGE])
+        pair = compared(session, dataset_id)
+    return Grid(
+        dataset=dataset.name,
+        classes=tuple(dataset.classes),
+        annotators=tuple(dict.fromkeys(names.values())),
+        asked=Asked(**{**vars(asked), "page": page}),
+        samples=shown,
+        count=len(places),
+        all=len(columns.ids),
+        pages=pages,
+        compared=f"{pair.champion.name} to {pair.candidate.name}" if pair else None,
+    )
+
+
+def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, asked: Asked) -> Chosen:
+    chosen = np.ones(len(columns.ids), np.bool_)
+    if asked.label in dataset.classes:
+        chosen &= columns.labels == dataset.classes.index(asked.label)
+    if asked.split in SPLITS:
+        chosen &= columns.splits == SPLITS.index(asked.split)
+    if asked.model in MODEL:
+        chosen &= MODEL[asked.model][1](columns)
+    if asked.disagree:
+        unlike = select(Sample.id).where(Sample.dataset_id == dataset.id, Sample.agreement < 1)
+        ids = {*session.scalars(unlike), *session.scalars(contradicted(dataset.id))}
+        chosen &= np.isin(columns.ids, list(ids))
+    answered = _answered(dataset, names, asked)
+    if answered is not None:
+        chosen &= np.isin(columns.ids, session.scalars(answered).all())
+    return chosen
+
+
+def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | None:
+    """The ids of the samples with such an answer; None if any will do."""
+    people = [annotator for annotator, name in names.items() if name == asked.annotator]
+    if asked.answer not in set(Answer) and not people:
+        return None
+    found = (
+        select(Annotation.sample_id)
+        .join(Project, Project.id == Annotation.project_id)
+        .where(Project.dataset_id == dataset.id, ~Annotation.deleted)
+    )
+    if asked.answer in set(Answer):
+        found = found.where(Annotation.answer == asked.answer)
+    if people:
+        found = found.where(
+            func.coalesce(Annotation.annotator, NOTHING).in_(
+                [NOTHING if each is None else each for each in people]
+            )
+        )
+    return found.distinct()
+
+
+def _sorted(columns: Columns, chosen: Chosen, order: str) -> NDArray[np.int64]:
+    """The places of the chosen samples, in order; those without a value come last."""
+    places = np.flatnonzero(chosen)
+    _, key = ORDERS.get(order, ORDERS["import"])
+    return places[np.argsort(key(columns)[places], kind="stable")]
+
+
+def _shown(
+    session: Session, dataset: Dataset, columns: Columns, names: Names, places: NDArray[np.int64]
+) -> tuple[Shown, ...]:
+    ids = columns.ids[places].tolist()
+    samples = {each.id: each for each in session.scalars(select(Sample).where(Sample.id.in_(ids)))}
+    answers = defaultdict(list)
+    standing = select(Annotation).where(Annotation.sample_id.in_(ids), ~Annotation.deleted)
+    for each in session.scalars(standing.order_by(Annotation.id)):
+        answers[each.sample_id].append((called(each, names), each.answer))
+    return tuple(
+        _one(samples[number], dataset, columns, place, answers[number])
+        for number, place in zip(ids, places.tolist(), strict=True)
+    )
+
+
+def _one(
+    sample: Sample, dataset: Dataset, columns: Columns, place: int, answers: Sequence[tuple[str, str]]
+) -> Shown:
+    predicted = int(columns.predicted[place])
+    change = "became right" if columns.became_right[place] else None
+    return Shown(
+        key=sample.key,
+        name=sample.name,
+        label=sample.label,
+        split=sample.split,
+        excluded=sample.excluded,
+        predicted=None if predicted == NOTHING else dataset.classes[predicted],
+        probability=float(columns.probability[place]),
+        is_wrong=predicted not in {NOTHING, int(columns.labels[place])},
+        doubted=bool(columns.doubted[place]),
+        change="became wrong" if columns.became_wrong[place] else change,
+        dice=sample.agreement,
+        answers=tuple(answers),
+    )

@@ -1,0 +1,86 @@
+"""What the pages of samples, versions and the machine answer to what they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from loop_fakes import (
+    RESULT,
+    FakeLabelStudio,
+    make_backend,
+    make_dataset,
+    make_project,
+    make_round,
+    make_version,
+)
+from test_dashboard import app_of
+
+from imil_backend.learning.contract.training_job import RESULT_FILE, write_json
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.machine import checks
+from imil_backend.loop.evaluation.kept import evaluate_version
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.store.tables import Version
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """An open round of train-0 to train-3 that the first version was asked for."""
+    monkeypatch.setattr(checks, "examine", lambda *_, **__: [])
+    backend = make_backend(tmp_path / "data")
+    prepare(backend)
+    dataset = make_dataset(backend)
+    names = [f"train-{number}" for number in range(4)]
+    version = make_version(backend, dataset, wrong=names)
+    make_round(backend, FakeLabelStudio(), make_project(backend, dataset), version, names)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def visitor(backend: Backend) -> FlaskClient:
+    return app_of(backend).test_client()
+
+
+def keep_evaluation(backend: Backend) -> None:
+    with backend.store.begin() as session:
+        version = session.get_one(Version, 1)
+        epochs = [{"epoch": 1, "train_loss": 0.7, "validation": {"loss": 0.5, "accuracy": 0.75}}]
+        write_json(Path(version.directory) / RESULT_FILE, {**RESULT, "epochs": epochs, "best_epoch": 1})
+        evaluate_version(session, version)
+
+
+def test_filters_stay_chosen_and_go_with_the_next_page(visitor: FlaskClient) -> None:
+    page = visitor.get("/dashboard/datasets/1/samples?label=lesion&order=margin&model=wrong").text
+    assert "<option selected>lesion</option>" in page
+    assert '<option value="margin" selected>' in page
+    assert "2 of 14 samples" in page
+
+
+def test_the_machine_is_loaded_again_only_if_one_asks_for_it(visitor: FlaskClient) -> None:
+    assert "Refresh" not in visitor.get("/dashboard/machine").headers
+    live = visitor.get("/dashboard/machine?live=1")
+    assert live.headers["Refresh"] == "5"
+    assert "Stop" in live.text
+
+
+def test_images_and_plots_are_what_they_say(backend: Backend, visitor: FlaskClient) -> None:
+    keep_evaluation(backend)
+    image = visitor.get("/dashboard/datasets/1/thumbnails/key-train-0.jpg")
+    assert (image.mimetype, image.headers["Cache-Control"]) == ("image/jpeg", "private, no-store")
+    plot = visitor.get("/dashboard/datasets/1/versions/1/plots/roc-validation.svg")
+    assert plot.mimetype == "image/svg+xml"
+
+
+def test_what_is_not_there_is_a_page_that_says_so(visitor: FlaskClient) -> None:
+    for path in (
+        "/dashboard/datasets/9/samples",
+        "/dashboard/datasets/1/versions/9",
+        "/dashboard/datasets/1/versions/1/plots/..%2f..%2fsecrets",
+        "/dashboard/datasets/1/thumbnails/nobody.jpg",
+    ):
+        answer = visitor.get(path)
+        assert (answer.status_code, answer.mimetype) == (404, "text/html")
