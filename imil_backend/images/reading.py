@@ -76,7 +76,7 @@ def inspect_image(
         channels=1 if decoded.pixels.ndim == 2 else 3,
         format=decoded.format,
         shown_as_is=decoded.shown_as_is,
-        group=_keyed_hash(decoded.patient_id, group_key),
+        group=keyed_hash(decoded.patient_id, group_key),
         pixels_sha256=pixels_sha256(decoded.pixels),
         perceptual_hash=perceptual_hash(decoded.pixels),
         deep=decoded.deep,
@@ -212,8 +212,8 @@ def _check_bytes(count: int, max_bytes: int, name: str) -> None:
         raise ImageTooLargeError(f"{name} has {count:,} bytes; the limit is {max_bytes:,}.")
 
 
-def _keyed_hash(patient_id: str | None, key: bytes | None) -> str | None:
-    """HMAC-SHA256: without the key, identifiers cannot be tried one after the other."""
+def keyed_hash(patient_id: str | None, key: bytes | None) -> str | None:
+    """What stands for a PatientID: HMAC-SHA256. Without the key, they cannot be tried one after the other."""
     if not patient_id or key is None:
         return None
     return hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -249,7 +249,7 @@ class Annotation(Base):
     label_studio_updated_at: Mapped[datetime]
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
-    annotator: Mapped[int | None]  # the user's id in Label Studio
+    annotator: Mapped[int | None]  # a key of Annotator, whose row goes when the person is forgotten
     simulated: Mapped[bool] = mapped_column(default=False)  # painted by the simulated clinician
     answer: Mapped[str] = mapped_column(String(20))  # a value of label_studio.labeling.answers.Answer
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -265,10 +265,46 @@ class Annotation(Base):
     synced_at: Mapped[datetime] = mapped_column(default=now)  # when what it says was taken in, by our clock
     task: Mapped[Task] = relationship(lazy="joined")
     sample: Mapped[Sample] = relationship(lazy="joined")
+    person: Mapped[Annotator | None] = relationship(
+        primaryjoin=lambda: foreign(Annotation.annotator) == Annotator.key, viewonly=True, lazy="joined"
+    )
+
+    @property
+    def user(self) -> int | None:
+        """The id in Label Studio of who answered; None once that person is forgotten."""
+        return self.person.label_studio_id if self.person else None
+
+
+class Annotator(Base):
+    """Whom the random key of an annotator stands for. Nothing else names a person who has answered."""
+
+    __tablename__ = "annotators"
+    __table_args__ = (UniqueConstraint("instance", "number"),)
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    instance: Mapped[str] = mapped_column(String(500))  # Label Studio's address
+    label_studio_id: Mapped[int] = mapped_column("number")  # the user's id there
+
+
+class Erasure(Base):
+    """An erasure that is not finished: what is left to do. Its row goes when it is.
+
+    While there is one, the database lets entries of the audit trail be blanked.
+    """
+
+    __tablename__ = "erasures"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plan: Mapped[dict[str, Any]]  # of loop.erasure.plan; empty once nothing but the tidying is left
+    begun_at: Mapped[datetime] = mapped_column(default=now)
+    problem: Mapped[str | None] = mapped_column(String(2000))  # why it could not be finished yet
 
 
 class AuditEntry(Base):
-    """Something that was done, by whom. Only ever added: the database refuses changes and deletions."""
+    """Something that was done, by whom. Only ever added: the database refuses deletions, and changes but one.
+
+    An erasure takes the sample and the details from the entries that were about it.
+    """
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_dataset_id_event", "dataset_id", "event"),)

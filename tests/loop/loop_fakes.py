@@ -135,8 +135,15 @@ class FakeLabelStudio:
         return number
 
     def request(self, method: str, path: str, **request: Any) -> Any:
-        """Of webhooks, tabs and predictions; changes of projects and of tasks' data."""
+        """Of webhooks, uploads, tabs and predictions; deletion of tasks, changes of their data, of projects."""
         self._ask(f"{method} {path}")
+        if path.endswith("/file-uploads"):
+            return self._file_uploads(method, **request)
+        if method == "DELETE" and path.startswith("/api/tasks/"):
+            task = int(path.split("/")[3])
+            if task not in self.tasks_there:
+                raise NotFoundError("No Task matches the given query.")
+            return self.delete_task(task)
         if "predictions" in path or path.startswith("/api/dm/"):
             answer = self._predictions if "predictions" in path else self._tabs
             return answer(method, path, **request)
@@ -186,6 +193,14 @@ class FakeLabelStudio:
         for each in request["body"]:
             self.predict(each["task"], each)
         return {"created": len(request["body"])}
+
+    def _file_uploads(self, method: str, **request: Any) -> Any:
+        by_id = {int(path.rpartition("/")[2][:8], 16): path for path in self.images}
+        if method == "GET":
+            return [{"id": key, "file": path.removeprefix("/data/")} for key, path in by_id.items()]
+        for key in request["body"]["file_upload_ids"]:
+            del self.images[by_id[key]]
+        return {"deleted": len(request["body"]["file_upload_ids"])}
 
     def own_name(self) -> str | None:
         self._ask("own name")

@@ -23,7 +23,7 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.views.status import status
-from imil_backend.store.tables import Annotation, Dataset, Round
+from imil_backend.store.tables import Annotation, Annotator, Dataset, Round
 
 
 def set_readers(open_round: OpenRound, readers: int) -> None:
@@ -72,7 +72,8 @@ def test_a_reader_who_changes_the_answer_has_one_voice(open_round: OpenRound) ->
         dataset = session.get_one(Dataset, open_round.dataset.id)
         change_policy(dataset, {"annotators": "union", "readers": 2})
         [state] = sample_states(open_round.backend, session, dataset).values()
-        own = session.scalars(select(Annotation).where(Annotation.annotator == 2)).one()
+        of_two = select(Annotation).join(Annotation.person).where(Annotator.label_studio_id == 2)
+        own = session.scalars(of_two).one()
     assert state.mask_sha256 == own.mask_sha256
 
 
@@ -148,8 +149,11 @@ def test_the_report_shows_what_the_readers_disagree_on(read_twice: OpenRound) ->
     assert "- 4 of 4 tasks were answered by 2 readers, 0 by fewer" in lines
     assert "the same answer in 50% of cases (kappa -0.2308)" in lines
     assert "and the mean Dice of their masks is 0.5000" in lines
-    assert f"- `train-2`, task {read_twice.tasks[2]}: annotator 7: blackout; annotator 9: nothing; " in lines
-    assert "annotator 9: label_wrong; Dice -" in lines
+    with read_twice.backend.store.begin() as session:
+        keys = {each.label_studio_id: each.key for each in session.scalars(select(Annotator))}
+    told = f"annotator {keys[7]}: blackout; annotator {keys[9]}: nothing; "
+    assert f"- `train-2`, task {read_twice.tasks[2]}: {told}" in lines
+    assert f"annotator {keys[9]}: label_wrong; Dice -" in lines
     for number in (1, 2, 3):
         assert f"(readers-apart-{number}.png)" in lines
     first = Image.open(text.with_name("readers-apart-1.png"))

@@ -81,7 +81,7 @@ class Clinicians(RuleBasedStateMachine):
             (number, self.label_studio.tasks_there[raw["task"]]["data"]["imil_sample"], raw["completed_by"])
             for number, raw in self.label_studio.annotations.items()
         }
-        stored = [(row.label_studio_id, row.sample.key, row.annotator) for row in self.open.annotations]
+        stored = [(row.label_studio_id, row.sample.key, row.user) for row in self.open.annotations]
         assert sorted(stored) == sorted(there)
         for row in self.open.annotations:
             raw = self.label_studio.annotations[row.label_studio_id]

@@ -13,8 +13,10 @@ from support.label_studio import RunningLabelStudio
 from support.push import SHOWN, png
 
 from imil_backend.errors import LabelStudioError, LabelStudioUnreachableError, NotFoundError
+from imil_backend.label_studio.api.task_deletion import delete_tasks_of
 from imil_backend.label_studio.api.webhooks import ACTIONS, Change, ensure_webhook, remove_webhook
 from imil_backend.label_studio.labeling.label_config import load_label_config
+from imil_backend.label_studio.labeling.task_data import SAMPLE_KEY
 
 CONFIG = load_label_config("blackout")
 UNKNOWN = 10**6
@@ -248,6 +250,22 @@ def test_uploaded_images_are_downloaded_under_the_paths_that_the_upload_gave(the
     assert [there.client.download(path) for path in paths] == [content for _, content in images]
     with pytest.raises(NotFoundError):
         there.client.download(f"/data/upload/{there.project}/nothing.png")
+
+
+def test_tasks_of_samples_are_deleted_with_their_uploads_and_others_stay(there: There) -> None:
+    paths = there.client.upload_images(there.project, [(f"{key}.png", png(seed=5)) for key in "ab"])
+    for key, path in zip("ab", paths, strict=True):
+        data = {**SHOWN, "image": path, SAMPLE_KEY: key}
+        [task] = there.client.import_tasks(there.project, [{"data": data}])
+        there.client.create_annotation(task, PAINTED, 1.0)
+    done = delete_tasks_of(there.client, there.project, {"a", "c"})
+    assert (done.tasks, done.uploads) == (1, (paths[0].removeprefix("/data/"),))
+    assert [task["data"][SAMPLE_KEY] for task in there.client.tasks(there.project)] == ["b"]
+    assert len(there.summaries()) == 1
+    with pytest.raises((LabelStudioError, NotFoundError)):
+        there.client.download(paths[0])
+    assert there.client.download(paths[1]) == png(seed=5)
+    assert delete_tasks_of(there.client, there.project, {"a", "c"}).tasks == 0
 
 
 def test_a_webhook_is_registered_kept_repaired_and_removed(there: There) -> None:

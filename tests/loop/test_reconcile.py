@@ -55,7 +55,7 @@ def test_what_a_clinician_paints_is_stored_with_its_provenance(open_round: OpenR
     number = open_round.label_studio.annotate(open_round.tasks[1], region(mask_of(0, 1)), by=7)
     assert sync(open_round, number) == sync(open_round, number) == "blackout"
     (annotation,) = open_round.annotations
-    assert (annotation.sample.name, annotation.annotator) == ("train-1", 7)
+    assert (annotation.sample.name, annotation.user) == ("train-1", 7)
     mask = load_mask(open_round.backend, annotation.mask_sha256, annotation.sample)
     assert np.array_equal(mask, mask_of(0, 1))
 

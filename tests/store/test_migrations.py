@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select, text
 
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import Annotation, AuditEntry, Base, Dataset, Round, Sample
+from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Base, Dataset, Round, Sample
 
 pytestmark = pytest.mark.slow  # databases
 
@@ -37,14 +37,16 @@ def test_the_audit_trail_begins_with_what_is_known(tmp_path: Path) -> None:
             (entry.event, entry.version_id, entry.round_id, entry.details)
             for entry in session.scalars(select(AuditEntry).where(AuditEntry.sample_id == 1))
         ]
+        annotator = session.scalars(select(Annotator)).one()
         (promoted,) = session.scalars(select(AuditEntry).where(AuditEntry.sample_id.is_(None)))
         readers = session.scalars(select(Round.readers)).all()
     assert readers == [1]
-    answer = {"annotation": 9, "annotator": 7, "answer": "blackout", "mask_sha256": "m" * 64}
+    assert (annotator.instance, annotator.label_studio_id) == ("http://a.test", 7)
+    answer = {"annotation": 9, "annotator": annotator.key, "answer": "blackout", "mask_sha256": "m" * 64}
     assert told == [
         ("asked", 1, 1, {"task": 5}),
         ("answered", 1, 1, {**answer, "simulated": False}),
-        ("withdrawn", 1, 1, {"annotation": 9, "annotator": 7}),
+        ("withdrawn", 1, 1, {"annotation": 9, "annotator": annotator.key}),
         ("trained", 1, None, {"mask_sha256": "m" * 64}),
     ]
     assert (promoted.event, promoted.version_id, promoted.details) == (

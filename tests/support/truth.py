@@ -106,7 +106,7 @@ def _in_the_store(backend: Backend, project_number: int) -> set[tuple[Any, ...]]
             row.label_studio_id,
             row.label_studio_created_at,
             row.sample.key,
-            row.annotator,
+            row.user,
             row.answer,
             _mask(backend, row),
         )

@@ -32,7 +32,8 @@ def audit(
 ) -> None:
     """Show a sample's history: who painted what and when, which version asked for it, which trained on it.
 
-    Without a sample: promotions, rollbacks, cancelled rounds, repairs. Entries are never changed or deleted.
+    Without a sample: promotions, rollbacks, cancelled rounds, repairs, erasures. Entries are never deleted,
+    and changed by `imil erase` alone.
     """
     from imil_backend.loop.base.audit import find_sample, history
     from imil_backend.loop.base.backend import find_dataset

@@ -19,6 +19,8 @@ SHOWN = 20  # items set aside; the rest is in the JSON
 def show_status(found: dict[str, Any]) -> None:
     """Print what `loop.views.status.status` collected."""
     console.print(f"Worker: {'running' if found['worker_running'] else 'not running (`imil worker`)'}")
+    for problem in found["unfinished_erasures"]:
+        say(f"[yellow]An erasure is not finished[/]; `imil erase` goes on with it. {escape(problem)}")
     if not found["datasets"]:
         console.print("There is no dataset yet. Import one: `imil import SOURCE`.")
     for dataset in found["datasets"]:
@@ -89,18 +91,22 @@ def _show_readers(readers: dict[str, Any]) -> None:
         f"of cases (kappa {metric(readers['kappa'])})"
     )
     for item in readers["apart"][:APART]:
-        answers = ", ".join(f"{each['answer']} (annotator {each['annotator']})" for each in item["answers"])
+        answers = ", ".join(f"{each['answer']} ({_who(each)})" for each in item["answers"])
         dice = "" if item["dice"] is None else f"; Dice {item['dice']:.2f}"
         say(f"  [yellow]They differ[/] on {escape(item['source'])}, task {item['task']}: {answers}{dice}")
     if (more := len(readers["apart"]) - APART) > 0:
         console.print(f"  ... and on {more} more; `imil status --json` lists all.")
 
 
+def _who(answer: dict[str, Any]) -> str:
+    return "somebody" if answer["annotator"] is None else f"annotator {answer['annotator']}"
+
+
 def _located(item: dict[str, Any]) -> str:
     """What it is, why, and for an annotation of whose image it is, who made it and where it can be opened."""
     if "link" not in item:
         return f"{escape(item['reference'])}: {escape(item['reason'])}"
-    who = item["annotator_name"] or f"user {item['annotator']}"
+    who = item["annotator_name"] or _who(item)
     of = f"{escape(item['reference'])} ({escape(item['source'])}) by {escape(who)}"
     return f"{of}: {escape(item['reason'])} {item['link']}"
 

@@ -128,7 +128,7 @@ def agreement_of(readings: Sequence[Readings]) -> Agreement | None:
 
 
 def _readings(answers: Mapping[int | None, Annotation]) -> Readings:
-    by_annotator = sorted(answers.values(), key=lambda answer: answer.annotator or 0)
+    by_annotator = sorted(answers.values(), key=lambda answer: (answer.user or 0, answer.annotator or 0))
     return Readings(by_annotator[0].sample, tuple(by_annotator))
 
 

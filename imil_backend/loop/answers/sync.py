@@ -18,6 +18,7 @@ from imil_backend.label_studio.labeling.annotations import Reading, read_annotat
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
+from imil_backend.loop.answers.annotators import annotator_key
 from imil_backend.loop.answers.feedback import close_guide, problem_of, tell_problems
 from imil_backend.loop.answers.outcomes import outcome_of
 from imil_backend.loop.answers.sample_states import note_agreement, save_mask
@@ -27,7 +28,7 @@ from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.base.states import Outcome
 from imil_backend.loop.projects.mapping import recent_mapping_of
 from imil_backend.store.database import lock_row
-from imil_backend.store.tables import Annotation, Project, Sample, Task, now
+from imil_backend.store.tables import Annotation, Erasure, Project, Sample, Task, now
 
 logger = logging.getLogger(__name__)
 
@@ -143,12 +144,18 @@ def _task(session: Session, project: Project, number: int, sample_key: str) -> T
 def _not_ours(session: Session, project: Project, number: int, task: Mapping[str, Any]) -> str:
     """An annotation of a task that is not in the store: set aside if it names a sample."""
     _forget(session, project, number)
-    if key := sample_key_of(task):
+    key = sample_key_of(task)
+    if key and not _is_erased(session, key):
         reason = f"Its task {task['id']} names the sample {key}, which was not pushed to this project."
         note_set_aside(session, project.dataset_id, [("annotation", reference_of(number), reason)])
         return Answer.SET_ASIDE.value
     logger.info("Annotation %d is of a task that is not managed by this backend.", number)
     return NOT_OURS
+
+
+def _is_erased(session: Session, key: str) -> bool:
+    """Whether a sample is being erased, and its task is still to be deleted."""
+    return any(key in erasure.plan.get("keys", ()) for erasure in session.scalars(select(Erasure)))
 
 
 def _store(
@@ -171,7 +178,6 @@ def _store(
     annotation.label_studio_updated_at = updated_at
     annotation.task_id = task.id
     annotation.sample_id = task.sample_id
-    annotation.annotator = raw.get("completed_by")
     annotation.simulated = _is_simulated(raw)
     annotation.lead_time = _seconds(raw.get("lead_time"))
     annotation.answer = reading.answer.value
@@ -182,6 +188,7 @@ def _store(
     annotation.reason = reading.reason[:2000] or None
     annotation.task_updated_at = task_updated_at
     annotation.deleted = False
+    annotation.annotator = annotator_key(session, project.instance, annotation, raw.get("completed_by"))
     if before != [getattr(annotation, name) for name in _TOLD]:
         annotation.synced_at = now()
         session.flush()

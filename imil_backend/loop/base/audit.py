@@ -23,10 +23,13 @@ FILES_REMOVED = "files removed"  # others, to free disk space
 PROMOTED = "promoted"
 ROLLED_BACK = "rolled back"
 CANCELLED = "cancelled"
+BACKED_UP = "backed up"
+ERASED = "erased"  # what was known of samples or of an annotator; not told of whom
 READERS = "readers"  # Label Studio was told how many people are to answer each task of a round
 WEBHOOK_REPAIRED = "webhook repaired"
 PROJECT_GONE = "project gone"
 PROJECT_BACK = "project back"
+_OF_SAMPLES = (ASKED, ANSWERED, WITHDRAWN, TRAINED, LEFT_OUT)  # without one where it was erased
 
 
 def note(
@@ -103,6 +106,8 @@ def history(session: Session, dataset: Dataset, sample: Sample | None = None) ->
         .where(AuditEntry.sample_id == (sample.id if sample else None))
         .order_by(AuditEntry.id)
     )
+    if sample is None:
+        entries = entries.where(AuditEntry.event.not_in(_OF_SAMPLES))
     return [
         {
             "at": entry.at.isoformat(),

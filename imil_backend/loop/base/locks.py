@@ -22,6 +22,7 @@ from imil_backend.errors import StoreError
 from imil_backend.loop.base.backend import Backend
 
 CLEANUP = "cleanup"  # the kind of the lock under which files of the data directory are removed, or backed up
+ERASURE = "erasure"  # an erasure is under way: trainings and pushes wait before they begin
 
 _SECONDS_BETWEEN_TRIES = 0.05
 _PROBE_SECONDS = 1.0  # whoever asks whether a lock is held has its file's lock for a moment
@@ -60,7 +61,7 @@ def locked(backend: Backend, kind: str, name: object = "", *, wait: bool = True)
 
     Args:
         backend: whose lock it is.
-        kind: what is locked: "worker", "round", "push", "migration", "cleanup".
+        kind: what is locked: "worker", "round", "push", "migration", "cleanup", "erasure".
         name: which of them.
         wait: wait until it is free.
 
@@ -84,6 +85,12 @@ def locked(backend: Backend, kind: str, name: object = "", *, wait: bool = True)
             finally:
                 # Not to the pool: the session's locks end with it, also where it can answer no more.
                 connection.invalidate()
+
+
+def wait_for_erasures(backend: Backend) -> None:
+    """Wait until no erasure is under way. One that begins later sees what the caller holds, and refuses."""
+    with locked(backend, ERASURE):
+        pass
 
 
 def any_is_held(backend: Backend, kind: str) -> bool:

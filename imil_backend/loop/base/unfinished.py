@@ -30,7 +30,7 @@ _IMPORTING = ".importing-"  # and the name of what is unpacked: the lock of its 
 UNPACKED = "datasets"  # the folder in which zips are unpacked
 MOST_PARTS = 50  # of a name in what is unpacked: removing folders goes as deep as Python's stack
 READY = "ready"  # in a restore's folder: what takes whose place, put there by folders of these names
-_ASIDE = ".before-restore-"
+ASIDE = ".before-restore-"
 _STAYS = "locks"  # held by whoever restores
 _LOCK, _PARTIAL, _JOURNAL = "lock", "partial", "journal.json"
 _SECONDS_BETWEEN_TRIES = 0.05
@@ -124,7 +124,7 @@ def finish(directory: Path, folder: Path) -> None:
     """Do what the journal of a restore says; what of it is done already is not done again."""
     journal = _journal(folder)
     assert journal is not None  # noqa: S101  # it was committed
-    aside = directory / folder.name.replace(f".{RESTORING}-", _ASIDE)
+    aside = directory / folder.name.replace(f".{RESTORING}-", ASIDE)
     for name in journal["aside"]:
         if os.path.lexists(directory / name) and not os.path.lexists(aside / name):  # links too
             aside.mkdir(mode=0o700, exist_ok=True)
@@ -209,7 +209,7 @@ def _settle(directory: Path, folder: Path, kind: str, restores_now: bool) -> Non
         logger.warning(
             "The restore of %s was interrupted; it has been finished. What was there before is in %s*.",
             journal["source"],
-            directory / _ASIDE,
+            directory / ASIDE,
         )
     elif not restores_now:
         raise StoreError(

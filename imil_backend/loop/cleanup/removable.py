@@ -34,9 +34,9 @@ from imil_backend.store.tables import Dataset, Version
 Kind = Literal["weights", "intermediate state", "proposed masks", "training files", "cache", "masks"]
 
 UNTOUCHED_SECONDS = 24 * 3600.0  # what was written since may be in use before anything refers to it
-_WHILE_TRAINING = (CHECKPOINT_FILE, MASKS_FILE, "best-*.safetensors", "kept-*.npy", ".*.[0-9]*-[0-9]*")
-_OF_A_TRAINING = (MODEL_FILE, INTERMEDIATE_FILE, PROPOSED_FILE, *_WHILE_TRAINING)
-_CACHE = re.compile(r"\d+px_[13]ch|before-\w+_\d+px_[0-9a-f]{16}")
+WHILE_TRAINING = (CHECKPOINT_FILE, MASKS_FILE, "best-*.safetensors", "kept-*.npy", ".*.[0-9]*-[0-9]*")
+_OF_A_TRAINING = (MODEL_FILE, INTERMEDIATE_FILE, PROPOSED_FILE, *WHILE_TRAINING)
+CACHE = re.compile(r"\d+px_[13]ch|before-\w+_\d+px_[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def removable_of_versions(
             "training files",
             version,
             "left by a training that was killed when it was done",
-            _found(directory, _WHILE_TRAINING),
+            _found(directory, WHILE_TRAINING),
         )
 
 
@@ -106,7 +106,7 @@ def _trainings(backend: Backend, session: Session) -> Iterator[Removable]:
 def _caches(backend: Backend, session: Session) -> Iterator[Removable]:
     needed = tuple(needed_caches(backend, session))
     for directory in sorted(backend.cache.iterdir()):
-        if _CACHE.fullmatch(directory.name) and not directory.name.startswith(needed):
+        if CACHE.fullmatch(directory.name) and not directory.name.startswith(needed):
             reason = "no training of a dataset uses it"
             yield Removable("cache", directory.name, reason, (directory,), _size(directory.iterdir()))
     for directory in removed_stores(backend.cache):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.base.backend import Backend, find_project
-from imil_backend.store.tables import Dataset, Project, Sample, Task
+from imil_backend.store.tables import Annotator, Dataset, Project, Sample, Task
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ def follow_label_studio(backend: Backend, former: str) -> list[Project]:
             _check_same(backend, project)
     with backend.store.begin() as session:
         session.execute(update(Project).where(Project.instance == former).values(instance=current))
+        here = select(Annotator.label_studio_id).where(Annotator.instance == current)
+        people = update(Annotator).where(Annotator.instance == former, Annotator.label_studio_id.not_in(here))
+        session.execute(people.values(instance=current), execution_options={"synchronize_session": False})
         moved = update(Dataset).where(Dataset.source_instance == former)
         session.execute(moved.values(source_instance=current))
     return projects

@@ -22,7 +22,7 @@ from imil_backend.loop.answers.notes import Earlier, earlier_answers, note
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.dataset_window import window_of
-from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
@@ -54,6 +54,7 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
     """
     # The worker may take up a push that a command has begun: one of them waits, and finds it done.
     with locked(backend, "push", round_id):
+        wait_for_erasures(backend)
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_id)
             project = project_of(session, round_.dataset_id)

@@ -17,7 +17,7 @@ from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.rounds.lifecycle import latest_round
-from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task
+from imil_backend.store.tables import Annotation, Annotator, Dataset, Round, Sample, Task
 
 
 def answer_open_tasks(
@@ -76,6 +76,6 @@ def _unanswered(session: Session, round_: Round, reader: int | None) -> list[Tas
     """The tasks that nobody has answered; of a reader, those that this one has not."""
     answered = select(Annotation.task_id).where(~Annotation.deleted)
     if reader is not None:
-        answered = answered.where(Annotation.annotator == reader)
+        answered = answered.join(Annotation.person).where(Annotator.label_studio_id == reader)
     waiting = select(Task).where(Task.round_id == round_.id, ~Task.deleted, Task.id.not_in(answered))
     return list(session.scalars(waiting.order_by(Task.rank)))

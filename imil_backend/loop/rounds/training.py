@@ -24,7 +24,7 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend, project_of
-from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of, recipe_of, with_policy
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, PUSHING, TRAINING
 from imil_backend.loop.rounds.lifecycle import (
@@ -54,6 +54,7 @@ def bring_in_line(backend: Backend, round_id: int) -> None:
 
 def prepare_round_training(backend: Backend, round_id: int) -> None:
     """Write the training job of a round."""
+    wait_for_erasures(backend)
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         check_not_cancelled(round_)

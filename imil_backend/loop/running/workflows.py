@@ -11,12 +11,13 @@ from dbos import error as dbos_error
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError
+from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError, RoundError, StoreError
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
+from imil_backend.loop.erasure.erasing import finish_erasures
 from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals
 from imil_backend.loop.queues import names
@@ -314,6 +315,15 @@ def _clean_up() -> dict[str, int]:
 def _project_numbers() -> list[int]:
     _queues().has_begun(str(DBOS.workflow_id))
     backend = _backend()
+    _finish_erasures(backend)
     with backend.store.begin() as session:
         ours = select(Project.label_studio_id).where(Project.instance == backend.settings.label_studio_url)
         return list(session.scalars(ours))
+
+
+def _finish_erasures(backend: Backend) -> None:
+    """Before tasks are read that are to be deleted. What stands in the way is in `imil status`."""
+    try:
+        finish_erasures(backend)
+    except (RoundError, StoreError) as error:
+        logger.info("Erasures wait: %s", error)

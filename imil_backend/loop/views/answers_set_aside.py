@@ -42,7 +42,7 @@ def _described(session: Session, annotation: Annotation) -> Item:
         "sample": annotation.sample.key,
         "task": task,
         "link": f"{project.instance}/projects/{project.label_studio_id}/data?task={task}",
-        "annotator": annotation.annotator,
+        "annotator": annotation.user,
         "annotator_name": None,
     }
 

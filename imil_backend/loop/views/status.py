@@ -14,6 +14,7 @@ from imil_backend.loop.answers.agreement import agreement_of, readings_of
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
 from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
+from imil_backend.loop.erasure.erasing import unfinished_erasures
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.queues.engine import worker_is_running
@@ -38,8 +39,13 @@ def status(backend: Backend, name: str | None = None) -> dict[str, Any]:
             [find_dataset(session, name)] if name else session.scalars(select(Dataset).order_by(Dataset.id))
         )
         datasets = [_dataset(backend, session, dataset) for dataset in chosen]
+        erasures = unfinished_erasures(session)
     add_names(backend, [item for each in datasets for item in (*each["set_aside"], *each["passed_over"])])
-    return {"worker_running": worker_is_running(backend), "datasets": datasets}
+    return {
+        "worker_running": worker_is_running(backend),
+        "unfinished_erasures": erasures,
+        "datasets": datasets,
+    }
 
 
 def versions(session: Session, dataset: Dataset) -> list[dict[str, Any]]:
@@ -168,9 +174,7 @@ def _readers(standing: Sequence[Annotation]) -> dict[str, Any] | None:
                 "sample": each.sample.key,
                 "source": each.sample.name,
                 "task": each.answers[0].task.label_studio_id,
-                "answers": [
-                    {"annotator": answer.annotator, "answer": answer.answer} for answer in each.answers
-                ],
+                "answers": [{"annotator": answer.user, "answer": answer.answer} for answer in each.answers],
                 "dice": each.sample.agreement,
             }
             for each in readings

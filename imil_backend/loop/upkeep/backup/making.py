@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 
 import imil_backend
 from imil_backend.files import replacing, unfinished
-from imil_backend.loop.base import timestamps
+from imil_backend.loop.base import audit, timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.unfinished import BACKING_UP, note_partial, working_folder
@@ -81,9 +81,17 @@ def back_up(
         ):
             sums = _add_all(tar, backend, databases, progress)
     timestamps.touch(backend, timestamps.BACKUP)
+    _note(backend, target)
     return Backup(
         len(sums), target.stat().st_size, _count_images_outside(backend), _count_without_weights(backend)
     )
+
+
+def _note(backend: Backend, target: Path) -> None:
+    """In the audit trail of each dataset: who erases something wants to know where it still is."""
+    with backend.store.begin() as session:
+        for dataset_id in session.scalars(select(Dataset.id)):
+            audit.note(session, dataset_id, audit.BACKED_UP, file=str(target))
 
 
 def _add_all(

@@ -1,0 +1,181 @@
+"""`imil erase`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from getpass import getuser
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from imil_backend.cli.helpers.console import (
+    DatasetOption,
+    JsonOption,
+    command,
+    open_backend,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from imil_backend.loop.erasure.erasing import Outcome
+    from imil_backend.loop.erasure.plan import Findings, Plan
+    from imil_backend.loop.erasure.subject import Subject
+
+SHOWN = 20  # of a list; the rest is in the JSON
+
+
+@command("erase")
+def erase(
+    context: typer.Context,
+    sample: Annotated[str | None, typer.Option(help="An image, by its key or its name.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="All images of a group (patient): its name, or a DICOM PatientID.")
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="A person in Label Studio, by number or e-mail address.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(help="Why; kept in the audit trail, so name nobody in it.", show_default=False)
+    ] = "",
+    dataset: DatasetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase what is known of a patient's images, or forget who an annotator is. It cannot be undone.
+
+    Images, masks, answers, pictures and rows go from the data directory and the database, and tasks from
+    Label Studio. Original files outside of the data directory stay, and are listed, as are the versions that
+    were trained on them and the backups. An annotator's answers stay, under a random key.
+
+    Without --sample, --group and --annotator: go on with erasures that are not finished.
+    """
+    from imil_backend.errors import SettingsError
+    from imil_backend.loop.erasure.erasing import finish_erasures
+
+    given = [each for each in (sample, group, annotator) if each is not None]
+    if len(given) > 1:
+        raise SettingsError("Give one of --sample, --group and --annotator.")
+    if given and not dry_run and not reason.strip():
+        raise SettingsError("Say why with --reason; the audit trail keeps it. Name nobody in it.")
+    with open_backend(context) as backend:
+        if not given:
+            _show_finished(finish_erasures(backend), as_json=as_json)
+        elif annotator is not None:
+            _forget(backend, annotator, reason, dry_run=dry_run, as_json=as_json)
+        else:
+            find = partial(_find, backend, dataset, sample, group)
+            _erase(backend, find, reason, dry_run=dry_run, as_json=as_json)
+
+
+def _find(backend: Any, name: str | None, sample: str | None, group: str | None, session: Session) -> Subject:
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.erasure.subject import subject_of_group, subject_of_sample
+
+    dataset = find_dataset(session, name)
+    if sample is not None:
+        return subject_of_sample(session, dataset, sample)
+    return subject_of_group(backend, session, dataset, group or "")
+
+
+def _erase(
+    backend: Any, find: Callable[[Session], Subject], reason: str, *, dry_run: bool, as_json: bool
+) -> None:
+    from imil_backend.loop.erasure import erasing
+
+    outcome = None
+    if dry_run:
+        plan, findings = erasing.preview(backend, find)
+    else:
+        findings, outcome = erasing.erase(backend, find, getuser(), reason)
+    if as_json:
+        print_json({"findings": asdict(findings), "outcome": asdict(outcome) if outcome else None})
+        return
+    _show_findings(findings, dry_run=dry_run)
+    if outcome is None:
+        _show_plan(plan)
+    else:
+        _show_outcome(outcome)
+
+
+def _show_findings(found: Findings, *, dry_run: bool) -> None:
+    verb = "would be erased" if dry_run else "erased"
+    copies = f", {found.copies} of them copies that were not named" if found.copies else ""
+    say(f"{len(found.samples)} images {verb}{copies}.")
+    if dry_run:
+        _list("", [f"{each['name']} ({each['dataset']}, {each['key']})" for each in found.samples])
+    _list("Versions that were trained on them, and keep what they have learned:", found.trained)
+    _list("Versions that were only measured on them:", found.measured)
+    _list("Not touched, since it is not the backend's; delete it yourself:", found.outside)
+    _list("Backups that hold them, as far as is known; delete or replace them:", found.backups)
+    if found.elsewhere:
+        names = ", ".join(found.elsewhere)
+        say(f"The group occurs in other datasets too, which are not touched: {escape(names)} (--dataset).")
+
+
+def _show_plan(plan: Plan) -> None:
+    say(
+        f"{len(plan.files)} files and {len(plan.masks)} masks would be removed, and the pixel caches, which "
+        f"are rebuilt; tasks would be deleted in {len(plan.projects)} projects of Label Studio."
+    )
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    if outcome.tasks:
+        say(f"{outcome.tasks} tasks were deleted in Label Studio.")
+    _list(
+        "Label Studio no longer serves these files, but leaves them in its media folder; delete them there:",
+        outcome.uploads,
+    )
+    _list("Files that still name them; look at them yourself:", outcome.still_found)
+    if outcome.problem:
+        say(
+            f"[yellow]Not finished yet:[/] {escape(outcome.problem)} The worker goes on with it, or `imil "
+            "erase`."
+        )
+
+
+def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(each) for each in outcomes])
+        return
+    if not outcomes:
+        say("No erasure is unfinished.")
+    for each in outcomes:
+        if each.problem is None:
+            say("An erasure was finished.")
+        _show_outcome(each)
+
+
+def _forget(backend: Any, user: str, reason: str, *, dry_run: bool, as_json: bool) -> None:
+    from imil_backend.loop.erasure.annotators import answers_of, find_annotator, forget_annotator
+
+    found = find_annotator(backend, user)
+    answers = sum(answers_of(backend, found).values())
+    outcome = None if dry_run else forget_annotator(backend, found, getuser(), reason)
+    if as_json:
+        print_json({"answers": answers, "outcome": asdict(outcome) if outcome else None})
+        return
+    verb = "would be forgotten" if dry_run else "is forgotten"
+    say(
+        f"The annotator {verb}; {answers} answers stay, under the key {found.key}. Label Studio still "
+        "knows who gave them: delete the user there."
+    )
+    if outcome:
+        _show_outcome(outcome)
+
+
+def _list(title: str, items: Sequence[str]) -> None:
+    if items and title:
+        say(title)
+    for item in items[:SHOWN]:
+        say(f"  {escape(item)}")
+    if (more := len(items) - SHOWN) > 0:
+        say(f"  ... and {more} more; --json lists all.")

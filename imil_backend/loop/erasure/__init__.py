@@ -1,0 +1,1 @@
+"""Erases what is known of patients and annotators."""

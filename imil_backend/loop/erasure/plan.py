@@ -1,0 +1,208 @@
+"""What an erasure will do, found out before it does anything, and kept in the database until it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from imil_backend.learning.contract.training_job import JOB_FILE, read_samples
+from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.base import audit
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.erasure.subject import Subject
+from imil_backend.store.tables import (
+    Annotation,
+    AuditEntry,
+    Dataset,
+    Project,
+    Sample,
+    Task,
+    Version,
+)
+
+_LEAST_CHARACTERS = 4  # of a word: shorter ones, and plain numbers, occur everywhere
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do of an erasure. As JSON in the database; all of it may be done twice.
+
+    Attributes:
+        keys: of the samples.
+        words: by which they are told in files: keys, names, paths, hashes, groups.
+        files: of the data directory, relative to it: images, and masks that came with them.
+        masks: hashes of masks that nothing else refers to.
+        rounds: ids, whose reports may show them.
+        projects: ids, in which they may be tasks.
+        swept: whether everything is done but in Label Studio.
+    """
+
+    keys: tuple[str, ...]
+    words: tuple[str, ...]
+    files: tuple[str, ...]
+    masks: tuple[str, ...]
+    rounds: tuple[int, ...]
+    projects: tuple[int, ...]
+    swept: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_from_json(raw: dict[str, Any]) -> Plan:
+    """The inverse of `Plan.to_json`."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()
+    }
+    return Plan(**values)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What people have to know of an erasure.
+
+    Attributes:
+        samples: key, name and dataset of each.
+        copies: how many were not asked for, and have the same pixels.
+        elsewhere: other datasets in which the group occurs; they are not touched.
+        trained: versions that were trained on them.
+        measured: versions that were only measured on them.
+        outside: files and tasks that are the team's own, which are not touched.
+        backups: where backups were written that hold them, with the time; they may have been moved since.
+    """
+
+    samples: tuple[dict[str, str], ...]
+    copies: int
+    elsewhere: tuple[str, ...]
+    trained: tuple[str, ...]
+    measured: tuple[str, ...]
+    outside: tuple[str, ...]
+    backups: tuple[str, ...]
+
+
+def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Plan, Findings]:
+    """Find everything that is known of some samples. Changes nothing."""
+    samples = subject.samples
+    ids, keys = [each.id for each in samples], tuple(each.key for each in samples)
+    datasets = sorted({each.dataset_id for each in samples})
+    inside, outside = _files(backend, samples)
+    masks = _masks(backend, session, samples)
+    words = _words(session, samples, masks)
+    used = _kept_files(session, ids)
+    plan = Plan(
+        keys=keys,
+        words=words,
+        files=tuple(str(path.relative_to(backend.directory)) for path in inside if str(path) not in used),
+        masks=tuple(sorted(masks - _other_masks(backend, session, set(ids), set(keys)))),
+        rounds=tuple(session.scalars(select(Task.round_id).where(Task.sample_id.in_(ids)).distinct())),
+        projects=tuple(session.scalars(select(Project.id).where(Project.dataset_id.in_(datasets)))),
+    )
+    trained, measured = _versions(session, set(keys))
+    names = {each.id: each for each in session.scalars(select(Dataset).where(Dataset.id.in_(datasets)))}
+    findings = Findings(
+        samples=tuple(
+            {"key": each.key, "name": each.name, "dataset": names[each.dataset_id].name} for each in samples
+        ),
+        copies=subject.copies,
+        elsewhere=subject.elsewhere,
+        trained=trained,
+        measured=measured,
+        outside=(*map(str, outside), *_source_tasks(names, samples)),
+        backups=_backups(session, samples),
+    )
+    return plan, findings
+
+
+def _files(backend: Backend, samples: Iterable[Sample]) -> tuple[list[Path], list[Path]]:
+    """Images and the masks that came with them: those in the data directory, and the team's own."""
+    named = {Path(path) for each in samples for path in (each.path, each.clinician_mask) if path}
+    inside = sorted(path for path in named if path.is_relative_to(backend.directory))
+    return inside, sorted(named - set(inside))
+
+
+def _kept_files(session: Session, ids: Sequence[int]) -> set[str]:
+    """Files that other samples have."""
+    others = select(Sample.path, Sample.clinician_mask).where(Sample.id.not_in(ids))
+    return {path for row in session.execute(others) for path in row if path}
+
+
+def _masks(backend: Backend, session: Session, samples: Sequence[Sample]) -> set[str]:
+    """Hashes of all masks that were ever made of the samples."""
+    ids, keys = [each.id for each in samples], {each.key for each in samples}
+    of_answers = select(Annotation.mask_sha256).where(Annotation.sample_id.in_(ids))
+    told = select(AuditEntry.details["mask_sha256"].as_string()).where(AuditEntry.sample_id.in_(ids))
+    found = {*session.scalars(of_answers), *session.scalars(told)}
+    for dataset_id in {each.dataset_id for each in samples}:
+        states = sample_states(backend, session, session.get_one(Dataset, dataset_id))
+        found |= {state.mask_sha256 for sample_id, state in states.items() if sample_id in ids}
+    for _, trained_on in _training_samples(backend):
+        found |= {each.mask_sha256 for each in trained_on if each.key in keys}
+    return {sha256 for sha256 in found if sha256}
+
+
+def _other_masks(backend: Backend, session: Session, ids: set[int], keys: set[str]) -> set[str | None]:
+    """Hashes of masks that other samples have: two that were painted alike are one file."""
+    of_answers = select(Annotation.mask_sha256).where(Annotation.sample_id.not_in(ids))
+    told = select(AuditEntry.details["mask_sha256"].as_string()).where(AuditEntry.sample_id.not_in(ids))
+    found = {*session.scalars(of_answers), *session.scalars(told)}
+    for _, trained_on in _training_samples(backend):
+        found |= {each.mask_sha256 for each in trained_on if each.key not in keys}
+    return found
+
+
+def _training_samples(backend: Backend) -> Iterable[tuple[Path, list[Any]]]:
+    for directory in sorted((backend.directory / "versions").glob("*/")):
+        if (directory / JOB_FILE).exists():
+            yield directory, read_samples(directory)
+
+
+def _words(session: Session, samples: Sequence[Sample], masks: set[str]) -> tuple[str, ...]:
+    ids = [each.id for each in samples]
+    groups = {each.group for each in samples}
+    shared = select(Sample.group).where(Sample.group.in_(groups), Sample.id.not_in(ids)).distinct()
+    found = {*(groups - set(session.scalars(shared))), *masks}
+    for each in samples:
+        found |= {each.key, each.name, each.path, each.sha256}
+        found |= {each.pixels_sha256 or "", each.perceptual_hash or "", each.address or ""}
+        found.add(each.clinician_mask or "")
+    return tuple(sorted(word for word in found if len(word) >= _LEAST_CHARACTERS and not word.isdecimal()))
+
+
+def _versions(session: Session, keys: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    trained, measured = [], []
+    for version in session.scalars(select(Version).order_by(Version.id)):
+        directory = Path(version.directory)
+        if not (directory / JOB_FILE).exists():
+            continue
+        splits = {each.split for each in read_samples(directory) if each.key in keys}
+        if "train" in splits:
+            trained.append(version.name)
+        elif splits:
+            measured.append(version.name)
+    return tuple(trained), tuple(measured)
+
+
+def _source_tasks(datasets: dict[int, Dataset], samples: Iterable[Sample]) -> list[str]:
+    """The tasks of classification projects that the samples were imported from."""
+    return [
+        f"{source.source_instance}/projects/{source.source_project}/data?task={each.source_task}"
+        for each in samples
+        if each.source_task is not None and (source := datasets[each.dataset_id]).source_instance
+    ]
+
+
+def _backups(session: Session, samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Those of which the audit trail tells, made since the first of the samples was imported."""
+    noted = select(AuditEntry).where(
+        AuditEntry.event == audit.BACKED_UP,
+        AuditEntry.dataset_id.in_({each.dataset_id for each in samples}),
+        AuditEntry.at >= min(each.imported_at for each in samples),
+    )
+    found = session.scalars(noted.order_by(AuditEntry.id))
+    return tuple(dict.fromkeys(f"{each.details['file']} ({each.at:%Y-%m-%d %H:%M} UTC)" for each in found))

@@ -1,0 +1,163 @@
+"""Removes the traces of samples from the files of a data directory. All of it may be done twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import or_, select
+
+from imil_backend.errors import StoreError
+from imil_backend.images.reading import image_format
+from imil_backend.images.row_store import remove_store, removed_stores
+from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed, write_proposed
+from imil_backend.learning.contract.training_job import JOB_FILE, SAMPLES_FILE, read_samples
+from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
+from imil_backend.loop.cleanup.removable import CACHE, WHILE_TRAINING
+from imil_backend.loop.erasure.plan import Plan
+from imil_backend.loop.erasure.words import clean_json, clean_lines, is_text, mentions
+from imil_backend.store.database import SQLITE_FILE
+from imil_backend.store.tables import Round, Sample, Version
+
+REPORT = "report"
+_PICTURES = (".png", ".jpg", ".webp", ".svg", ".html")
+
+
+def sweep(backend: Backend, plan: Plan) -> None:
+    """Remove everything but what lies in Label Studio and in the database.
+
+    Raises:
+        StoreError: a file cannot be removed or written, or a cache is in use.
+    """
+    try:
+        _sweep_reports(backend, plan)
+        _sweep_versions(backend, plan)
+        _sweep_unpacked(backend, plan)
+        for name in plan.files:
+            (backend.directory / name).unlink(missing_ok=True)
+        for sha256 in plan.masks:
+            mask_path(backend, sha256).unlink(missing_ok=True)
+        _sweep_caches(backend)
+        _sweep_copies(backend.directory)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error
+
+
+def still_found(backend: Backend, plan: Plan) -> list[str]:
+    """Files of the data directory that hold a word of the plan all the same; but for its databases."""
+    return [
+        str(path.relative_to(backend.directory))
+        for path in sorted(backend.directory.rglob("*"))
+        if path.is_file() and ".sqlite" not in path.name and mentions(path, plan)
+    ]
+
+
+def _sweep_reports(backend: Backend, plan: Plan) -> None:
+    """Of the rounds that asked about a sample: it may be in their pictures, also as a donor."""
+    shown = select(Version.directory).join(Round, Round.version_id == Version.id)
+    with backend.store.begin() as session:
+        directories = session.scalars(shown.where(Round.id.in_(plan.rounds))).all()
+    for directory in directories:
+        shutil.rmtree(Path(directory) / REPORT, ignore_errors=True)
+
+
+def _sweep_versions(backend: Backend, plan: Plan) -> None:
+    with backend.store.begin() as session:
+        versions = set(session.scalars(select(Version.name)))
+    for directory in sorted((backend.directory / "versions").glob("*/")):
+        if not (directory / JOB_FILE).exists() or not _holds(directory, plan):
+            continue
+        if directory.name in versions:
+            _clean_version(directory, plan)
+        else:  # of a round that failed or was cancelled: it begins anew
+            shutil.rmtree(directory)
+
+
+def _holds(directory: Path, plan: Plan) -> bool:
+    return any(sample.key in plan.keys for sample in read_samples(directory))
+
+
+def _clean_version(directory: Path, plan: Plan) -> None:
+    """The list of samples last: by it a version is known to hold one of them."""
+    shutil.rmtree(directory / REPORT, ignore_errors=True)
+    for pattern in WHILE_TRAINING:
+        for path in directory.glob(pattern):
+            path.unlink()
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in _PICTURES:
+            path.unlink()
+        elif path.is_file() and path.name != SAMPLES_FILE and mentions(path, plan):
+            if path.suffix == ".json":
+                clean_json(path, plan)
+            elif is_text(path):
+                clean_lines(path, plan)
+    _clean_proposed(directory / PROPOSED_FILE, plan)
+    clean_json(directory / SAMPLES_FILE, plan)
+
+
+def _clean_proposed(path: Path, plan: Plan) -> None:
+    if not path.exists():
+        return
+    keys, proposed = read_proposed(path)
+    kept = np.array([key not in plan.keys for key in keys], bool)
+    if not kept.all():
+        masks = replace(proposed, packed=proposed.packed[kept], confidence=proposed.confidence[kept])
+        write_proposed(path, [key for key, stays in zip(keys, kept, strict=True) if stays], masks)
+
+
+def _sweep_unpacked(backend: Backend, plan: Plan) -> None:
+    """What else was in the zips that images came from: tables that tell of them, masks that were not used."""
+    for folder in {Path(name).parts[1] for name in plan.files if Path(name).parts[0] == UNPACKED}:
+        top = backend.directory / UNPACKED / folder
+        stems = {Path(name).stem for name in plan.files if Path(name).parts[1] == folder}
+        for path in _of_no_sample(backend, top):
+            if path.stem in stems:
+                path.unlink()
+            elif is_text(path):
+                clean_lines(path, plan)
+            elif not _is_image(path):  # a workbook, an archive: what is in it cannot be told
+                path.unlink()
+
+
+def _of_no_sample(backend: Backend, folder: Path) -> Iterator[Path]:
+    inside = f"{folder}/"
+    used = select(Sample.path, Sample.clinician_mask).where(
+        or_(Sample.path.startswith(inside), Sample.clinician_mask.startswith(inside))
+    )
+    with backend.store.begin() as session:
+        named = {path for row in session.execute(used) for path in row}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and str(path) not in named:
+            yield path
+
+
+def _is_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        return image_format(file.read(4096)) is not None
+
+
+def _sweep_caches(backend: Backend) -> None:
+    """All of them: what a row was made of cannot be told from it, and they are rebuilt."""
+    for directory in sorted(backend.cache.iterdir()):
+        if CACHE.fullmatch(directory.name) and not remove_store(directory) and directory.exists():
+            raise StoreError(f"The cache in {directory} is in use. Try again: `imil erase`.")
+    for directory in removed_stores(backend.cache):
+        shutil.rmtree(directory)
+
+
+def copies_of_everything(directory: Path) -> list[Path]:
+    """Copies of the database from before a migration, and what a restore has moved aside."""
+    return sorted([*directory.glob(f"{SQLITE_FILE}.before-*"), *directory.glob(f"{ASIDE}*")])
+
+
+def _sweep_copies(directory: Path) -> None:
+    for path in copies_of_everything(directory):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,94 @@
+"""Finds and removes, in files, what names the samples of an erasure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from imil_backend.files import write_atomically
+from imil_backend.learning.contract.training_job import read_json, write_json
+from imil_backend.loop.erasure.plan import Plan
+
+_CHUNK = 2**20  # bytes
+ERASED = "[erased]"
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+def pattern_of(plan: Plan) -> re.Pattern[str]:
+    """Finds the words of a plan, and none as a part of a longer one."""
+    words = "|".join(re.escape(word) for word in sorted(plan.words, key=len, reverse=True))
+    return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])" if words else r"(?!)")
+
+
+def mentions(path: Path, plan: Plan) -> bool:
+    """Whether a file holds one of the words, in UTF-8, escaped as in JSON, or in UTF-16."""
+    words = {word.encode(name) for word in plan.words for name in ("utf-8", "unicode_escape", "utf-16-le")}
+    if not words:
+        return False
+    either = b"|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    found = re.compile(rb"(?<![\w-])(?:" + either + rb")(?![\w-])")
+    longest, before = max(map(len, words)) + 1, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            before += chunk
+            if found.search(before):
+                return True
+            before = before[-longest:]
+    return False
+
+
+def without_samples(value: Any, keys: Collection[str], pattern: re.Pattern[str]) -> Any:
+    """A JSON value without some samples: their records, and their places in lists beside a list of keys."""
+    if isinstance(value, dict):
+        listed = value.get("keys")
+        if isinstance(listed, list) and any(key in keys for key in listed):
+            value = _without_places(value, [key not in keys for key in listed])
+        return {
+            name: without_samples(inner, keys, pattern) for name, inner in value.items() if name not in keys
+        }
+    if isinstance(value, list):
+        return [without_samples(inner, keys, pattern) for inner in value if not _is_of(inner, keys)]
+    return pattern.sub(ERASED, value) if isinstance(value, str) else value
+
+
+def _is_of(value: Any, keys: Collection[str]) -> bool:
+    """Whether an item of a list is a sample's key, or a record of it."""
+    told = value.get("key") if isinstance(value, dict) else value
+    return isinstance(told, str) and told in keys
+
+
+def _without_places(value: Any, kept: list[bool]) -> Any:
+    """All lists as long as the list of keys, without the places that are not kept."""
+    if isinstance(value, dict):
+        return {name: _without_places(inner, kept) for name, inner in value.items()}
+    if isinstance(value, list) and len(value) == len(kept):
+        return [inner for inner, stays in zip(value, kept, strict=True) if stays]
+    return value
+
+
+def clean_json(path: Path, plan: Plan) -> None:
+    """Write a JSON file again without the samples; its permissions stay."""
+    mode = path.stat().st_mode
+    write_json(path, without_samples(read_json(path), set(plan.keys), pattern_of(plan)))
+    path.chmod(mode)
+
+
+def clean_lines(path: Path, plan: Plan) -> None:
+    """Write a text file again without the lines that name one of the samples; its permissions stay."""
+    mode, data = path.stat().st_mode, path.read_bytes()
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
+    pattern = pattern_of(plan)
+    lines = data.decode(encoding, errors="surrogateescape").splitlines(keepends=True)
+    kept = [line for line in lines if not pattern.search(line)]
+    if len(kept) < len(lines):
+        write_atomically(path, "".join(kept).encode(encoding, errors="surrogateescape"))
+        path.chmod(mode)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is a text in an encoding that is read here."""
+    with path.open("rb") as file:
+        start = file.read(_CHUNK)
+    return start.startswith(tuple(_BYTE_ORDER_MARKS)) or b"\0" not in start
