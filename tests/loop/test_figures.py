@@ -9,12 +9,13 @@ import pytest
 from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region
 from prometheus_client import CollectorRegistry
 
-from imil_backend.errors import StoreError
+from imil_backend.errors import RoundError, StoreError
 from imil_backend.learning.contract.training_job import PROGRESS_FILE, write_json
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED, TRAINING
+from imil_backend.loop.cleanup.removal import find_removable
 from imil_backend.loop.monitoring import figures
 from imil_backend.loop.monitoring.disk_usage import DiskUsage
 from imil_backend.loop.monitoring.figures import LoopFigures
@@ -27,8 +28,9 @@ from imil_backend.loop.queues.engine import (
 )
 from imil_backend.loop.queues.names import SYNC_WORKFLOW, TRAIN_WORKFLOW
 from imil_backend.loop.rounds.lifecycle import change_state
-from imil_backend.loop.versions.champions import promote
+from imil_backend.loop.versions.champions import promote, reject
 from imil_backend.loop.versions.training_jobs import directory_of
+from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Round, now
 
 
@@ -130,6 +132,33 @@ def test_an_undecided_verdict_waits_until_somebody_promotes(open_round: OpenRoun
         session.get_one(Round, open_round.id).changed_at = now() - timedelta(milliseconds=1)
         promote(session, candidate, "person")
     assert found("undecided_since_timestamp_seconds", **dataset) is None
+
+
+@on_both_databases
+def test_an_undecided_verdict_waits_until_somebody_keeps_the_champion(open_round: OpenRound) -> None:
+    backend = open_round.backend
+    prepare(backend)
+    candidate = make_version(
+        backend, open_round.dataset, name="candidate", baseline=open_round.version, champion=False
+    )
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, open_round.id)
+        round_.verdict, round_.version_id = {"verdict": "undecided", "reason": "r"}, candidate.id
+        change_state(round_, CLOSED)
+    found, dataset = Scraped(backend), {"dataset": open_round.dataset.name}
+    assert found("undecided_since_timestamp_seconds", **dataset) is not None
+    assert find_removable(backend, 0) == []
+    with backend.store.begin() as session:
+        with pytest.raises(RoundError, match="nothing to decide about baseline"):
+            reject(session, open_round.version, "ann")
+        assert [reject(session, candidate, "ann", "too few images") for _ in range(2)] == [True, False]
+    assert found("undecided_since_timestamp_seconds", **dataset) is None
+    assert [item.name for item in find_removable(backend, 0)] == ["candidate"]
+    assert status(backend)["datasets"][0]["round"]["rejected_by_hand"]
+    with backend.store.begin() as session:
+        promote(session, candidate, "person")  # on second thoughts
+        with pytest.raises(RoundError, match="is the champion"):
+            reject(session, candidate, "ann")
 
 
 def test_without_a_database_the_rest_is_shown(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

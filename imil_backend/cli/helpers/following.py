@@ -126,6 +126,6 @@ def _show_verdict(backend: Backend, round_id: int) -> None:
     for line in shortcut_test_in_words(verdict):
         say(escape(line))
     if verdict["verdict"] == "undecided":
-        say(f"You decide: imil promote {verdict['candidate']}")
+        say(f"You decide: imil promote {verdict['candidate']}, or imil reject {verdict['candidate']}")
     if round_.is_baseline:
         say("Now ask the clinicians about what it got wrong: `imil push`.")

@@ -127,6 +127,8 @@ def _show_round(round_: dict[str, Any]) -> None:
     if round_["verdict"]:
         verdict = round_["verdict"]
         console.print(f"  Verdict: {verdict['verdict']}. {escape(verdict['reason'])}", highlight=False)
+        if round_["rejected_by_hand"]:
+            console.print("  It was decided to keep the champion.")
         for line in shortcut_test_in_words(verdict):
             console.print(f"  {escape(line)}", highlight=False)
 

@@ -21,6 +21,7 @@ LEFT_OUT = "left out"  # an import found that the sample is not to be trained or
 WEIGHTS_REMOVED = "weights removed"  # of a version, to free disk space
 FILES_REMOVED = "files removed"  # others, to free disk space
 PROMOTED = "promoted"
+REJECTED = "rejected"  # by a person: an undecided verdict, and the champion stays
 ROLLED_BACK = "rolled back"
 CANCELLED = "cancelled"
 BACKED_UP = "backed up"

@@ -17,10 +17,10 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.states import FAILED, UNDER_WAY
+from imil_backend.loop.versions.champions import UNDECIDED, rejected_versions
 from imil_backend.loop.versions.training_jobs import baseline_of
 from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Promotion, Proposal, Round, Version
 
-UNDECIDED = "undecided"
 COUNTEREXAMPLES = "layer4"  # what `auto` trains to choose how strong they are
 
 
@@ -28,7 +28,7 @@ def needed_weights(session: Session, dataset: Dataset, keep: int) -> set[int]:
     """Ids of the versions whose weights stay.
 
     Champions, current and former; the baseline that rounds go on from; candidates that nobody has decided
-    on: undecided, and none was promoted since; and the latest ones.
+    on: undecided, not rejected by a person, and none was promoted since; and the latest ones.
 
     Args:
         session: of the store.
@@ -40,10 +40,13 @@ def needed_weights(session: Session, dataset: Dataset, keep: int) -> set[int]:
     promoted = session.scalars(promotions).all()
     decided_at = max((each.created_at for each in promoted), default=None)
     baseline = baseline_of(session, dataset.id)
+    rejected = rejected_versions(session, dataset.id)
     candidates = [
         round_.version
         for round_ in session.scalars(select(Round).where(Round.dataset_id == dataset.id))
-        if round_.version is not None and (round_.verdict or {}).get("verdict") == UNDECIDED
+        if round_.version is not None
+        and round_.version_id not in rejected
+        and (round_.verdict or {}).get("verdict") == UNDECIDED
     ]
     return {
         *(each.version_id for each in promoted),

@@ -16,10 +16,8 @@ from imil_backend.loop.base.states import TRAINING
 from imil_backend.loop.monitoring.gauges import gauge
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
-from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.champions import UNDECIDED, champion_of, rejected_versions
 from imil_backend.store.tables import Annotation, Dataset, Project, Promotion, Round, Sample, Task, Version
-
-UNDECIDED = "undecided"
 
 _Values = Mapping[tuple[str, ...], float]
 
@@ -155,11 +153,11 @@ def _trainings(backend: Backend, latest: Mapping[str, Round]) -> Iterator[GaugeM
 
 
 def _undecided(session: Session, names: Mapping[int, str]) -> GaugeMetricFamily:
-    """Since when a verdict waits for a person: no version was promoted after it."""
+    """Since when a verdict waits for a person: no version was promoted after it, and it was not rejected."""
     since = {name: at for number, name in names.items() if (at := undecided_since(session, number))}
     return gauge(
         "imil_undecided_since_timestamp_seconds",
-        "Since when the latest verdict is undecided and nobody has promoted a version.",
+        "Since when the latest verdict is undecided and nobody has decided.",
         {(name,): at.timestamp() for name, at in since.items()},
         "dataset",
     )
@@ -169,6 +167,8 @@ def undecided_since(session: Session, dataset_id: int) -> datetime | None:
     """Since when the latest verdict waits for a person; None where it does not."""
     closed = find_closed_round(session, dataset_id)
     if closed is None or (closed.verdict or {}).get("verdict") != UNDECIDED:
+        return None
+    if closed.version_id is not None and closed.version_id in rejected_versions(session, dataset_id):
         return None
     return closed.changed_at if _promoted_at(session, dataset_id) < closed.changed_at else None
 

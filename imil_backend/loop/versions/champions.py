@@ -1,4 +1,4 @@
-"""The champion: the version in use. Promotion and rollback."""
+"""The champion: the version in use. Promotion, rollback, and the decision to keep it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.base import audit
 from imil_backend.loop.versions.removed_weights import check_weights_kept
 from imil_backend.store.database import lock_row
-from imil_backend.store.tables import Dataset, Promotion, Version
+from imil_backend.store.tables import AuditEntry, Dataset, Promotion, Round, Version
 
+UNDECIDED = "undecided"  # a verdict that leaves the choice to a person
 LOOP, PERSON, ROLLBACK = "loop", "person", "rollback"  # by whom a version is promoted
 
 
@@ -57,6 +58,46 @@ def promote(session: Session, version: Version, by: str, reason: str = "", who: 
     event = audit.ROLLED_BACK if by == ROLLBACK else audit.PROMOTED
     audit.note(session, version.dataset_id, event, version_id=version.id, by=who or by, reason=reason or None)
     return True
+
+
+def reject(session: Session, version: Version, who: str, reason: str = "") -> bool:
+    """Decide that the champion stays where a verdict is undecided; False if that is decided already.
+
+    The version can still be promoted later.
+
+    Args:
+        session: of the store.
+        version: the candidate.
+        who: the person's user name, for the audit trail.
+        reason: for the audit trail.
+
+    Raises:
+        RoundError: its verdict is not undecided, or it is the champion.
+    """
+    lock_row(session, session.get_one(Dataset, version.dataset_id))
+    verdict = session.scalar(select(Round.verdict).where(Round.version_id == version.id)) or {}
+    if verdict.get("verdict") != UNDECIDED:
+        raise RoundError(
+            f"There is nothing to decide about {version.name}: its verdict is not undecided "
+            f"({verdict.get('verdict', 'it has none')})."
+        )
+    champion = champion_of(session, version.dataset_id)
+    if champion is not None and champion.id == version.id:
+        raise RoundError(f"{version.name} is the champion. `imil rollback` makes the previous one it again.")
+    if version.id in rejected_versions(session, version.dataset_id):
+        return False
+    audit.note(
+        session, version.dataset_id, audit.REJECTED, version_id=version.id, by=who, reason=reason or None
+    )
+    return True
+
+
+def rejected_versions(session: Session, dataset_id: int) -> set[int | None]:
+    """Ids of the versions that a person has decided against, whose verdict was undecided."""
+    rejected = select(AuditEntry.version_id).where(
+        AuditEntry.dataset_id == dataset_id, AuditEntry.event == audit.REJECTED
+    )
+    return set(session.scalars(rejected))
 
 
 def find_version(session: Session, name: str) -> Version:

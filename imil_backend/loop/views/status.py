@@ -21,7 +21,7 @@ from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.rounds.worth import worth_of
-from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.champions import champion_of, rejected_versions
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.loop.versions.validation_power import as_values, validation_power
 from imil_backend.loop.views.answers_set_aside import add_names, passed_over, set_aside
@@ -125,6 +125,7 @@ def _round(backend: Backend, session: Session, round_: Round) -> dict[str, Any]:
         "readers": round_.readers,
         "training": training_progress(backend, round_) if round_.state == TRAINING else None,
         "verdict": round_.verdict,
+        "rejected_by_hand": round_.version_id in rejected_versions(session, round_.dataset_id) - {None},
         "error": round_.error,
         "changed_at": round_.changed_at.isoformat(),
     }
