@@ -42,6 +42,10 @@ class Settings(BaseSettings):
         None,
         description="A PostgreSQL database, as an SQLAlchemy URL; without it SQLite in the data directory.",
     )
+    dump_before_migration: bool = Field(
+        True,
+        description="Whether PostgreSQL is dumped into the data directory before an upgrade changes it.",
+    )
 
     label_studio_url: str = Field(
         "http://localhost:8080",

@@ -18,12 +18,14 @@ from sqlalchemy import Engine, create_engine, event, update
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from imil_backend.errors import NewerDataError, StoreError
-from imil_backend.files import make_private
+from imil_backend.errors import BackupError, NewerDataError, StoreError
+from imil_backend.files import make_private, replacing
+from imil_backend.store import postgres_dump
 from imil_backend.store.tables import Dataset, Project
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SQLITE_FILE = "imil.sqlite"
+POSTGRES_COPY = "postgresql.before-"  # and the revision: a dump from before a migration
 
 
 def database_url(data_dir: Path, configured: str | None) -> str:
@@ -64,15 +66,18 @@ class Store:
                 f"The database cannot be used ({error.orig}). Is it running, or is its disk full?"
             ) from error
 
-    def migrate(self) -> None:
+    def migrate(self, dumps: Path | None = None) -> None:
         """Migrate the tables to this package's version; SQLite's file is copied first.
+
+        Args:
+            dumps: where PostgreSQL is dumped to first; None: it is not.
 
         Raises:
             NewerDataError: the data was written by a newer version.
             StoreError: the database cannot be reached or written.
         """
         try:
-            self._keep_a_copy()
+            self._keep_a_copy(dumps)
             command.upgrade(self._alembic(), "head")
         except CommandError as error:
             raise _newer(error) from error
@@ -115,22 +120,33 @@ class Store:
                 "the same release."
             )
 
-    def _keep_a_copy(self) -> None:
-        """Copy an SQLite database that is about to be changed; one copy of each version stays."""
-        if self.engine.dialect.name != "sqlite":
-            return
+    def _keep_a_copy(self, dumps: Path | None) -> None:
+        """Copy a database that is about to be changed; one copy of each version stays."""
         with self.engine.connect() as connection:
             before = MigrationContext.configure(connection).get_current_revision()
             scripts = ScriptDirectory.from_config(self._alembic())
             if before in {None, scripts.get_current_head()}:
                 return
             scripts.get_revision(before)  # of a newer version: refused before anything is written
-            copy = Path(f"{self.engine.url.database}.before-{before}")
-            temporary = copy.with_name(f".{copy.name}")
-            make_private(temporary)
-            with closing(sqlite3.connect(temporary)) as target:
-                connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
-            temporary.replace(copy)
+            if self.engine.dialect.name == "sqlite":
+                copy = Path(f"{self.engine.url.database}.before-{before}")
+                temporary = copy.with_name(f".{copy.name}")
+                make_private(temporary)
+                with closing(sqlite3.connect(temporary)) as target:
+                    connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
+                temporary.replace(copy)
+        if self.engine.dialect.name != "sqlite" and dumps is not None:
+            self._dump(dumps / f"{POSTGRES_COPY}{before}.dump")
+
+    def _dump(self, target: Path) -> None:
+        try:
+            with replacing(target) as temporary:
+                postgres_dump.dump(self.url, temporary)
+        except BackupError as error:
+            raise StoreError(
+                f"The database is to be migrated and cannot be dumped before: {error} Nothing was changed. "
+                "If you have a backup of your own, set IMIL_DUMP_BEFORE_MIGRATION=false."
+            ) from error
 
     def close(self) -> None:
         """Close all connections."""

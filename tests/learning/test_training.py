@@ -271,6 +271,9 @@ def test_a_checkpoint_without_what_belongs_to_it_is_not_gone_on_from(
     path.unlink()
     run_training(job)
     assert model_bytes(job) == model_bytes(baseline)
+    progress = read_progress(job)
+    assert progress is not None
+    assert progress.started_over == f"{path}, a part of the checkpoint, is missing."
 
 
 def test_out_of_fold_mining_with_balanced_sampling(make_job: JobMaker, samples: list[TrainingSample]):

@@ -1,6 +1,7 @@
 """A data directory that an earlier release left is opened, and its round is finished in it.
 
-Made by tests/fixtures/releases/make_0004.py. The round's training is made up, as in other tests of the loop.
+Made by tests/fixtures/releases/make_0004.py, with an open round; what the other states differ by is made up
+of it here, in the schema and the files of that release. So is the round's training, as in other tests.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from loop_fakes import URL
+from loop_fakes import URL, FakeLabelStudio
 from sqlalchemy import select, text
+from support.conditions import wait_until
 
+from imil_backend.cli.helpers.showing import show_status
 from imil_backend.config import Settings
-from imil_backend.learning.contract.training_job import read_samples
+from imil_backend.learning.contract.training_job import CHECKPOINT_FILE, read_samples
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CLOSED, OPEN
-from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.base.states import CLOSED, FAILED, OPEN, PUSHING, TRAINING
+from imil_backend.loop.queues.engine import WorkflowQueues, prepare
+from imil_backend.loop.rounds.lifecycle import close_due_rounds, close_round, ensure_workflow
+from imil_backend.loop.rounds.training import bring_in_line, prepare_round_training
 from imil_backend.loop.running import workflows
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.views.status import status
@@ -34,9 +39,15 @@ RELEASES = Path(__file__).parents[1] / "fixtures" / "releases"
 WORKER = Path(__file__).with_name("working.py")
 
 
+UNFINISHED = "films-round1-unfinished"  # the version that a training of that release was to bring
+
+
 @pytest.fixture
-def left(tmp_path: Path) -> Path:
-    """The data directory; the databases are made of their SQL, and paths are those of this place."""
+def left(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The data directory; the databases are made of their SQL, and paths are those of this place.
+
+    Its round is open, or in the state that is the parameter.
+    """
     root = tmp_path / "release"
     shutil.copytree(RELEASES / "0004", root)
     for path in (path for kind in ("sql", "json") for path in root.rglob(f"*.{kind}")):
@@ -46,7 +57,24 @@ def left(tmp_path: Path) -> Path:
             connection.executescript(dump.read_text())
         connection.close()
         dump.unlink()
+    _put_round_into(root / "data", getattr(request, "param", OPEN))
     return root / "data"
+
+
+def _put_round_into(data: Path, state: str) -> None:
+    changes = {
+        # Killed when Label Studio had four tasks and the database two of them.
+        PUSHING: ["DELETE FROM tasks WHERE id > 2"],
+        TRAINING: [f"UPDATE rounds SET version_name = '{UNFINISHED}'"],
+        FAILED: ["UPDATE rounds SET error = 'The disk was full.'"],
+    }
+    with sqlite3.connect(data / "imil.sqlite") as connection:
+        for change in (*changes.get(state, ()), f"UPDATE rounds SET state = '{state}'"):
+            connection.execute(change)
+    connection.close()
+    if state == TRAINING:
+        unfinished = shutil.copytree(data / "versions" / "baseline", data / "versions" / UNFINISHED)
+        (unfinished / CHECKPOINT_FILE).write_bytes(b"of that release")
 
 
 @pytest.fixture
@@ -112,6 +140,46 @@ def test_its_round_is_finished_by_a_worker_that_finds_every_answer(
         left_over = queue.execute("SELECT name FROM workflow_status WHERE status = 'ENQUEUED'").fetchall()
     queue.close()
     assert left_over == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [PUSHING, TRAINING, FAILED], indirect=True)
+def test_a_round_in_any_other_state_is_finished_too(
+    backend: Backend, left: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    queues = WorkflowQueues(backend)
+    if _round(backend).state == FAILED:  # `imil train`
+        with backend.store.begin() as session:
+            again = close_round(session, _round(backend))
+        ensure_workflow(backend, queues, again)
+    elif _round(backend).state == PUSHING:
+        wait_until(lambda: _round(backend).state == OPEN, 120)
+        backend.__dict__["label_studio"] = FakeLabelStudio(left / "label_studio.json")
+        bring_in_line(backend, _round(backend).id)  # the worker does so every five minutes
+        close_due_rounds(backend, queues)
+    queues.close()
+    wait_until(lambda: _round(backend).state == CLOSED, 120)
+    with backend.store.begin() as session:
+        answers = session.scalars(select(Annotation).order_by(Annotation.label_studio_id)).all()
+        trained = session.scalars(select(Version).order_by(Version.id)).all()[-1]
+    assert [row.answer for row in answers] == ["blackout", "nothing", "blackout", "unreadable"]
+    assert trained.blacked_out == 2
+    assert worker.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [TRAINING], indirect=True)
+def test_a_training_of_that_release_starts_over_and_the_status_says_so(
+    backend: Backend, left: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.__dict__["label_studio"] = FakeLabelStudio(left / "label_studio.json")
+    bring_in_line(backend, _round(backend).id)
+    prepare_round_training(backend, _round(backend).id)
+    (dataset,) = status(backend)["datasets"]
+    assert dataset["round"]["version"] != UNFINISHED
+    assert "release have changed since it was begun" in dataset["round"]["training"]["started_over"]
+    show_status({"worker_running": True, "unfinished_erasures": [], "datasets": [dataset]})
+    assert "It has started over." in capsys.readouterr().out
 
 
 def _round(backend: Backend) -> Round:

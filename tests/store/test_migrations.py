@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
+from imil_backend.errors import StoreError
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Base, Dataset, Round, Sample
@@ -108,6 +109,25 @@ def test_answers_are_kept_without_the_share_of_their_mask_and_rounds_go_on_as_be
     assert "mask_share" not in {column["name"] for column in inspect(store.engine).get_columns("annotations")}
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    store.close()
+
+
+@pytest.mark.external
+def test_postgresql_is_dumped_before_it_is_migrated(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(database_url(tmp_path, postgres_url))
+    command.upgrade(store._alembic(), "0010")
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(tmp_path))
+        with pytest.raises(StoreError, match=r"pg_dump is not installed.*IMIL_DUMP_BEFORE_MIGRATION"):
+            store.migrate(tmp_path)
+    store.migrate(tmp_path)
+    [dump] = tmp_path.iterdir()
+    assert dump.name == "postgresql.before-0010.dump"
+    assert dump.read_bytes().startswith(b"PGDMP")
+    store.migrate(tmp_path)  # up to date: no other one
+    assert list(tmp_path.iterdir()) == [dump]
     store.close()
 
 

@@ -122,6 +122,8 @@ def _show_round(round_: dict[str, Any]) -> None:
         images = f", {progress['done']} of {progress['total']} images" if progress["total"] else ""
         rate = f", {progress['images_per_second']:.0f} images/s" if progress["images_per_second"] else ""
         console.print(f"  {phase_in_words(progress)}{images}{rate}")
+        if progress["started_over"]:
+            say(f"  [yellow]It has started over.[/] {escape(progress['started_over'])}")
     if round_["error"]:
         say(f"  [red]{escape(round_['error'])}[/]")
     if round_["verdict"]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imil_backend.learning.contract.training_job import PROGRESS_FILE, Progress, write_json
+from imil_backend.learning.contract.training_job import PROGRESS_FILE, Progress, read_progress, write_json
 
 _SECONDS_BETWEEN_WRITES = 1.0
 
@@ -19,8 +19,15 @@ class Reporter:
     def __init__(self, directory: Path, epochs: int, *, enabled: bool) -> None:
         self._path = directory / PROGRESS_FILE
         self._enabled = enabled
-        self._progress = Progress("starting", epochs=epochs)
+        before = read_progress(directory)
+        told = before.started_over if before else ""
+        self._progress = Progress("starting", epochs=epochs, started_over=told)
         self._phase_began = self._written = 0.0
+
+    def start_over(self, why: str) -> None:
+        """The training begins anew although there was a checkpoint; told from here on."""
+        self._progress = replace(self._progress, started_over=why)
+        self._write()
 
     def begin(self, phase: Any, total: int = 0, epoch: int | None = None) -> None:
         """A new phase, or a new epoch of it, of `total` images."""

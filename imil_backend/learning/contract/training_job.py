@@ -182,6 +182,7 @@ class Progress:
     metrics: Mapping[str, float | None] = field(default_factory=dict)  # validation, latest epoch
     history: Sequence[Mapping[str, Any]] = ()  # of the epochs that have ended, as in RESULT_FILE
     updated_at: float = 0.0  # seconds since 1970, UTC
+    started_over: str = ""  # why an earlier attempt's epochs were lost; empty: they were not
 
 
 def write_json(path: Path, value: object) -> None:
@@ -212,6 +213,12 @@ def read_training_job(directory: Path) -> TrainingJob:
 def read_samples(directory: Path) -> list[TrainingSample]:
     """The samples of a training job, in the order in which they were written."""
     return [TrainingSample(**raw) for raw in read_json(directory / SAMPLES_FILE)]
+
+
+def note_start(directory: Path, started_over: str) -> None:
+    """Note, before a training begins, why it begins anew."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / PROGRESS_FILE, asdict(Progress("starting", started_over=started_over)))
 
 
 def read_progress(directory: Path) -> Progress | None:

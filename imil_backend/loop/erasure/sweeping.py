@@ -21,7 +21,7 @@ from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
 from imil_backend.loop.cleanup.removable import CACHE, WHILE_TRAINING
 from imil_backend.loop.erasure.plan import Plan
 from imil_backend.loop.erasure.words import clean_json, clean_lines, is_text, mentions
-from imil_backend.store.database import SQLITE_FILE
+from imil_backend.store.database import POSTGRES_COPY, SQLITE_FILE
 from imil_backend.store.tables import Round, Sample, Version
 
 REPORT = "report"
@@ -152,7 +152,8 @@ def _sweep_caches(backend: Backend) -> None:
 
 def copies_of_everything(directory: Path) -> list[Path]:
     """Copies of the database from before a migration, and what a restore has moved aside."""
-    return sorted([*directory.glob(f"{SQLITE_FILE}.before-*"), *directory.glob(f"{ASIDE}*")])
+    patterns = (f"{SQLITE_FILE}.before-*", f"{POSTGRES_COPY}*", f"{ASIDE}*")
+    return sorted(path for pattern in patterns for path in directory.glob(pattern))
 
 
 def _sweep_copies(directory: Path) -> None:

@@ -72,7 +72,8 @@ def prepare(backend: Backend) -> None:
         StoreError: the database cannot be used, or was written by a newer version.
     """
     with locked(backend, "migration"):
-        backend.store.migrate()
+        dumps = backend.directory if backend.settings.dump_before_migration else None
+        backend.store.migrate(dumps)
         logging.getLogger("dbos").setLevel(logging.WARNING)
         url = system_database_url(backend)
         if url.startswith("sqlite"):

@@ -20,6 +20,7 @@ from imil_backend.errors import DatasetError, RoundError
 from imil_backend.files import sha256_of
 from imil_backend.learning.contract.evidence import EVIDENCE_FILE
 from imil_backend.learning.contract.training_job import (
+    CHECKPOINT_FILE,
     INTERMEDIATE_FILE,
     JOB_FILE,
     MINING_FILE,
@@ -30,6 +31,7 @@ from imil_backend.learning.contract.training_job import (
     Recipe,
     TrainingJob,
     TrainingSample,
+    note_start,
     read_samples,
     read_training_job,
     write_training_job,
@@ -41,6 +43,10 @@ from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
 from imil_backend.loop.versions.starting_weights import required_weights
 from imil_backend.store.tables import Dataset, Round, Sample, Version
+
+_OTHERWISE = (
+    "The answers, the samples, the settings or this program's release have changed since it was begun."
+)
 
 
 def new_version_name(dataset: Dataset, number: int) -> str:
@@ -100,8 +106,11 @@ def prepare_training_job(backend: Backend, session: Session, round_: Round, pare
         max_image_pixels=backend.settings.max_image_pixels,
         max_image_memory=backend.settings.max_image_memory,
     )
-    if _is_another(directory_of(backend, job.name), job, samples):
+    before = directory_of(backend, job.name)
+    if _is_another(before, job, samples):
         job = replace(job, name=new_version_name(dataset, round_.number))
+        if (before / CHECKPOINT_FILE).exists():
+            note_start(directory_of(backend, job.name), _OTHERWISE)
     round_.version_name = job.name
     write_training_job(directory_of(backend, job.name), job, samples)
 

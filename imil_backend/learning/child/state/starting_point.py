@@ -105,20 +105,26 @@ def _read_checkpoint(context: Context, fresh: TrainingState) -> dict[str, Any] |
         return None
     try:
         saved = load_state(path)
+        why = _why_not(context, fresh, saved)
     except WeightsError as error:
-        logger.warning("Starting over: %s", error)
-        return None
+        why = str(error)
+    if why is None:
+        return saved
+    logger.warning("Starting over: %s", why)
+    context.reporter.start_over(why)
+    return None
+
+
+def _why_not(context: Context, fresh: TrainingState, saved: dict[str, Any]) -> str | None:
+    """Why a checkpoint cannot be gone on from, or None."""
     if saved["training"].keys() != vars(fresh).keys():
-        logger.warning("Starting over: the checkpoint is from another version of this program.")
-        return None
+        return "The checkpoint is from another version of this program."
     if saved["training"]["samples"] != fresh.samples:
-        logger.warning("Starting over: the readable samples have changed since the checkpoint was written.")
-        return None
+        return "The readable samples have changed since the checkpoint was written."
     for beside in _kept_beside(context, state_from_dict(saved)):
         if not beside.exists():
-            logger.warning("Starting over: %s, a part of the checkpoint, is missing.", beside)
-            return None
-    return saved
+            return f"{beside}, a part of the checkpoint, is missing."
+    return None
 
 
 def _kept_beside(context: Context, state: TrainingState) -> Iterator[Path]:

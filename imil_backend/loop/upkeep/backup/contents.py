@@ -18,7 +18,7 @@ from imil_backend.errors import BackupError
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.unfinished import UNPACKING
 from imil_backend.loop.queues.engine import DBOS_SQLITE_FILE
-from imil_backend.store.database import SQLITE_FILE
+from imil_backend.store.database import POSTGRES_COPY, SQLITE_FILE
 
 Progress = Callable[[int, int], None]  # called with what is done, and of how much
 
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
 
 def is_backed_up(parts: tuple[str, ...]) -> bool:
     """Whether a file of the data directory, by the parts of its path there, belongs into a backup."""
-    if parts[0].startswith(SQLITE_FILES) or parts[0] in _LEFT_OUT:
+    if parts[0].startswith((*SQLITE_FILES, POSTGRES_COPY)) or parts[0] in _LEFT_OUT:
         return False
     unwanted = parts[0].startswith(".") or parts[-1].startswith(".") or {"", ".", ".."} & set(parts)
     return not unwanted and not any(part.startswith(f".{UNPACKING}-") for part in parts)

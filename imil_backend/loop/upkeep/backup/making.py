@@ -22,7 +22,6 @@ from imil_backend.loop.base import audit, timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import CLEANUP, locked
 from imil_backend.loop.base.unfinished import BACKING_UP, note_partial, working_folder
-from imil_backend.loop.upkeep.backup import postgres_dump
 from imil_backend.loop.upkeep.backup.contents import (
     DATABASES,
     FILES,
@@ -37,6 +36,7 @@ from imil_backend.loop.upkeep.backup.contents import (
 )
 from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, encrypted
 from imil_backend.loop.versions.removed_weights import removed_weights
+from imil_backend.store import postgres_dump
 from imil_backend.store.tables import Dataset, Sample
 
 

@@ -33,7 +33,7 @@ from imil_backend.loop.base.unfinished import (
     working_folder,
 )
 from imil_backend.loop.queues.engine import worker_is_running
-from imil_backend.loop.upkeep.backup import postgres_dump, relocation
+from imil_backend.loop.upkeep.backup import relocation
 from imil_backend.loop.upkeep.backup.checking import check_databases
 from imil_backend.loop.upkeep.backup.contents import (
     DATABASES,
@@ -48,6 +48,7 @@ from imil_backend.loop.upkeep.backup.contents import (
     says_what_failed,
 )
 from imil_backend.loop.upkeep.backup.encryption import UNENCRYPTED, Keys, decrypted
+from imil_backend.store import postgres_dump
 from imil_backend.store.database import SQLITE_FILE
 
 _CHUNK = 2**20
