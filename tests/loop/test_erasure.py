@@ -45,6 +45,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import locked
 from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING
+from imil_backend.loop.dashboard.samples.thumbnails import thumbnail
 from imil_backend.loop.erasure import erasing
 from imil_backend.loop.erasure.annotators import find_annotator, forget_annotator
 from imil_backend.loop.erasure.erasing import Outcome, erase, finish_erasures, preview
@@ -98,6 +99,7 @@ def scene(open_round: OpenRound) -> OpenRound:
     (directory / "training.log").write_text(f"fine\n{PATIENT}: slow\n")
     write_report(backend, open_round.id)
     _fill_cache(backend)
+    thumbnail(backend, dataset.id, "key-train-0")
     shutil.copy(backend.directory / "imil.sqlite", backend.directory / "imil.sqlite.before-0001") if (
         backend.directory / "imil.sqlite"
     ).exists() else None
@@ -121,6 +123,7 @@ def _make_patient(open_round: OpenRound) -> None:
             if name == "train-0":
                 values["name"] = PATIENT
             session.execute(update(Sample).where(Sample.name == name).values(values))
+            (backend.directory / "originals" / f"{name}.png").unlink()
     samples = read_samples(Path(open_round.version.directory))
     changed = [
         {**vars(each), "group": PATIENT} if each.key in PATIENTS_KEYS else vars(each) for each in samples

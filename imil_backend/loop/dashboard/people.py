@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImilError
 from imil_backend.loop.base.backend import Backend
-from imil_backend.store.tables import Annotation, Project
+from imil_backend.store.tables import Annotation, Annotator, Project
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_KNOWN = 600.0
 SIMULATED = "simulated clinician"
-Names = Mapping[int | None, str]  # by the user's number in Label Studio; who answered first comes first
+Names = Mapping[int | None, str]  # by the annotator's key; who answered first comes first
 
 
 def names_of(backend: Backend, session: Session, dataset_id: int) -> Names:
@@ -30,7 +30,8 @@ def names_of(backend: Backend, session: Session, dataset_id: int) -> Names:
     if not backend.settings.dashboard_names:
         return names
     known = _known(backend, int(time.monotonic() // _SECONDS_KNOWN))
-    return {annotator: known.get(annotator or 0) or name for annotator, name in names.items()}
+    users = {each.key: each.label_studio_id for each in session.scalars(select(Annotator))}
+    return {key: known.get(users.get(key or 0, 0)) or name for key, name in names.items()}
 
 
 @lru_cache(maxsize=1)  # no page waits for Label Studio again soon, whether it answered or not

@@ -22,6 +22,7 @@ from imil_backend.loop.erasure.rows import erase_rows
 from imil_backend.loop.erasure.subject import Subject
 from imil_backend.loop.erasure.sweeping import still_found, sweep
 from imil_backend.loop.erasure.tidying import tidy
+from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import Erasure, Project, Round
@@ -176,7 +177,16 @@ def _write_reports(backend: Backend, plan: Plan) -> None:
         rounds = session.scalars(select(Round).where(Round.id.in_(plan.rounds))).all()
     for round_ in rounds:
         if round_.version is not None and Path(round_.version.directory).is_dir():
-            write_report(backend, round_.id)
+            try:
+                write_report(backend, round_.id)
+                evaluate_round(backend, round_.id)
+            except (ImilError, OSError) as error:  # no reason to keep a patient's traces
+                logger.warning(
+                    "The report of round %d is not complete (%s). Write it again: `imil report --round %d`.",
+                    round_.number,
+                    error,
+                    round_.number,
+                )
 
 
 def _delete_tasks(backend: Backend, plan: Plan) -> tuple[int, tuple[str, ...]]:

@@ -20,12 +20,12 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
 from imil_backend.loop.cleanup.removable import CACHE, WHILE_TRAINING
 from imil_backend.loop.erasure.plan import Plan
-from imil_backend.loop.erasure.words import clean_json, clean_lines, is_text, mentions
+from imil_backend.loop.erasure.words import clean_json, clean_lines, is_text, mentions, pattern_of
+from imil_backend.loop.evaluation.kept import REPORT_FOLDER
 from imil_backend.store.database import POSTGRES_COPY, SQLITE_FILE
 from imil_backend.store.tables import Round, Sample, Version
 
-REPORT = "report"
-_PICTURES = (".png", ".jpg", ".webp", ".svg", ".html")
+_PICTURES = (".png", ".jpg", ".webp")
 
 
 def sweep(backend: Backend, plan: Plan) -> None:
@@ -42,18 +42,21 @@ def sweep(backend: Backend, plan: Plan) -> None:
             (backend.directory / name).unlink(missing_ok=True)
         for sha256 in plan.masks:
             mask_path(backend, sha256).unlink(missing_ok=True)
-        _sweep_caches(backend)
+        _sweep_caches(backend, plan)
         _sweep_copies(backend.directory)
     except OSError as error:
         raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error
 
 
 def still_found(backend: Backend, plan: Plan) -> list[str]:
-    """Files of the data directory that hold a word of the plan all the same; but for its databases."""
+    """Files of the data directory, but for its databases, that hold or are called a word of the plan."""
+    pattern = pattern_of(plan)
     return [
         str(path.relative_to(backend.directory))
         for path in sorted(backend.directory.rglob("*"))
-        if path.is_file() and ".sqlite" not in path.name and mentions(path, plan)
+        if path.is_file()
+        and ".sqlite" not in path.name
+        and (pattern.search(path.name) or mentions(path, plan))
     ]
 
 
@@ -63,7 +66,7 @@ def _sweep_reports(backend: Backend, plan: Plan) -> None:
     with backend.store.begin() as session:
         directories = session.scalars(shown.where(Round.id.in_(plan.rounds))).all()
     for directory in directories:
-        shutil.rmtree(Path(directory) / REPORT, ignore_errors=True)
+        shutil.rmtree(Path(directory) / REPORT_FOLDER, ignore_errors=True)
 
 
 def _sweep_versions(backend: Backend, plan: Plan) -> None:
@@ -84,12 +87,11 @@ def _holds(directory: Path, plan: Plan) -> bool:
 
 def _clean_version(directory: Path, plan: Plan) -> None:
     """The list of samples last: by it a version is known to hold one of them."""
-    shutil.rmtree(directory / REPORT, ignore_errors=True)
     for pattern in WHILE_TRAINING:
         for path in directory.glob(pattern):
             path.unlink()
     for path in sorted(directory.rglob("*")):
-        if path.suffix in _PICTURES:
+        if path.suffix in _PICTURES and REPORT_FOLDER not in path.parts:  # what a report shows is known
             path.unlink()
         elif path.is_file() and path.name != SAMPLES_FILE and mentions(path, plan):
             if path.suffix == ".json":
@@ -141,8 +143,12 @@ def _is_image(path: Path) -> bool:
         return image_format(file.read(4096)) is not None
 
 
-def _sweep_caches(backend: Backend) -> None:
-    """All of them: what a row was made of cannot be told from it, and they are rebuilt."""
+def _sweep_caches(backend: Backend, plan: Plan) -> None:
+    """Rows of pixels all of them, since nobody can tell what each was made of; they are rebuilt."""
+    pattern = pattern_of(plan)
+    for path in sorted(backend.cache.rglob("*")):
+        if pattern.search(path.name) and path.is_file():  # thumbnails
+            path.unlink()
     for directory in sorted(backend.cache.iterdir()):
         if CACHE.fullmatch(directory.name) and not remove_store(directory) and directory.exists():
             raise StoreError(f"The cache in {directory} is in use. Try again: `imil erase`.")
