@@ -30,6 +30,14 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError, StoreError
 from imil_backend.images.cache import CachedItem, PixelCache
+from imil_backend.learning.contract.evidence import EVIDENCE_FILE, Evidence, EvidenceFile, write_evidence
+from imil_backend.learning.contract.proposed import (
+    PROPOSED_FILE,
+    Proposed,
+    Quality,
+    read_proposed,
+    write_proposed,
+)
 from imil_backend.learning.contract.training_job import (
     MINING_FILE,
     PREDICTIONS_FILE,
@@ -96,6 +104,11 @@ def scene(open_round: OpenRound) -> OpenRound:
         audit.note(session, dataset.id, audit.BACKED_UP, file="/backups/imil.tar")
     directory = Path(version.directory)
     write_json(directory / SHORTCUT_FILE, shortcut_results("baseline", [1.0] * 4, [0.5] * 4))
+    nothing = Proposed(
+        False, "No good.", Quality((0.1,), 0.1, 0.0, 0.2, 3, 3), 96, np.zeros((0, 1152), np.uint8), np.ones(0)
+    )
+    write_proposed(directory / PROPOSED_FILE, ["key-train-0", "key-train-1"], nothing)
+    write_evidence(directory / EVIDENCE_FILE, {"train": _evidence("key-train-0", "key-train-1")})
     (directory / "training.log").write_text(f"fine\n{PATIENT}: slow\n")
     write_report(backend, open_round.id)
     _fill_cache(backend)
@@ -104,6 +117,11 @@ def scene(open_round: OpenRound) -> OpenRound:
         backend.directory / "imil.sqlite"
     ).exists() else None
     return open_round
+
+
+def _evidence(*keys: str) -> Evidence:
+    maps = np.ones((len(keys), 2, 2), np.float16)
+    return Evidence(keys, np.zeros(len(keys), np.int64), np.ones((len(keys), 2), np.float32), maps, maps)
 
 
 def _make_patient(open_round: OpenRound) -> None:
@@ -154,7 +172,7 @@ def traces(open_round: OpenRound) -> dict[str, bytes]:
         content = Path(sample.path).read_bytes()
         pixels = np.asarray(Image.open(sample.path))
         found |= {
-            f"key {sample.key}": sample.key.encode() + b'"',
+            f"key {sample.key}": sample.key.encode(),
             f"hash of {sample.key}": sample.sha256.encode(),
             f"file of {sample.key}": content[41:],
             f"pixels of {sample.key}": pixels.tobytes()[:WIDTH],
@@ -223,6 +241,8 @@ def test_no_byte_of_a_patient_is_left_and_the_others_are_as_they_were(scene: Ope
     predicted = read_json(directory / PREDICTIONS_FILE)["validation"]
     assert {len(values) for values in predicted.values()} == {3}
     assert len(read_json(directory / SHORTCUT_FILE)["candidate"]["any_class"]) == 3
+    assert read_proposed(directory / PROPOSED_FILE)[0] == ("key-train-1",)
+    assert EvidenceFile(directory / EVIDENCE_FILE).split("train").keys == ("key-train-1",)
     assert (directory / "training.log").read_text() == "fine\n"
     assert (backend.directory / UNPACKED / "index.csv").read_text() == "image,label\nimages/x.png,normal\n"
     assert PATIENT not in (directory / "report" / "report.md").read_text()

@@ -106,9 +106,8 @@ def _erase(
 
 
 def _show_findings(found: Findings, *, dry_run: bool) -> None:
-    verb = "would be erased" if dry_run else "erased"
-    copies = f", {found.copies} of them copies that were not named" if found.copies else ""
-    say(f"{len(found.samples)} images {verb}{copies}.")
+    copies = f" ({found.copies} of them are copies that were not named)" if found.copies else ""
+    say(f"Images that {'would be' if dry_run else 'were'} erased: {len(found.samples)}{copies}.")
     if dry_run:
         _list("", [f"{each['name']} ({each['dataset']}, {each['key']})" for each in found.samples])
     _list("Versions that were trained on them, and keep what they have learned:", found.trained)
@@ -122,14 +121,14 @@ def _show_findings(found: Findings, *, dry_run: bool) -> None:
 
 def _show_plan(plan: Plan) -> None:
     say(
-        f"{len(plan.files)} files and {len(plan.masks)} masks would be removed, and the pixel caches, which "
-        f"are rebuilt; tasks would be deleted in {len(plan.projects)} projects of Label Studio."
+        f"Files that would be removed: {len(plan.files)}; masks of answers: {len(plan.masks)}; the pixel "
+        "caches, which are rebuilt; tasks in Label Studio."
     )
 
 
 def _show_outcome(outcome: Outcome) -> None:
     if outcome.tasks:
-        say(f"{outcome.tasks} tasks were deleted in Label Studio.")
+        say(f"Tasks that were deleted in Label Studio: {outcome.tasks}.")
     _list(
         "Label Studio no longer serves these files, but leaves them in its media folder; delete them there:",
         outcome.uploads,

@@ -22,7 +22,7 @@ from imil_backend.loop.erasure.rows import erase_rows
 from imil_backend.loop.erasure.subject import Subject
 from imil_backend.loop.erasure.sweeping import still_found, sweep
 from imil_backend.loop.erasure.tidying import tidy
-from imil_backend.loop.evaluation.kept import evaluate_round
+from imil_backend.loop.evaluation.kept import REPORT_FOLDER, evaluate_round
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import Erasure, Project, Round
@@ -157,7 +157,7 @@ def _carry_out(backend: Backend, erasure_id: int, plan: Plan) -> Outcome:
             check_nothing_runs(backend, session)
         sweep(backend, plan)
         remove_ended_workflows(backend, timedelta(0))  # what went wrong in one may name a sample
-        _write_reports(backend, plan)
+        _write_reports(backend)
         plan = replace(plan, swept=True)
         _keep(backend, erasure_id, plan)
     tasks, uploads = _delete_tasks(backend, plan)
@@ -171,12 +171,13 @@ def _keep(backend: Backend, erasure_id: int, plan: Plan | None) -> None:
         session.get_one(Erasure, erasure_id).plan = plan.to_json() if plan else {}
 
 
-def _write_reports(backend: Backend, plan: Plan) -> None:
-    """Again, without the samples."""
+def _write_reports(backend: Backend) -> None:
+    """Those that were removed, without the samples."""
     with backend.store.begin() as session:
-        rounds = session.scalars(select(Round).where(Round.id.in_(plan.rounds))).all()
+        rounds = session.scalars(select(Round).where(Round.version_id.is_not(None))).all()
     for round_ in rounds:
-        if round_.version is not None and Path(round_.version.directory).is_dir():
+        directory = Path(round_.version.directory) if round_.version else None
+        if directory and directory.is_dir() and not (directory / REPORT_FOLDER).exists():
             try:
                 write_report(backend, round_.id)
                 evaluate_round(backend, round_.id)

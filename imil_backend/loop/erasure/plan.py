@@ -92,14 +92,14 @@ def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Pla
     ids, keys = [each.id for each in samples], tuple(each.key for each in samples)
     datasets = sorted({each.dataset_id for each in samples})
     inside, outside = _files(backend, samples)
-    masks = _masks(backend, session, samples)
+    masks = _masks(backend, session, samples) - _other_masks(backend, session, set(ids), set(keys))
     words = _words(session, samples, masks)
     used = _kept_files(session, ids)
     plan = Plan(
         keys=keys,
         words=words,
         files=tuple(str(path.relative_to(backend.directory)) for path in inside if str(path) not in used),
-        masks=tuple(sorted(masks - _other_masks(backend, session, set(ids), set(keys)))),
+        masks=tuple(sorted(masks)),
         rounds=tuple(session.scalars(select(Task.round_id).where(Task.sample_id.in_(ids)).distinct())),
         projects=tuple(session.scalars(select(Project.id).where(Project.dataset_id.in_(datasets)))),
     )
@@ -168,6 +168,10 @@ def _words(session: Session, samples: Sequence[Sample], masks: set[str]) -> tupl
     shared = select(Sample.group).where(Sample.group.in_(groups), Sample.id.not_in(ids)).distinct()
     found = {*(groups - set(session.scalars(shared))), *masks}
     for each in samples:
+        file_name = Path(each.path).name
+        same = Sample.path.endswith(f"/{file_name}", autoescape=True)
+        if session.scalar(select(Sample.id).where(same, Sample.id.not_in(ids)).limit(1)) is None:
+            found.add(file_name)  # as tables call it
         found |= {each.key, each.name, each.path, each.sha256}
         found |= {each.pixels_sha256 or "", each.perceptual_hash or "", each.address or ""}
         found.add(each.clinician_mask or "")

@@ -13,6 +13,12 @@ from sqlalchemy import or_, select
 from imil_backend.errors import StoreError
 from imil_backend.images.reading import image_format
 from imil_backend.images.row_store import remove_store, removed_stores
+from imil_backend.learning.contract.evidence import (
+    EVIDENCE_FILE,
+    Evidence,
+    EvidenceFile,
+    write_evidence,
+)
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed, write_proposed
 from imil_backend.learning.contract.training_job import JOB_FILE, SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import mask_path
@@ -49,24 +55,27 @@ def sweep(backend: Backend, plan: Plan) -> None:
 
 
 def still_found(backend: Backend, plan: Plan) -> list[str]:
-    """Files of the data directory, but for its databases, that hold or are called a word of the plan."""
+    """Texts of the data directory that hold a word of the plan, and other files that are called one."""
     pattern = pattern_of(plan)
     return [
         str(path.relative_to(backend.directory))
         for path in sorted(backend.directory.rglob("*"))
         if path.is_file()
         and ".sqlite" not in path.name
-        and (pattern.search(path.name) or mentions(path, plan))
+        and (pattern.search(path.name) or (is_text(path) and mentions(path, plan)))
     ]
 
 
 def _sweep_reports(backend: Backend, plan: Plan) -> None:
-    """Of the rounds that asked about a sample: it may be in their pictures, also as a donor."""
-    shown = select(Version.directory).join(Round, Round.version_id == Version.id)
+    """Those that name a sample, and of rounds that asked about it: pictures may show it, as a donor too."""
+    made = select(Round.id, Version.directory).join(Version, Round.version_id == Version.id)
     with backend.store.begin() as session:
-        directories = session.scalars(shown.where(Round.id.in_(plan.rounds))).all()
-    for directory in directories:
-        shutil.rmtree(Path(directory) / REPORT_FOLDER, ignore_errors=True)
+        rounds = session.execute(made).all()
+    for round_id, directory in rounds:
+        report = Path(directory) / REPORT_FOLDER
+        files = [path for path in report.rglob("*") if path.is_file()]
+        if round_id in plan.rounds or any(mentions(path, plan) for path in files):
+            shutil.rmtree(report, ignore_errors=True)
 
 
 def _sweep_versions(backend: Backend, plan: Plan) -> None:
@@ -93,12 +102,13 @@ def _clean_version(directory: Path, plan: Plan) -> None:
     for path in sorted(directory.rglob("*")):
         if path.suffix in _PICTURES and REPORT_FOLDER not in path.parts:  # what a report shows is known
             path.unlink()
-        elif path.is_file() and path.name != SAMPLES_FILE and mentions(path, plan):
+        elif path.is_file() and path.name != SAMPLES_FILE and is_text(path) and mentions(path, plan):
             if path.suffix == ".json":
                 clean_json(path, plan)
-            elif is_text(path):
+            else:
                 clean_lines(path, plan)
     _clean_proposed(directory / PROPOSED_FILE, plan)
+    _clean_evidence(directory / EVIDENCE_FILE, plan)
     clean_json(directory / SAMPLES_FILE, plan)
 
 
@@ -108,8 +118,32 @@ def _clean_proposed(path: Path, plan: Plan) -> None:
     keys, proposed = read_proposed(path)
     kept = np.array([key not in plan.keys for key in keys], bool)
     if not kept.all():
-        masks = replace(proposed, packed=proposed.packed[kept], confidence=proposed.confidence[kept])
+        masks = proposed
+        if len(proposed.packed):  # there are none where proposals were no good
+            masks = replace(proposed, packed=proposed.packed[kept], confidence=proposed.confidence[kept])
         write_proposed(path, [key for key, stays in zip(keys, kept, strict=True) if stays], masks)
+
+
+def _clean_evidence(path: Path, plan: Plan) -> None:
+    if not path.exists():
+        return
+    mode, file = path.stat().st_mode, EvidenceFile(path)
+    splits = {name: file.split(name) for name in file.splits}
+    if not any(key in plan.keys for split in splits.values() for key in split.keys):
+        return
+    write_evidence(path, {name: _without(split, plan) for name, split in splits.items()})
+    path.chmod(mode)
+
+
+def _without(split: Evidence, plan: Plan) -> Evidence:
+    kept = np.array([key not in plan.keys for key in split.keys], bool)
+    return Evidence(
+        keys=tuple(key for key in split.keys if key not in plan.keys),
+        labels=split.labels[kept],
+        probabilities=split.probabilities[kept],
+        label=split.label[kept],
+        predicted=split.predicted[kept],
+    )
 
 
 def _sweep_unpacked(backend: Backend, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from imil_backend.files import write_atomically
 from imil_backend.learning.contract.training_job import read_json, write_json
 from imil_backend.loop.erasure.plan import Plan
 
-_CHUNK = 2**20  # bytes
+_CHUNK, _LOOKED_AT = 2**20, 4096  # bytes
 ERASED = "[erased]"
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -90,5 +90,5 @@ def clean_lines(path: Path, plan: Plan) -> None:
 def is_text(path: Path) -> bool:
     """Whether a file is a text in an encoding that is read here."""
     with path.open("rb") as file:
-        start = file.read(_CHUNK)
+        start = file.read(_LOOKED_AT)
     return start.startswith(tuple(_BYTE_ORDER_MARKS)) or b"\0" not in start
