@@ -134,8 +134,8 @@ class FakeLabelStudio:
         self.projects_there[number] = label_config.strip()
         return number
 
-    def request(self, method: str, path: str, **request: Any) -> Any:
-        """Of webhooks, uploads, tabs and predictions; deletion of tasks, changes of their data, of projects."""
+    def request(self, method: str, path: str, **request: Any) -> Any:  # noqa: PLR0911
+        """Of webhooks, uploads, tabs and predictions; changes of projects and tasks; deletion of tasks."""
         self._ask(f"{method} {path}")
         if path.endswith("/file-uploads"):
             return self._file_uploads(method, **request)

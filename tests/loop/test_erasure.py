@@ -47,7 +47,7 @@ from imil_backend.learning.contract.training_job import (
     write_json,
 )
 from imil_backend.loop.answers.reconcile import reconcile
-from imil_backend.loop.answers.sample_states import mask_path
+from imil_backend.loop.answers.sample_states import mask_path, save_mask
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -69,6 +69,7 @@ from imil_backend.store.tables import (
     Base,
     Dataset,
     Erasure,
+    Proposal,
     Round,
     Sample,
     SetAside,
@@ -100,6 +101,12 @@ def scene(open_round: OpenRound) -> OpenRound:
         round_.state, round_.version_id = CLOSED, version.id
         round_.verdict = {"verdict": "reject", "reason": "It is worse."}
         session.add(SetAside(dataset_id=dataset.id, kind="training", reference=PATIENT, reason="r"))
+        session.add(
+            Proposal(
+                task_id=1, mask_sha256=save_mask(backend, mask_of(7)), outside=False, confidence=0.9,
+                shown=True, version="v", source="s",
+            )
+        )  # fmt: skip
         session.add(SetAside(dataset_id=dataset.id, kind="image", reference="other", reason="r"))
         audit.note(session, dataset.id, audit.BACKED_UP, file="/backups/imil.tar")
     directory = Path(version.directory)
@@ -177,6 +184,8 @@ def traces(open_round: OpenRound) -> dict[str, bytes]:
             f"file of {sample.key}": content[41:],
             f"pixels of {sample.key}": pixels.tobytes()[:WIDTH],
         }
+    with backend.store.begin() as session:
+        masks = [*masks, *session.scalars(select(Proposal.mask_sha256))]
     return found | {f"mask {sha}": str(sha).encode() for sha in masks}
 
 

@@ -16,7 +16,7 @@ from imil_backend.label_studio.labeling.task_data import PROBLEM_KEY
 from imil_backend.label_studio.labeling.words import problem_in
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.store.tables import Annotation, Dataset, Project, Task
+from imil_backend.store.tables import Annotation, Annotator, Dataset, Project, Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def tell_problems(backend: Backend, project: Project, told: Mapping[int, str]) -
         logger.warning("Project %d was not told of problems: %s", project.label_studio_id, error)
 
 
-def close_guide(backend: Backend, project: Project, annotator: int | None) -> None:
+def close_guide(backend: Backend, project: Project, user: int | None) -> None:
     """Open the instructions no longer by themselves once as many people as read each task have answered.
 
     Label Studio opens them for everybody or nobody, each time that the label stream is entered, and they
@@ -59,17 +59,18 @@ def close_guide(backend: Backend, project: Project, annotator: int | None) -> No
     Args:
         backend: the store and Label Studio.
         project: one that was connected keeps its team's setting.
-        annotator: who has just answered; this is done with the first answer of each.
+        user: who has just answered, by the id in Label Studio; this is done with the first answer of each.
     """
     if project.connected is not None:
         return
     with backend.store.begin() as session:
         readers = policy_of(session.get_one(Dataset, project.dataset_id)).readers
-        counts = select(Annotation.annotator, func.count().label("answers"))
-        counts = counts.where(Annotation.project_id == project.id).group_by(Annotation.annotator)
-        rows = session.execute(counts)
+        who = (Annotation.annotator, Annotator.label_studio_id)
+        counts = select(*who, func.count().label("answers")).join(Annotation.person, isouter=True)
+        rows = session.execute(counts.where(Annotation.project_id == project.id).group_by(*who)).all()
         answers = {each.annotator: each.answers for each in rows}
-    if answers.get(annotator) != 1 or len(answers) < readers:
+        users = {each.label_studio_id: each.annotator for each in rows}
+    if answers.get(users.get(user)) != 1 or len(answers) < readers:
         return
     path = f"/api/projects/{project.label_studio_id}/"
     try:

@@ -124,8 +124,10 @@ def check_nothing_runs(backend: Backend, session: Session) -> None:
             f"Round {training.number} is being trained, and may use what is to be erased. Wait for its end, "
             "or cancel it (`imil cancel`; all answers are kept), and erase again."
         )
-    if any_is_held(backend, "push") or any_is_held(backend, "round"):
-        raise RoundError("A round is being pushed or trained. Erase again when that has ended.")
+    if any(any_is_held(backend, kind) for kind in ("push", "round", "propose")):
+        raise RoundError(
+            "A round is being pushed or trained, or masks are proposed. Erase again when that has ended."
+        )
 
 
 def _finish(backend: Backend, erasure_id: int) -> Outcome:

@@ -20,6 +20,7 @@ from imil_backend.store.tables import (
     AuditEntry,
     Dataset,
     Project,
+    Proposal,
     Sample,
     Task,
     Version,
@@ -137,7 +138,9 @@ def _masks(backend: Backend, session: Session, samples: Sequence[Sample]) -> set
     ids, keys = [each.id for each in samples], {each.key for each in samples}
     of_answers = select(Annotation.mask_sha256).where(Annotation.sample_id.in_(ids))
     told = select(AuditEntry.details["mask_sha256"].as_string()).where(AuditEntry.sample_id.in_(ids))
-    found = {*session.scalars(of_answers), *session.scalars(told)}
+    proposed = select(Proposal.mask_sha256).join(Task, Task.id == Proposal.task_id)
+    of_tasks = proposed.where(Task.sample_id.in_(ids))
+    found = {*session.scalars(of_answers), *session.scalars(told), *session.scalars(of_tasks)}
     for dataset_id in {each.dataset_id for each in samples}:
         states = sample_states(backend, session, session.get_one(Dataset, dataset_id))
         found |= {state.mask_sha256 for sample_id, state in states.items() if sample_id in ids}
@@ -150,7 +153,9 @@ def _other_masks(backend: Backend, session: Session, ids: set[int], keys: set[st
     """Hashes of masks that other samples have: two that were painted alike are one file."""
     of_answers = select(Annotation.mask_sha256).where(Annotation.sample_id.not_in(ids))
     told = select(AuditEntry.details["mask_sha256"].as_string()).where(AuditEntry.sample_id.not_in(ids))
-    found = {*session.scalars(of_answers), *session.scalars(told)}
+    proposed = select(Proposal.mask_sha256).join(Task, Task.id == Proposal.task_id)
+    of_tasks = proposed.where(Task.sample_id.not_in(ids))
+    found = {*session.scalars(of_answers), *session.scalars(told), *session.scalars(of_tasks)}
     for _, trained_on in _training_samples(backend):
         found |= {each.mask_sha256 for each in trained_on if each.key not in keys}
     return found

@@ -15,6 +15,7 @@ from imil_backend.store.tables import (
     AuditEntry,
     Erasure,
     FetchedImage,
+    Proposal,
     Round,
     Sample,
     SetAside,
@@ -43,6 +44,8 @@ def erase_rows(
     session.flush()  # only while it is there the database lets entries be blanked
     blank = update(AuditEntry).where(AuditEntry.sample_id.in_(ids)).values(sample_id=None, details={})
     session.execute(blank, execution_options={"synchronize_session": False})
+    tasks = select(Task.id).where(Task.sample_id.in_(ids))
+    session.execute(delete(Proposal).where(Proposal.task_id.in_(tasks)))
     session.execute(delete(Annotation).where(Annotation.sample_id.in_(ids)))
     session.execute(delete(Task).where(Task.sample_id.in_(ids)))
     _forget_what_was_said(session, {each.dataset_id for each in samples}, plan)

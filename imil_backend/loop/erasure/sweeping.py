@@ -43,6 +43,7 @@ def sweep(backend: Backend, plan: Plan) -> None:
     try:
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
+        shutil.rmtree(backend.directory / "proposing", ignore_errors=True)  # left by one that was killed
         _sweep_unpacked(backend, plan)
         for name in plan.files:
             (backend.directory / name).unlink(missing_ok=True)

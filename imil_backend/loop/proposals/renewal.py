@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.proposed import FEWEST_GROUPS
 from imil_backend.loop.base.backend import Backend, project_of
-from imil_backend.loop.base.locks import locked
+from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import OPEN, PAINTED
 from imil_backend.loop.projects.mapping import mapping_of
@@ -89,6 +89,7 @@ def renew_proposals(backend: Backend, round_id: int, step: int) -> int:
         waiting = waiting.where(Task.project_id == project.id, ~Task.deleted, Task.id.not_in(answered))
         keys = set(session.scalars(waiting))
     with locked(backend, "propose", round_id):
+        wait_for_erasures(backend)
         masks = learned_masks(backend, project.dataset, keys, f"round-{round_id}")
         changed = refresh_proposals(backend, project, mapping, masks)
     logger.info("Masks are proposed anew for %d tasks of round %d.", changed, round_.number)
