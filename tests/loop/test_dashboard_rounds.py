@@ -14,6 +14,7 @@ from PIL import Image
 
 from imil_backend.errors import NotFoundError
 from imil_backend.learning.contract.evidence import read_evidence
+from imil_backend.learning.contract.training_job import write_json
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.answers.sample_states import load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
@@ -24,8 +25,9 @@ from imil_backend.loop.dashboard.rounds.round_pictures import drawn, has_evidenc
 from imil_backend.loop.dashboard.rounds.where_it_looks import reasons_page
 from imil_backend.loop.dashboard.samples.one_sample import sample_page
 from imil_backend.loop.dashboard.samples.sample_pictures import answer_picture, sample_picture
-from imil_backend.loop.evaluation.changes import kept_changes
-from imil_backend.loop.evaluation.reasons import kept_reasons, share_inside
+from imil_backend.loop.evaluation import reasons as reasons_module
+from imil_backend.loop.evaluation.changes import CHANGES_FILE, kept_changes
+from imil_backend.loop.evaluation.reasons import REASONS_FILE, keep_reasons, kept_reasons, share_inside
 from imil_backend.loop.versions.champions import PERSON, promote
 from imil_backend.store.tables import Round, Sample, Version
 
@@ -231,6 +233,26 @@ def test_pictures_are_of_the_samples_own_round_and_answers(scene: Scene) -> None
         answer_picture(backend, ONE, "key-train-1", 1)  # another sample's
     with pytest.raises(NotFoundError):
         sample_picture(backend, ONE, "key-validation-0", "mask")
+
+
+def test_what_another_release_has_kept_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    for name, kept in ((CHANGES_FILE, kept_changes), (REASONS_FILE, kept_reasons)):
+        assert kept(tmp_path) is None
+        write_json(tmp_path / name, {"splits": {"validation": {"more": 1}}, "shares": [{"other": 2}]})
+        assert kept(tmp_path) is None
+
+
+def test_of_very_many_painted_samples_some_are_drawn(
+    backend: Backend, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(backend, label_studio, report=False)
+    monkeypatch.setattr(reasons_module, "MOST_PAINTED", 2)
+    scene.report.mkdir(exist_ok=True)
+    with backend.store.begin() as session:
+        keep_reasons(backend, session, session.get_one(Round, scene.round_id), scene.report)
+    reasons = kept_reasons(scene.report)
+    assert reasons is not None
+    assert (reasons.painted, reasons.drawn, reasons.shares[0].samples) == (3, 2, 2)
 
 
 def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_blue() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from imil_backend.errors import LearningError
 from imil_backend.files import replacing
 
 EVIDENCE_FILE = "evidence.safetensors"
+Place = tuple[str, int]  # split and row in a file
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,28 @@ class EvidenceFile:
 
     def sample(self, key: str) -> SampleEvidence | None:
         """That of one sample, or None if the version was not asked about it."""
-        place = self._places.get(key)
-        if place is None:
-            return None
-        split, row = place
-        fields = ("probabilities", "label", "predicted")
-        return SampleEvidence(*(self._file.get_slice(f"{split}.{field}")[row] for field in fields))
+        for split in self.splits:
+            keys = self._file.get_tensor(f"{split}.keys")
+            wanted = np.frombuffer(key.encode(), np.uint8)
+            if len(wanted) <= keys.shape[1]:
+                padded = np.pad(wanted, (0, keys.shape[1] - len(wanted)))
+                for row in np.flatnonzero((keys == padded).all(axis=1)):
+                    return self.at((split, int(row)))
+        return None
 
-    @cached_property
-    def _places(self) -> dict[str, tuple[str, int]]:
+    def places(self) -> dict[str, Place]:
+        """Where each sample's is, by its key; for whoever asks for many."""
         return {
             key: (split, row)
             for split in self.splits
             for row, key in enumerate(_names(self._file.get_tensor(f"{split}.keys")))
         }
+
+    def at(self, place: Place) -> SampleEvidence:
+        """That of the sample at a place."""
+        split, row = place
+        fields = ("probabilities", "label", "predicted")
+        return SampleEvidence(*(self._file.get_slice(f"{split}.{field}")[row] for field in fields))
 
 
 def read_evidence(directory: Path) -> EvidenceFile | None:
@@ -115,7 +124,7 @@ def read_evidence(directory: Path) -> EvidenceFile | None:
     return _opened(path, path.stat().st_mtime_ns) if path.exists() else None
 
 
-@lru_cache(maxsize=16)  # versions never change; a page asks two of them for many samples
+@lru_cache(maxsize=64)  # versions never change, and what is kept here is a map
 def _opened(path: Path, _written: int) -> EvidenceFile:
     return EvidenceFile(path)
 

@@ -24,6 +24,8 @@ from imil_backend.store.tables import Dataset, Round, Version
 
 CHANGES_FILE = "changes.json"
 SPLITS = ("validation", "test")
+# What reading a file with other fields raises: `imil report` writes it again.
+OF_ANOTHER_RELEASE = (KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class Changes:
     splits: Mapping[str, SplitChanges]
     differences: Plot | None  # of the verdict; None where nothing was compared
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Changes:
+        """What `dataclasses.asdict` has made of one."""
+        splits = {name: SplitChanges.from_dict(each) for name, each in raw["splits"].items()}
+        differences = raw["differences"]
+        return cls(raw["before"], raw["after"], splits, Plot(**differences) if differences else None)
+
 
 def keep_changes(session: Session, round_: Round, directory: Path) -> None:
     """Work out and draw what a round has changed, beside its report; of a baseline there is nothing."""
@@ -95,14 +104,12 @@ def keep_changes(session: Session, round_: Round, directory: Path) -> None:
 
 
 def kept_changes(directory: Path) -> Changes | None:
-    """What was kept in a report's folder; None of a baseline, and of a report of an earlier release."""
+    """What was kept in a report's folder; None of a baseline, and of a report of another release."""
     path = directory / CHANGES_FILE
-    if not path.exists():
+    try:
+        return Changes.from_dict(read_json(path)) if path.exists() else None
+    except OF_ANOTHER_RELEASE:
         return None
-    raw = read_json(path)
-    splits = {name: SplitChanges.from_dict(each) for name, each in raw["splits"].items()}
-    differences = raw["differences"]
-    return Changes(raw["before"], raw["after"], splits, Plot(**differences) if differences else None)
 
 
 def title_of(metric: str, label: str | None) -> str:

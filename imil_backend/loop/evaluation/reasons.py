@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,22 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import MaskError
 from imil_backend.files import write_atomically
 from imil_backend.images.masks.masks import Mask, mask_coverage
-from imil_backend.learning.contract.evidence import EvidenceFile, read_evidence
+from imil_backend.learning.contract.evidence import EvidenceFile, Place, read_evidence
 from imil_backend.learning.contract.training_job import read_json, write_json
 from imil_backend.learning.scoring.bounds import bounds_of_mean
 from imil_backend.loop.answers.sample_states import load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.evaluation.changes import OF_ANOTHER_RELEASE
 from imil_backend.store.tables import Dataset, Round, Sample, Version
+
+logger = logging.getLogger(__name__)
 
 REASONS_FILE = "reasons.json"
 PAINTED_SIDE = 56  # pixels a side of the mean of painted masks
 _SHOWN_SIDE = 280
+MOST_PAINTED = 2000  # samples that are looked at; more would tell little more, and take minutes
 _ONE_SIDED = 0.975  # both bounds together hold with 95 %
 
 
@@ -71,7 +75,8 @@ class Reasons:
 
     before: str  # names of the versions
     after: str
-    painted: int  # training samples that were painted
+    painted: int  # samples that were painted
+    drawn: int  # of these, that were looked at
     without: Sequence[str]  # of the two versions, those that have no class evidence
     shares: Sequence[EvidenceShare]
     means: Sequence[PaintedMean]
@@ -113,14 +118,15 @@ def keep_reasons(backend: Backend, session: Session, round_: Round, directory: P
     parent = session.get(Version, version.parent_id) if version and version.parent_id else None
     if version is None or parent is None:
         return
-    painted = _painted(backend, session, session.get_one(Dataset, round_.dataset_id))
+    painted, count = _painted(backend, session, session.get_one(Dataset, round_.dataset_id))
     files = {each.name: read_evidence(Path(each.directory)) for each in (parent, version)}
     before, after = files[parent.name], files[version.name]
     shares = _shares(painted, before, after) if before and after else []
     reasons = Reasons(
         before=parent.name,
         after=version.name,
-        painted=len(painted),
+        painted=count,
+        drawn=len(painted),
         without=[name for name, file in files.items() if file is None],
         shares=shares,
         means=_means(painted, directory),
@@ -129,24 +135,34 @@ def keep_reasons(backend: Backend, session: Session, round_: Round, directory: P
 
 
 def kept_reasons(directory: Path) -> Reasons | None:
-    """What was kept in a report's folder; None of a baseline, and of a report of an earlier release."""
+    """What was kept in a report's folder; None of a baseline, and of a report of another release."""
     path = directory / REASONS_FILE
-    return Reasons.from_dict(read_json(path)) if path.exists() else None
+    try:
+        return Reasons.from_dict(read_json(path)) if path.exists() else None
+    except OF_ANOTHER_RELEASE:
+        return None
 
 
-def _painted(backend: Backend, session: Session, dataset: Dataset) -> list[tuple[Sample, Mask]]:
-    """The painted samples with their masks; a mask that cannot be read is left out."""
+def _painted(backend: Backend, session: Session, dataset: Dataset) -> tuple[list[tuple[Sample, Mask]], int]:
+    """Painted samples with their masks, without those that cannot be read; and how many were painted."""
     states = sample_states(backend, session, dataset)
     masks = {sample: state.mask_sha256 for sample, state in states.items() if state.mask_sha256}
-    samples = select(Sample).where(Sample.dataset_id == dataset.id).order_by(Sample.id)
     found = []
-    for sample in session.scalars(samples):
-        if sample.id in masks:
-            try:
-                found.append((sample, load_mask(backend, masks[sample.id], sample)))
-            except MaskError:
-                continue
-    return found
+    for number in _drawn(sorted(masks)):
+        sample = session.get_one(Sample, number)
+        try:
+            found.append((sample, load_mask(backend, masks[number] or "", sample)))
+        except MaskError as error:
+            logger.warning("Sample %s is left out of the reasons: %s", sample.key, error)
+    return found, len(masks)
+
+
+def _drawn(numbers: Sequence[int]) -> Sequence[int]:
+    """All of them; if there are very many, some by chance, the same whenever they are drawn."""
+    if len(numbers) <= MOST_PAINTED:
+        return numbers
+    places = np.random.default_rng(0).permutation(len(numbers))[:MOST_PAINTED]
+    return [numbers[place] for place in sorted(places)]
 
 
 @dataclass(frozen=True)
@@ -162,9 +178,9 @@ class _Inside:
 def _shares(
     painted: Sequence[tuple[Sample, Mask]], before: EvidenceFile, after: EvidenceFile
 ) -> list[EvidenceShare]:
-    measured = []
+    measured, places = [], [(file, file.places()) for file in (before, after)]
     for sample, mask in painted:
-        old, new = (_inside(file, sample, mask) for file in (before, after))
+        old, new = (_inside(file, own.get(sample.key), mask) for file, own in places)
         if old is not None and new is not None:
             measured.append(_Inside(sample, float(mask.mean()), old, new))
     labels = sorted({each.sample.label for each in measured})
@@ -173,9 +189,8 @@ def _shares(
     return [_share(label, part) for label, part in [*every, *parts]]
 
 
-def _inside(file: EvidenceFile, sample: Sample, mask: Mask) -> float | None:
-    found = file.sample(sample.key)
-    return None if found is None else share_inside(found.predicted, mask)
+def _inside(file: EvidenceFile, place: Place | None, mask: Mask) -> float | None:
+    return None if place is None else share_inside(file.at(place).predicted, mask)
 
 
 def _share(label: str | None, measured: Sequence[_Inside]) -> EvidenceShare:

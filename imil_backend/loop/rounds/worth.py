@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.scoring.endpoints import quantity_of
 from imil_backend.learning.scoring.findings import GAINS
-from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.versions.mispredictions import next_mispredictions
+from imil_backend.loop.versions.mispredictions import count_next
 from imil_backend.store.tables import Annotation, Dataset, Round, Task
 
 Finding = Mapping[str, Any]  # of a verdict, see `scoring.findings.Finding`
@@ -40,8 +39,7 @@ def worth_of(session: Session, round_: Round) -> Worth | None:
     seconds = [each.lead_time for each in annotations if each.lead_time is not None]
     minutes = sum(seconds) / 60 if seconds else None
     simulated = sum(each.simulated for each in annotations)
-    dataset = session.get_one(Dataset, round_.dataset_id)
-    left = len(next_mispredictions(session, dataset, policy_of(dataset)))
+    left = count_next(session, session.get_one(Dataset, round_.dataset_id))
     sentences = [
         _spent(seconds, len(annotations), simulated),
         *(_effect(each, minutes) for each in findings),

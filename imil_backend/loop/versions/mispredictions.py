@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,36 @@ def next_mispredictions(
     Raises:
         RoundError: there is no champion yet.
     """
+    return _described(session, dataset, _next(session, dataset, policy, version, chosen))
+
+
+def count_next(session: Session, dataset: Dataset) -> int:
+    """How many samples a next round would ask, as of `next_mispredictions`."""
+    return len(_next(session, dataset))
+
+
+def _next(
+    session: Session,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    version: Version | None = None,
+    chosen: Collection[str] = (),
+) -> dict[int, Mapping[str, Any]]:
+    """The records of what a round asks, by rank."""
     policy = policy or policy_of(dataset)
     ranked, to_ask = _ranked(version or required_champion(session, dataset), policy)
     asked = _asked(session, dataset, policy)
-    mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen}
-    others = {
-        rank: record
+    mine = {rank: record for rank, record in ranked.items() if record["key"] in chosen} if chosen else {}
+    others = (
+        (rank, record)
         for rank, record in ranked.items()
         if rank not in mine and record["key"] not in asked and (rank <= to_ask or policy.fill_budget)
-    }
+    )
     training = select(func.count(Sample.id)).where(
         Sample.dataset_id == dataset.id, Sample.split == "train", Sample.excluded.is_(None)
     )
     left = max(0, budget_of(session.scalar(training) or 0, policy.budget) - len(mine))
-    return _described(session, dataset, {**mine, **dict(list(others.items())[:left])})
+    return {**mine, **dict(islice(others, left))}
 
 
 def _ranked(version: Version, policy: Policy) -> tuple[dict[int, Mapping[str, Any]], int]:
