@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import NotFound
 
-from imil_backend.server.dashboard.labelling_pages import add_labelling_pages
 from imil_backend.server.dashboard.layout import (
     PREFIX,
     known_to_templates,
@@ -16,13 +15,14 @@ from imil_backend.server.dashboard.layout import (
     with_code,
     with_headers,
 )
-from imil_backend.server.dashboard.machine_page import add_machine_page
-from imil_backend.server.dashboard.round_pages import add_round_pages
-from imil_backend.server.dashboard.sample_pages import add_sample_pages
-from imil_backend.server.dashboard.samples_pages import add_samples_pages
-from imil_backend.server.dashboard.shared_pages import add_shared_pages
-from imil_backend.server.dashboard.start_page import add_start_page
-from imil_backend.server.dashboard.version_pages import add_version_pages
+from imil_backend.server.dashboard.pages.labelling_pages import add_labelling_pages
+from imil_backend.server.dashboard.pages.machine_page import add_machine_page
+from imil_backend.server.dashboard.pages.round_pages import add_round_pages
+from imil_backend.server.dashboard.pages.sample_pages import add_sample_pages
+from imil_backend.server.dashboard.pages.samples_pages import add_samples_pages
+from imil_backend.server.dashboard.pages.shared_pages import add_shared_pages
+from imil_backend.server.dashboard.pages.start_page import add_start_page
+from imil_backend.server.dashboard.pages.version_pages import add_version_pages
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend

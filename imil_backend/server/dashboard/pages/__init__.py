@@ -1,0 +1,1 @@
+"""The pages, each file with the routes of those that belong together."""
