@@ -130,6 +130,6 @@ def assert_only_what_was_announced(changed_after: Callable[[str], set[str]]) -> 
     assert changed_after("connect --project 7") == {"webhooks"}
     assert changed_after("push") == {"webhooks"} | TASKS
     connected = changed_after("connect --project 7 --predictions --write")
-    assert connected == {"webhooks", "ML backends", "project.model_version"} | CONFIG | TASKS
+    assert connected == {"webhooks", "ML backends", "project.model_version", "views"} | CONFIG | TASKS
     assert changed_after("disconnect --dry-run") == connected
     assert changed_after("disconnect") == TASKS

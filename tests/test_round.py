@@ -53,6 +53,7 @@ def test_a_clinician_paints_and_a_new_version_answers(
     editor = browser_page()
     for task in tasks:
         editor.open_task(project, task)
+        editor.select_label("Irrelevant")
         box = editor.paint([STROKE])
         editor.submit()
 

@@ -50,7 +50,8 @@ def test_what_is_painted_is_what_is_read(
 ) -> None:
     editor = browser_page()
     editor.open_task(project, task_ids[0])
-    box = editor.paint(STROKES)  # Irrelevant is selected from the start
+    editor.select_label("Irrelevant")
+    box = editor.paint(STROKES)
     reading = read(client, editor.submit()["id"])
     assert reading.answer is Answer.BLACKOUT
     assert_is_painted(reading.mask, STROKES, box)
@@ -82,6 +83,7 @@ def test_the_label_stream_shows_the_instructions_and_skips(
     editor = browser_page()
     editor.open_label_stream(project)
     assert editor.read_instructions() == "Paint the marker."
+    editor.select_label("Irrelevant")
     editor.paint(STROKES[:1])
     skipped = editor.skip()
     assert skipped["task"] == task_ids[0], "the first one pushed is the first one shown"
@@ -110,7 +112,7 @@ def test_a_page_in_german_is_worked_by_keys_and_read_the_same(
     assert (reading.answer, reading.outside) == (Answer.BLACKOUT, True)
     assert (reading.mask == inside).mean() < 0.02  # but for the box's edge
     editor.next_task()
-    editor.page.keyboard.press("b")  # Label Studio keeps the last image's tool
+    editor.page.keyboard.press("1")  # whatever the last image's tool was, which Label Studio keeps
     editor.paint(STROKES[:1])
     editor.page.keyboard.press("9")
     editor.page.get_by_text("Es ist etwas gemalt").wait_for()
@@ -175,6 +177,26 @@ def test_a_proposed_mask_is_accepted_corrected_or_rejected(
     assert reading.mask is not None
     assert not reading.mask[120:180, 95:97].any()  # along the stroke
     assert reading.mask.sum() < (~mask).sum()
+
+
+def test_class_evidence_is_shown_on_demand_and_is_no_part_of_the_answer(
+    client: LabelStudio, browser_page: MakeEditor
+) -> None:
+    number = client.create_project("Evidence", load_label_config("blackout", evidence=True), "")
+    item = replace(push_item(0, read=lambda: png(WIDTH, HEIGHT)), beside=png(64, 48))
+    [task] = push_tasks(client, number, [item], already={})
+    editor = browser_page()
+    editor.open_task(number, task.task_id)
+    picture = editor.page.locator(".imil-evidence img")
+    assert not picture.is_visible()
+    editor.page.get_by_text("What the model looked at").click()
+    editor.page.wait_for_function("() => document.querySelector('.imil-evidence img').naturalWidth === 64")
+    assert picture.is_visible()
+    editor.select_label("Irrelevant")
+    box = editor.paint(STROKES)
+    annotation = editor.submit()
+    assert [each["from_name"] for each in annotation["result"]] == ["mask"]
+    assert_is_painted(read(client, annotation["id"]).mask, STROKES, box)
 
 
 def test_the_simulated_clinicians_mask_shows_in_the_editor_and_survives_an_update(

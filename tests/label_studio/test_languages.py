@@ -62,7 +62,7 @@ def test_what_is_chosen_is_read_the_same_in_every_language(language: str, choice
 @each_language
 def test_the_class_that_a_wrong_label_should_be_is_no_answer_and_no_class_to_predict(language: str) -> None:
     reading = read(language, chosen("label_wrong"), chosen("sick", name="imil_right_class"))
-    assert reading.answer is Answer.LABEL_WRONG
+    assert (reading.answer, reading.reason) == (Answer.LABEL_WRONG, "It shows 'sick'.")
     assert mapping_in(language).class_choices_name is None
 
 

@@ -206,6 +206,9 @@ class FakeLabelStudio:
         self._ask("own name")
         return "https://label-studio.example.org"
 
+    def version(self) -> str:
+        return "1.23.2"
+
     def user_id(self) -> int:
         return 1
 

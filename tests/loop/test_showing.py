@@ -268,7 +268,7 @@ def test_status_tells_how_everything_stands(answered: OpenRound) -> None:
     )
     assert dataset["answers"] == {"blackout": 2, "label_wrong": 1, "set_aside": 1}
     assert dataset["left_training"] == [
-        {"sample": "key-train-2", "source": "train-2", "answer": "label_wrong"}
+        {"sample": "key-train-2", "source": "train-2", "answer": "label_wrong", "reason": ""}
     ]
     assert [item["kind"] for item in dataset["set_aside"]] == ["image", "annotation"]
     task = answered.tasks[3]

@@ -74,7 +74,8 @@ def _show_answers(dataset: dict[str, Any]) -> None:
     for sentence in (dataset["proposals"] or {"told": ()})["told"]:
         say(sentence)
     for item in dataset["left_training"][:SHOWN]:
-        say(f"[yellow]Left training[/] {escape(item['source'])}: {item['answer']}")
+        told = f"{item['source']}: {item['answer']}. {item['reason']}".removesuffix(". ")
+        say(f"[yellow]Left training[/] {escape(told)}")
     for item in dataset["set_aside"][:SHOWN]:
         say(f"[yellow]Set aside[/] {_located(item)}")
     for item in dataset["passed_over"][:SHOWN]:

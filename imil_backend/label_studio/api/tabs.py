@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from imil_backend.label_studio.api.calls import Requests
-from imil_backend.label_studio.labeling.task_data import PROBLEM_KEY, SAMPLE_KEY, SHOWN_KEYS
+from imil_backend.label_studio.labeling.task_data import (
+    EVIDENCE_KEY,
+    EVIDENCE_SAYS_KEY,
+    PROBLEM_KEY,
+    SAMPLE_KEY,
+    SHOWN_KEYS,
+)
 
 _VIEWS = "/api/dm/views/"
 _BESIDE_EDITOR = [f"tasks:{name}" for name in ("annotators", "completed_at", "data.label", "data.predicted")]
@@ -39,7 +45,8 @@ def ensure_tab(client: Requests, project_id: int, title: str, image_key: str) ->
     columns = client.request("GET", "/api/dm/columns", params={"project": project_id})["columns"]
     shown = {"id", "annotators", "completed_at", *(f"data.{key}" for key in (image_key, *_SHOWN))}
     names = {f"{each['parent']}.{each['id']}" if each.get("parent") else each["id"] for each in columns}
-    names |= {f"data.{key}" for key in (*SHOWN_KEYS, SAMPLE_KEY)}  # which tasks will have
+    will_be = (*SHOWN_KEYS, SAMPLE_KEY, EVIDENCE_KEY, EVIDENCE_SAYS_KEY)
+    names |= {f"data.{key}" for key in will_be}
     hidden = [f"tasks:{name}" for name in sorted(names - shown)]
     data = {
         "title": title,

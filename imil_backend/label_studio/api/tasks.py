@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from imil_backend.label_studio.api.client import Json, LabelStudio
-from imil_backend.label_studio.labeling.task_data import ROUND_KEY, SAMPLE_KEY, sample_key_of
+from imil_backend.label_studio.labeling.task_data import EVIDENCE_KEY, ROUND_KEY, SAMPLE_KEY, sample_key_of
 
 # One batch is what is held in memory, and what an interruption may upload for nothing.
 BATCH_ITEMS = 25
@@ -29,6 +29,8 @@ class PushItem:
         data: what the task shows and carries besides (label, predicted, confidence, round, note).
         address: where Label Studio shows the image already; then nothing is read or uploaded.
         prediction: what the task is pre-filled with: `result`, `score` and `model_version`.
+        beside: a JPEG that is shown beside the image; its address goes into the task's data. Not where images
+            are put into the data.
     """
 
     sample_key: str
@@ -37,6 +39,7 @@ class PushItem:
     data: Mapping[str, Any]
     address: str | None = None
     prediction: Mapping[str, Any] | None = None
+    beside: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,15 @@ def _push_batch(
         there = iter([_data_uri(name, image) for name, image in batch.images])
     else:
         there = iter(client.upload_images(project_id, batch.images))
+    beside = {} if inline else _uploaded_beside(client, project_id, batch)
     tasks: list[Json] = [
         {
-            "data": {**item.data, SAMPLE_KEY: item.sample_key, image_key: item.address or next(there)},
+            "data": {
+                **item.data,
+                SAMPLE_KEY: item.sample_key,
+                image_key: item.address or next(there),
+                **beside.get(item.sample_key, {}),
+            },
             "predictions": [item.prediction] if item.prediction else [],
         }
         for item in batch.items
@@ -141,6 +150,16 @@ def _push_batch(
     task_ids = client.import_tasks(project_id, tasks)
     for item, task_id in zip(batch.items, task_ids, strict=True):
         yield PushedTask(item.sample_key, task_id, created=True)
+
+
+def _uploaded_beside(client: LabelStudio, project_id: int, batch: _Batch) -> dict[str, dict[str, str]]:
+    """The data of the pictures that are shown beside images, by the sample's key."""
+    pictures = {item.sample_key: item.beside for item in batch.items if item.beside is not None}
+    if not pictures:
+        return {}
+    files = [(f"beside-{number}.jpg", picture) for number, picture in enumerate(pictures.values())]
+    paths = client.upload_images(project_id, files)
+    return {key: {EVIDENCE_KEY: path} for key, path in zip(pictures, paths, strict=True)}
 
 
 def _data_uri(name: str, image: bytes) -> str:

@@ -20,6 +20,7 @@ from imil_backend.label_studio.labeling.label_config import (
     UNREADABLE,
     ProjectMapping,
 )
+from imil_backend.label_studio.labeling.words import RIGHT_CLASS
 
 _ANSWERS = {
     NOTHING_TO_BLACK_OUT: Answer.NOTHING,
@@ -37,7 +38,8 @@ class Reading:
         mask: bool of shape (height, width), True = irrelevant; where something was painted and the answer is
             BLACKOUT, or LABEL_WRONG, in case the label is corrected later.
         outside: whether relevant parts were painted, so that all else is irrelevant.
-        reason: why it is set aside, or what of it was passed over; "" otherwise.
+        reason: why it is set aside, what of it was passed over, or what an image with a wrong label shows
+            instead; "" otherwise.
         choice: the review choice as it stands in the result, or None.
     """
 
@@ -90,9 +92,14 @@ def read_annotation(
         return _set_aside(str(error), choice)
     outside = bool(relevant.any())
     reading = _combine(irrelevant | ~relevant if outside else irrelevant, choice, mapping)
-    return replace(
-        reading, outside=outside, reason=" ".join(filter(None, (reading.reason, _passed_over(points))))
-    )
+    remarks = (reading.reason, _right_class(result, reading.answer), _passed_over(points))
+    return replace(reading, outside=outside, reason=" ".join(filter(None, remarks)))
+
+
+def _right_class(result: Sequence[Mapping[str, Any]], answer: Answer) -> str:
+    """What an image with a wrong label shows instead. Nothing is relabelled by it."""
+    said = [choice for item in result if item.get("from_name") == RIGHT_CLASS for choice in choices_of(item)]
+    return f"It shows {said[0]!r}." if said and answer is Answer.LABEL_WRONG else ""
 
 
 def begins_with_a_prediction(annotation: Mapping[str, Any]) -> bool:

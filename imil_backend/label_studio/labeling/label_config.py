@@ -128,19 +128,22 @@ def read_label_config(
     )
 
 
-def load_label_config(name: str, language: str = "en", classes: Sequence[str] = ()) -> str:
+def load_label_config(
+    name: str, language: str = "en", classes: Sequence[str] = (), *, evidence: bool = False
+) -> str:
     """Our own labeling config of this name, such as "blackout".
 
     Args:
         name: of a file in `label_config`.
         language: what the clinician reads; values in annotations are the same in every language.
         classes: of the dataset, to say what an image with a wrong label shows.
+        evidence: show class evidence beside the image, which takes Label Studio 1.23.
 
     Raises:
         LabelConfigError: there is none.
     """
     names = {"image_name": "image", "review_name": "review"}
-    return filled(f"{name}.xml", language, classes, names)
+    return filled(f"{name}.xml", language, classes, names, without=() if evidence else ("evidence",))
 
 
 def _parse(xml: str) -> Element:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -42,7 +42,9 @@ def words_of(language: str) -> Words:
     return words
 
 
-def filled(path: str, language: str, classes: Sequence[str], names: Mapping[str, str]) -> str:
+def filled(
+    path: str, language: str, classes: Sequence[str], names: Mapping[str, str], without: Collection[str] = ()
+) -> str:
     """A labeling config, or a part of one, with its placeholders filled.
 
     A placeholder that is a line of its own stands for `label_config/parts/NAME.xml`, or for the classes; any
@@ -53,6 +55,7 @@ def filled(path: str, language: str, classes: Sequence[str], names: Mapping[str,
         language: one of LANGUAGES.
         classes: of the dataset; without any, nobody is asked what an image with a wrong label shows.
         names: of tags, by placeholder.
+        without: parts that are left out.
     """
     words = {**words_of(language), **names}
 
@@ -60,14 +63,13 @@ def filled(path: str, language: str, classes: Sequence[str], names: Mapping[str,
         if found["word"]:
             return escape(words[found["word"]], {'"': "&quot;"})
         name = found["part"].strip("{}")
-        if name == "right_class" and not classes:
+        if name in without or (name == "right_class" and not classes):
             return ""
-        inner = (
-            _choices(classes) if name == "classes" else filled(f"parts/{name}.xml", language, classes, names)
-        )
+        part = f"parts/{name}.xml"
+        inner = _choices(classes) if name == "classes" else filled(part, language, classes, names, without)
         return "\n".join(found["indent"] + line for line in inner.splitlines())
 
-    return _PLACEHOLDER.sub(fill, read_own(path).decode())
+    return _PLACEHOLDER.sub(fill, read_own(path).decode()).replace("\n\n", "\n")
 
 
 def _choices(classes: Sequence[str]) -> str:

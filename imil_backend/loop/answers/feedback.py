@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import LabelStudioError, NotFoundError
@@ -16,7 +16,7 @@ from imil_backend.label_studio.labeling.task_data import PROBLEM_KEY
 from imil_backend.label_studio.labeling.words import problem_in
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.store.tables import Annotation, Annotator, Dataset, Project, Task
+from imil_backend.store.tables import Annotation, Dataset, Project, Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,10 @@ def tell_problems(backend: Backend, project: Project, told: Mapping[int, str]) -
         logger.warning("Project %d was not told of problems: %s", project.label_studio_id, error)
 
 
-def close_guide(backend: Backend, project: Project, user: int | None) -> None:
+def close_guide(backend: Backend, project: Project, number: int) -> None:
     """Open the instructions no longer by themselves once as many people as read each task have answered.
+
+    What happened in the round before stands in them, so this is done in each round anew.
 
     Label Studio opens them for everybody or nobody, each time that the label stream is entered, and they
     swallow the first stroke. The button *Instructions* stays.
@@ -59,18 +61,20 @@ def close_guide(backend: Backend, project: Project, user: int | None) -> None:
     Args:
         backend: the store and Label Studio.
         project: one that was connected keeps its team's setting.
-        user: who has just answered, by the id in Label Studio; this is done with the first answer of each.
+        number: of the annotation that was just read, by its id in Label Studio; this is done with the first
+            answer of each person in a round.
     """
     if project.connected is not None:
         return
     with backend.store.begin() as session:
         readers = policy_of(session.get_one(Dataset, project.dataset_id)).readers
-        who = (Annotation.annotator, Annotator.label_studio_id)
-        counts = select(*who, func.count().label("answers")).join(Annotation.person, isouter=True)
-        rows = session.execute(counts.where(Annotation.project_id == project.id).group_by(*who)).all()
-        answers = {each.annotator: each.answers for each in rows}
-        users = {each.label_studio_id: each.annotator for each in rows}
-    if answers.get(users.get(user)) != 1 or len(answers) < readers:
+        standing = select(Annotation).where(Annotation.project_id == project.id, ~Annotation.deleted)
+        read = session.scalar(standing.where(Annotation.label_studio_id == number))
+        if read is None:
+            return
+        in_round = standing.join(Annotation.task).where(Task.round_id == read.task.round_id)
+        answers = Counter(each.annotator for each in session.scalars(in_round))
+    if answers[read.annotator] != 1 or len(answers) < readers:
         return
     path = f"/api/projects/{project.label_studio_id}/"
     try:

@@ -65,7 +65,7 @@ def sync_annotation(
     answer = keep_annotation(backend, project, raw, task, mapping or recent_mapping_of(backend, project))
     if answer != NOT_OURS:
         tell_problems(backend, project, {int(task["id"]): problem_of(task)})
-        close_guide(backend, project, raw.get("completed_by"))
+        close_guide(backend, project, number)
     return answer
 
 

@@ -16,7 +16,7 @@ from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE, connect_project
-from imil_backend.loop.projects.guide import keep_page
+from imil_backend.loop.projects.guide import keep_page, shows_evidence
 from imil_backend.loop.projects.mapping import check_instance
 from imil_backend.store.tables import Dataset, Project
 
@@ -95,9 +95,11 @@ def _project(backend: Backend, dataset: Dataset, number: int | None) -> tuple[Pr
             raise LabelConfigError(f"{error}\nConnect it first: `imil connect --project {number}`.") from None
         with backend.store.begin() as session:
             return session.scalars(select(Project).where(Project.dataset_id == dataset.id)).one(), False
+    evidence = shows_evidence(backend.label_studio.version())
+    config = load_label_config("blackout", policy_of(dataset).language, dataset.classes, evidence=evidence)
     number = backend.label_studio.create_project(
         f"IMIL: {dataset.name}"[:50],
-        load_label_config("blackout", policy_of(dataset).language, dataset.classes),
+        config,
         "",
         predictions=False,  # in a brush project they show nothing until masks are proposed
     )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.label_studio.labeling.label_config import load_label_config
+from imil_backend.label_studio.labeling.task_data import EVIDENCE_KEY
 from imil_backend.label_studio.labeling.words import LANGUAGES, Words, read_own, words_of
 
 PICTURES = ("marker", "finding", "relevant")
@@ -24,8 +25,9 @@ def keep_page(client: LabelStudio, number: int, language: str, classes: Sequence
         classes: of the dataset.
     """
     there = client.project(number)
-    wanted = load_label_config("blackout", language, classes)
-    ours = {load_label_config("blackout", each, classes).strip() for each in LANGUAGES}
+    evidence = f"${EVIDENCE_KEY}" in there["label_config"]
+    wanted = load_label_config("blackout", language, classes, evidence=evidence)
+    ours = {load_label_config("blackout", each, classes, evidence=evidence).strip() for each in LANGUAGES}
     instruction = there.get("expert_instruction") or ""
     change: dict[str, Any] = {}
     if (config := there["label_config"].strip()) in ours and config != wanted.strip():
@@ -37,6 +39,11 @@ def keep_page(client: LabelStudio, number: int, language: str, classes: Sequence
         change["show_instruction"] = True
     if change:
         client.request("PATCH", f"/api/projects/{number}/", body=change)
+
+
+def shows_evidence(version: str) -> bool:
+    """Whether a Label Studio of this version, such as "1.23.2", knows the tag that shows class evidence."""
+    return [int(number) for number in re.findall(r"\d+", version)[:2]] >= [1, 23]
 
 
 def guide(words: Words, pictures: Sequence[str]) -> str:

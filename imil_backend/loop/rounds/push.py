@@ -17,7 +17,14 @@ from imil_backend.images.reading import image_format, load_bytes, png_for_displa
 from imil_backend.label_studio.api.storages import address_in
 from imil_backend.label_studio.api.tasks import PushItem, push_tasks, pushed_tasks
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
-from imil_backend.label_studio.labeling.task_data import CONFIDENCE_KEY, PROBLEM_KEY, ROUND_KEY, SHOWN_KEYS
+from imil_backend.label_studio.labeling.task_data import (
+    CONFIDENCE_KEY,
+    EVIDENCE_KEY,
+    EVIDENCE_SAYS_KEY,
+    PROBLEM_KEY,
+    ROUND_KEY,
+    SHOWN_KEYS,
+)
 from imil_backend.loop.answers.notes import Earlier, earlier_answers, note
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
@@ -31,6 +38,7 @@ from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.proposals.offers import Offer, are_proposed, keep_offer, offers_of, prediction_of
 from imil_backend.loop.proposals.refresh import refresh_proposals
 from imil_backend.loop.proposals.sources import kept_masks
+from imil_backend.loop.rounds.beside import Beside, evidence_beside
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
@@ -133,6 +141,7 @@ def _push_items(
     window, language = window_of(dataset), policy_of(dataset).language
     new = [item for item in asked if item.sample.key not in already]
     more_fields = _more_fields(backend, dataset, new, mapping)
+    beside = _beside(backend, round_, language, dataset, mapping)
     address_of = _addresses(backend, dataset, number)
     for item in asked:
         sample, address = item.sample, address_of(item.sample)
@@ -141,12 +150,14 @@ def _push_items(
         except ImageError as error:
             set_aside(backend, sample.dataset_id, "image", sample.name, str(error))
             continue
+        shown = None if sample.key in already else beside(sample)
         yield PushItem(
             sample_key=sample.key,
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data=more_fields(sample) | _shown_fields(item, round_, language, earlier),
+            data=more_fields(sample) | _shown_fields(item, round_, language, earlier) | _says(shown),
+            beside=shown.picture if shown else None,
             prediction=None if sample.key in already else proposing.prediction(sample),
         )
 
@@ -173,6 +184,21 @@ class _Proposing:
         if not offer.shown or shows_something(self._mapping):
             return None
         return prediction_of(self._backend, self._mapping, sample, offer)
+
+
+def _beside(
+    backend: Backend, round_: Round, language: str, dataset: Dataset, mapping: ProjectMapping
+) -> Callable[[Sample], Beside | None]:
+    """What the page shows beside an image, if it does."""
+    if EVIDENCE_KEY not in mapping.fields or not mapping.takes_uploads:
+        return lambda _: None
+    with backend.store.begin() as session:
+        version = session.get_one(Version, round_.mined_version_id)
+    return evidence_beside(backend, version, language, dataset.classes)
+
+
+def _says(beside: Beside | None) -> dict[str, str]:
+    return {EVIDENCE_SAYS_KEY: beside.says} if beside else {}
 
 
 def _addresses(backend: Backend, dataset: Dataset, number: int) -> Callable[[Sample], str | None]:

@@ -19,6 +19,7 @@ from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
 from imil_backend.loop.erasure.erasing import finish_erasures
 from imil_backend.loop.evaluation.kept import evaluate_round
+from imil_backend.loop.evaluation.told_clinicians import tell_clinicians
 from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals
 from imil_backend.loop.queues import names
 from imil_backend.loop.queues.ended import remove_ended_workflows
@@ -121,6 +122,11 @@ def _postpone(round_id: int, workflow_id: str, message: str) -> None:
     training.postpone(_backend(), round_id, workflow_id, message)
 
 
+@_patient
+def _tell_clinicians(round_id: int) -> None:
+    tell_clinicians(_backend(), round_id)
+
+
 @DBOS.step()
 def _open_next(round_id: int) -> None:
     """Open the next round, if the policy says so and there is a project to push to.
@@ -205,7 +211,7 @@ def train_round(round_id: int) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001
         _fail(round_id, _message(error))
         return {"error": _message(error)}
-    for afterwards in (_report, _open_next):
+    for afterwards in (_report, _tell_clinicians, _open_next):
         try:
             afterwards(round_id)
         except Exception as error:  # noqa: BLE001

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import ImilError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import PAINTED, REVIEWED
 from imil_backend.store.tables import Annotation, Dataset, Project, SetAside
 
 Item = dict[str, Any]
@@ -27,7 +28,7 @@ def set_aside(session: Session, dataset: Dataset, standing: Iterable[Annotation]
 
 def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
     """Annotations that count except for a part of which no mask can be made."""
-    partly = (each for each in standing if each.reason and each.answer != Answer.SET_ASIDE.value)
+    partly = (each for each in standing if each.reason and each.answer in (PAINTED, REVIEWED))
     return [_described(session, each) for each in partly]
 
 

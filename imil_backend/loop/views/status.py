@@ -192,7 +192,12 @@ def _proposals(standing: Sequence[Annotation]) -> dict[str, Any] | None:
 
 def _left_training(standing: Sequence[Annotation]) -> list[dict[str, str]]:
     return [
-        {"sample": annotation.sample.key, "source": annotation.sample.name, "answer": annotation.answer}
+        {
+            "sample": annotation.sample.key,
+            "source": annotation.sample.name,
+            "answer": annotation.answer,
+            "reason": annotation.reason or "",
+        }
         for annotation in standing
         if annotation.answer in EXCLUDED_AS
     ]
