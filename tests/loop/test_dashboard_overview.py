@@ -243,3 +243,25 @@ def test_where_label_studio_is_down_letters_do(open_round: OpenRound) -> None:
     answer(open_round, (0, PAINTED, 7))
     open_round.label_studio.down = True
     assert [each.name for each in with_names(open_round).annotators] == ["annotator A"]
+
+
+def test_what_is_kept_in_memory_follows_the_answers(open_round: OpenRound) -> None:
+    answer(open_round, (0, PAINTED, 1))
+    assert [each.count for each in annotators(open_round).annotators] == [1]
+    assert card_of(open_round).needs == ()
+    answer(open_round, (0, UNREADABLE, 7))
+    assert [each.count for each in annotators(open_round).annotators] == [1, 1]
+    assert len(card_of(open_round).needs) == 1
+    open_round.label_studio.delete(2)
+    reconcile(open_round.backend, open_round.project)
+    assert [each.count for each in annotators(open_round).annotators] == [1]
+    assert card_of(open_round).needs == ()
+
+
+def test_the_next_questions_follow_policy_and_champion(open_round: OpenRound) -> None:
+    assert queue(open_round).following.count == 0
+    with open_round.backend.store.begin() as session:
+        session.get_one(Dataset, open_round.dataset.id).policy = {"budget": 1.0, "fill_budget": True}
+    assert queue(open_round).following.count == 4
+    make_version(open_round.backend, open_round.dataset, "next", wrong=["train-6"])
+    assert queue(open_round).following.shown[0].name == "train-6"

@@ -21,6 +21,8 @@ from werkzeug.serving import make_server
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED
+from imil_backend.loop.dashboard.machine import checks
+from imil_backend.loop.queues.engine import prepare
 from imil_backend.server.app import create_app
 from imil_backend.server.dashboard.report import round_report
 from imil_backend.store.tables import Round
@@ -58,7 +60,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Backend, st
     backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
     backend.__dict__["label_studio"] = label_studio
     make_scene(backend, label_studio)
-    with served(backend) as url:
+    prepare(backend)
+    with pytest.MonkeyPatch.context() as patch, served(backend) as url:
+        patch.setattr(checks, "examine", lambda *_, **__: [])  # the doctor asks the network
         yield backend, url
     backend.close()
 

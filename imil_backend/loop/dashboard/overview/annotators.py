@@ -16,6 +16,7 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
 from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of
 from imil_backend.loop.views.answers_set_aside import set_aside
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
@@ -90,18 +91,27 @@ def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
     with backend.store.begin() as session:
         dataset = dataset_of(session, dataset_id)
         names = names_of(backend, session, dataset_id)
-        shared = _shared(session, dataset_id)
-        found = _annotators(session, dataset_id, names, shared)
+        stamp = (*answers_stamp(session, dataset_id), *names.values())
+        found, pairs = _kept.get(stamp, lambda: _figures(session, dataset_id, names))
         unused, count = _set_aside(session, dataset)
     kinds = {kind for each in found for kind in each.answers}
     return Annotators(
         dataset=dataset.name,
         kinds=tuple(kind.value for kind in Answer if kind.value in kinds),
-        annotators=tuple(found),
-        pairs=tuple(_pairs(shared, names)),
+        annotators=found,
+        pairs=pairs,
         set_aside=unused,
         all_set_aside=count,
     )
+
+
+_Figures = tuple[tuple[Annotator, ...], tuple[Pair, ...]]
+_kept = Kept[_Figures]()
+
+
+def _figures(session: Session, dataset_id: int, names: Names) -> _Figures:
+    shared = _shared(session, dataset_id)
+    return tuple(_annotators(session, dataset_id, names, shared)), tuple(_pairs(shared, names))
 
 
 def _standing(dataset_id: int, *columns: Any) -> Any:

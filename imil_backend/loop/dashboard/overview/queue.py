@@ -9,11 +9,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImilError, LearningError
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import ANSWERS, OPEN, PUSHING
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.keeping import Kept, Stamp, answers_stamp, stamp_of
 from imil_backend.loop.rounds.lifecycle import latest_round
+from imil_backend.loop.versions.champions import required_champion
 from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
@@ -68,7 +71,8 @@ def queue_of(backend: Backend, dataset_id: int) -> Queue:
         waiting, following, problem = Listed(), Listed(), None
         try:
             waiting = _waiting(session, dataset, asking) if asking else waiting
-            following = _listed(next_mispredictions(session, dataset), {})
+            stamp = _stamp(session, dataset)
+            following = _kept.get(stamp, lambda: _listed(next_mispredictions(session, dataset), {}))
         except (ImilError, OSError) as error:
             problem = str(error)
     return Queue(
@@ -79,6 +83,23 @@ def queue_of(backend: Backend, dataset_id: int) -> Queue:
         waiting=waiting,
         following=following,
         problem=problem,
+    )
+
+
+_kept = Kept[Listed]()
+
+
+def _stamp(session: Session, dataset: Dataset) -> Stamp:
+    """Of what the next round would ask: it depends on the champion, the policy, and what was asked before."""
+    champion = required_champion(session, dataset)
+    tasks = select(func.count(Task.id), func.max(Task.id)).join(Project, Project.id == Task.project_id)
+    standing = tasks.where(Project.dataset_id == dataset.id, ~Task.deleted)
+    return (
+        *answers_stamp(session, dataset.id),
+        *stamp_of(session, dataset.id, audit.LEFT_OUT),
+        *session.execute(standing).one(),
+        champion.id,
+        policy_of(dataset),
     )
 
 

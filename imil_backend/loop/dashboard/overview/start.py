@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.evaluation.estimates import Estimate
-from imil_backend.loop.answers.agreement import contradicted
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.states import OPEN, TRAINING
 from imil_backend.loop.dashboard.datasets import made_as
+from imil_backend.loop.dashboard.keeping import contradicted_samples
 from imil_backend.loop.dashboard.overview.pace import Pace, pace_of
 from imil_backend.loop.evaluation.kept import kept_evaluation
 from imil_backend.loop.monitoring.dataset_figures import undecided_since
@@ -164,8 +164,7 @@ def _needs(session: Session, dataset: Dataset, round_: Round | None) -> list[Nee
                 "rounds",
             )
         )
-    contradictions = select(func.count()).select_from(contradicted(dataset.id).subquery())
-    if count := session.scalar(contradictions):
+    if count := len(contradicted_samples(session, dataset.id)):
         needs.append(Need(f"{_samples(count)} given different answers by different people.", "annotators"))
     if set_aside := _set_aside(session, dataset.id):
         needs.append(Need(f"Set aside, with reasons in `imil status`: {set_aside}.", "annotators"))

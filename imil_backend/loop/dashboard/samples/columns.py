@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +22,12 @@ from imil_backend.learning.contract.training_job import (
 )
 from imil_backend.learning.scoring.metrics import margins
 from imil_backend.loop.base import audit
+from imil_backend.loop.dashboard.keeping import Kept, stamp_of
 from imil_backend.loop.versions.champions import champion_of
-from imil_backend.store.tables import AuditEntry, Dataset, Round, Sample, Version
+from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 NOTHING = -1
 Places = Mapping[str, int]  # of the samples in the columns, by key
-_DATASETS_KEPT = 4
 _SMALLEST_PROBABILITY = 1e-12
 
 
@@ -77,26 +76,17 @@ def compared(session: Session, dataset_id: int) -> Compared | None:
 def columns_of(session: Session, dataset: Dataset) -> Columns:
     """The columns of a dataset, kept as long as they hold."""
     samples = select(func.count(Sample.id), func.max(Sample.id)).where(Sample.dataset_id == dataset.id)
-    left_out = select(func.max(AuditEntry.id)).where(
-        AuditEntry.dataset_id == dataset.id, AuditEntry.event == audit.LEFT_OUT
-    )
     champion, pair = champion_of(session, dataset.id), compared(session, dataset.id)
     versions = (champion, pair.champion, pair.candidate) if pair else (champion, None, None)
     stamp = (
-        session.get_bind(),
-        dataset.id,
+        *stamp_of(session, dataset.id, audit.LEFT_OUT),
         *session.execute(samples).one(),
-        session.scalar(left_out),
         *(each.id if each else None for each in versions),
     )
-    if stamp not in _kept:
-        while len(_kept) >= _DATASETS_KEPT:
-            _kept.pop(next(iter(_kept)), None)
-        _kept[stamp] = _made(session, dataset, *versions)
-    return _kept[stamp]
+    return _kept.get(stamp, lambda: _made(session, dataset, *versions))
 
 
-_kept: dict[tuple[Any, ...], Columns] = {}
+_kept = Kept[Columns]()
 
 
 def _made(

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
-from imil_backend.loop.answers.agreement import contradicted
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.keeping import contradicted_samples
 from imil_backend.loop.dashboard.people import Names, called, names_of
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
@@ -124,7 +124,7 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
         chosen &= MODEL[asked.model][1](columns)
     if asked.disagree:
         unlike = select(Sample.id).where(Sample.dataset_id == dataset.id, Sample.agreement < 1)
-        ids = {*session.scalars(unlike), *session.scalars(contradicted(dataset.id))}
+        ids = {*session.scalars(unlike), *contradicted_samples(session, dataset.id)}
         chosen &= np.isin(columns.ids, list(ids))
     answered = _answered(dataset, names, asked)
     if answered is not None:
