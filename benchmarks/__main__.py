@@ -3,10 +3,10 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-    python -m benchmarks accuracy|correction|dashboard|masks|null|slow|webhook ...
+    python -m benchmarks accuracy|correction|dashboard|masks|null|painting|slow|webhook ...
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. The last seven have options of their own, which `--help` after their name tells.
+safetensors alone. The last eight have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ COMMANDS = (
     "dashboard",
     "masks",
     "null",
+    "painting",
     "slow",
     "webhook",
 )  # with options of their own
