@@ -271,13 +271,14 @@ def test_masks_come_out_of_predict_and_nobody_waits_for_a_network(
 ) -> None:
     pushed(backend, dataset)
     service = PredictionService(backend)
-    tasks = [*label_studio.tasks(PROJECT), {"id": 10**6, "data": {}}]
+    odd = [{"id": number, "data": next(label_studio.tasks(PROJECT))["data"]} for number in ("x", 2**70)]
+    tasks = [*label_studio.tasks(PROJECT), *odd]
     found = service.predict(PROJECT, tasks)
     assert found[:4] == [
         {name: prediction[name] for name in ("result", "score", "model_version")}
         for prediction in label_studio.predictions.values()
     ]
-    assert found[4] == {"result": [], "model_version": version.name}
+    assert found[4:] == [{"result": [], "model_version": version.name}] * 2
     set_policy(backend, proposals=False)
     assert service.predict(PROJECT, tasks)[0]["result"] == []
 

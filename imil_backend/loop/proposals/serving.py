@@ -49,15 +49,11 @@ def with_proposed_masks(
 def _proposed(
     backend: Backend, session: Session, project: Project, mapping: ProjectMapping, task: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    found = session.scalar(
-        select(Task)
-        .join(Task.sample)
-        .where(
-            Task.project_id == project.id,
-            Task.label_studio_id == task.get("id"),
-            Sample.key == sample_key_of(task),
-        )
+    # Compared here: a request may hold anything for an id.
+    own = (
+        select(Task).join(Task.sample).where(Task.project_id == project.id, Sample.key == sample_key_of(task))
     )
+    found = next((each for each in session.scalars(own) if each.label_studio_id == task.get("id")), None)
     proposal = latest_proposal(session, found.id) if found else None
     if found is None or proposal is None:
         return None
