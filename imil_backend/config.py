@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         3, ge=0, description="How many of a dataset's latest versions keep their weights in `imil gc`."
     )
     gc_nightly: bool = Field(False, description="Whether the worker does what `imil gc` does every night.")
+    mlflow_uri: str | None = Field(
+        None, description="MLflow's tracking server, or a folder, that trainings are reported to."
+    )
+    tensorboard_dir: Path | None = Field(
+        None, description="A folder for TensorBoard that trainings are reported to."
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda)$")
     training_processes: int = Field(1, ge=1, description="Number of training processes, one per GPU.")
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")

@@ -18,6 +18,7 @@ DATABASE = "backend"  # the fixture of the loop's tests that opens one
 
 # What the tier `unit` does without, although it may be installed.
 ABSENT = {
+    *("mlflow", "tensorboard"),
     *("azure", "boto3", "captum", "gcp_storage_emulator", "moto"),
     *("label_studio_sdk", "playwright", "time_machine", "torchmetrics"),
 }

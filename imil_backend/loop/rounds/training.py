@@ -34,7 +34,8 @@ from imil_backend.loop.rounds.lifecycle import (
     latest_round,
     workflow_id_of,
 )
-from imil_backend.loop.versions.champions import LOOP, champion_of, promote
+from imil_backend.loop.tracking.trackers import Run, tell_champion, telling
+from imil_backend.loop.versions.champions import LOOP, champion_of, promote, required_champion
 from imil_backend.loop.versions.shortcut_results import about, compares, read_shortcut_test
 from imil_backend.loop.versions.training_jobs import directory_of, prepare_training_job, record_version
 from imil_backend.store.tables import Dataset, Round, Version
@@ -100,13 +101,34 @@ def run_round_training(
     if name is None:
         raise RoundError(f"Round {round_id} has no training job: it was not prepared.")
     # Another worker may have been given the round up for dead: one waits, and finds the training done.
-    with locked(backend, "round", round_id):
-        return run_training(
-            directory_of(backend, name),
+    directory = directory_of(backend, name)
+    with locked(backend, "round", round_id), telling(backend.settings, _run(backend, round_)) as told:
+        result = run_training(
+            directory,
             processes=backend.settings.training_processes,
-            on_progress=on_progress,
+            on_progress=_each(on_progress, told.progress if told else None),
             should_stop=_Cancelled(backend, round_id),
         )
+        if told is not None:
+            told.end(result, directory)
+        return result
+
+
+def _run(backend: Backend, round_: Round) -> Run:
+    """A round's training as trackers know it."""
+    with backend.store.begin() as session:
+        dataset = session.get_one(Dataset, round_.dataset_id).name
+    recipe = recipe_under_way(backend, round_)
+    return Run(str(round_.version_name), dataset, asdict(recipe) if recipe else {})
+
+
+def _each(*told: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    def tell(progress: Progress) -> None:
+        for each in told:
+            if each is not None:
+                each(progress)
+
+    return tell
 
 
 class _Cancelled:
@@ -129,6 +151,15 @@ class _Cancelled:
 
 def conclude(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:
     """Record the version, compare it with the champion, promote it or not: all in one transaction."""
+    verdict = _concluded(backend, round_id, result)
+    with backend.store.begin() as session:
+        dataset = session.get_one(Dataset, session.get_one(Round, round_id).dataset_id)
+        champion = required_champion(session, dataset)
+    tell_champion(backend.settings, dataset.name, champion.name)
+    return verdict
+
+
+def _concluded(backend: Backend, round_id: int, result: dict[str, Any]) -> dict[str, Any]:
     with backend.store.begin() as session:
         round_ = held_round(session, round_id)
         if round_.verdict is not None:
