@@ -70,6 +70,9 @@ ARMS: dict[str, Arm] = {
         {**_SPREAD, "confirmed_weight": WEIGHT},
         **_ASKED,
     ),
+    "auto": Arm(
+        "counterexamples as strong as does best in quick trainings", "", {"correction": "auto"}, **_ASKED
+    ),
     "random": Arm(
         "as spread, but random images of the same classes are painted", "", _SPREAD, "random", "own"
     ),
