@@ -26,7 +26,8 @@ class Arm:
         chosen: the images that are asked about: the mispredictions of the intermediate model, as a round asks
             them; as many random ones with the same classes; all; or nobody is asked.
         masks: what the arm gets of them: their masks, each other's masks, or none.
-        retraining: how the last layer is retrained after going on unchanged, see `trainings/last_layer.py`.
+        retraining: what follows after going on unchanged: another last layer, see `trainings/last_layer.py`,
+            or a last epoch, see `trainings/attention.py`.
     """
 
     meaning: str
@@ -34,12 +35,17 @@ class Arm:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     chosen: Literal["nobody", "mispredicted", "random", "all"] = "nobody"
     masks: Literal["none", "own", "shuffled"] = "none"
-    retraining: Literal["dfr", "self"] | None = None
+    retraining: Literal["dfr", "self", "masktune"] | None = None
 
     @property
     def needs_every_mask(self) -> bool:
         """Whether it needs masks of images that no clinician has been asked about."""
         return self.chosen in {"random", "all"}
+
+    @property
+    def trainings(self) -> int:
+        """How many it takes: another last layer none; MaskTune one more, up to the last epoch."""
+        return {"dfr": 0, "self": 0, "masktune": 2}.get(self.retraining or "", 1)
 
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe of going on this way."""
@@ -98,6 +104,11 @@ ARMS: dict[str, Arm] = {
     "trivialaugment": Arm("TrivialAugmentWide", "Müller and Hutter 2021", {"augmentation": "trivialaugment"}),
     "autoaugment": Arm(
         "AutoAugment, the policy for ImageNet", "Cubuk et al. 2019", {"augmentation": "autoaugment"}
+    ),
+    "masktune": Arm(
+        "a last epoch without what the network looked at most",
+        "Asgari et al. 2022 (MaskTune)",
+        retraining="masktune",
     ),
     "dfr": Arm(
         "last layer retrained on half of validation, balanced by class and known marker",

@@ -16,6 +16,7 @@ from imil_backend.loop.base.policy import recipe_of
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Annotations, Protocol, read_protocol
 from imil_backend.loop.comparing.trainings.costs import measure_cost
+from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS
 from imil_backend.loop.comparing.trainings.running import steps_of, trainings_of
 from imil_backend.loop.comparing.trainings.samples import Compared, compared
 from imil_backend.loop.comparing.trainings.trial import Trial
@@ -119,7 +120,7 @@ def _hindrance(name: str, dataset: Compared) -> str | None:
             "nobody has painted the images that it needs (the masks that a data set came with would do: "
             "--annotations masks, simulated)"
         )
-    if arm.retraining and len(dataset.classes) != 2:
+    if arm.retraining in RETRAININGS and len(dataset.classes) != 2:
         return f"it retrains for two classes, and there are {len(dataset.classes)}"
     if arm.retraining == "dfr" and dataset.contradicting is None:
         return "it needs to know in which validation images a marker contradicts: plant one (`imil plant`)"

@@ -60,8 +60,8 @@ def steps_of(protocol: Protocol) -> Iterator[Step]:
 
 def trainings_of(steps: Sequence[Step]) -> int:
     """How many trainings these runs take: what no budget changes is trained once, a last layer in no time."""
-    trained = [each for each in steps if ARMS[each.arm].retraining is None]
-    return len({replace(each, budget=each.budget if each.asks else 0.0) for each in trained})
+    different = {replace(each, budget=each.budget if each.asks else 0.0) for each in steps}
+    return sum(ARMS[each.arm].trainings for each in different)
 
 
 def run_comparison(
@@ -104,14 +104,14 @@ def run_comparison(
             if run is None:
                 standing = _Teller(done, all_of, step, on_progress)
                 run = trial.run(step.arm, step.budget, standing)
-                done += ARMS[step.arm].retraining is None
+                done += ARMS[step.arm].trainings
             runs.add(replace(run, setting=trial.setting(step.budget)))
             trial.forget(step.arm, step.budget)
             following = missing[number + 1] if number + 1 < len(missing) else None
             if following is None or _folder(directory, protocol, following) != trial.directory:
                 shutil.rmtree(trial.directory, ignore_errors=True)
         shutil.rmtree(directory / WORK, ignore_errors=True)
-        return runs
+        return Runs(directory)  # as they are written, in so many digits
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, Arm
 from imil_backend.loop.comparing.protocol import Protocol
 from imil_backend.loop.comparing.runs import Predictions, Run, Setting
 from imil_backend.loop.comparing.trainings.annotating import annotated, asked_keys, chosen_keys
+from imil_backend.loop.comparing.trainings.attention import hide
 from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, embedded, retrained
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.versions.starting_weights import required_weights
@@ -48,8 +49,10 @@ class Trial:
         baseline, samples = self.baseline(on_progress)
         if arm == UNCHANGED:
             return self._run(arm, budget, baseline, read_json(self.directory / UNCHANGED / PREDICTIONS_FILE))
-        if ARMS[arm].retraining:
+        if ARMS[arm].retraining in RETRAININGS:
             return self._retrained(arm, budget, baseline)
+        if ARMS[arm].retraining == "masktune":
+            return self._without_attended(arm, budget, samples, on_progress)
         directory = self.directory / f"{arm}-{budget:g}"
         told = self._keys(ARMS[arm], samples, budget)
         seen = annotated(
@@ -118,6 +121,21 @@ class Trial:
             self.seed,
         )
         return self._run(arm, budget, {**baseline, "seconds": time.monotonic() - began}, predictions)
+
+    def _without_attended(
+        self, arm: str, budget: float, samples: list[TrainingSample], on_progress: OnProgress
+    ) -> Run:
+        """MaskTune: going on unchanged up to the last epoch, which hides what was looked at most."""
+        directory = self.directory / f"{arm}-{budget:g}"
+        recipe = self.protocol.recipe_of(self.seed)
+        job = replace(self.job(arm), recipe=replace(recipe, mining_epoch=recipe.epochs - 1))
+        self._train(directory / "before", job, samples, on_progress)
+        arrays = embedded(self.directory / UNCHANGED, self.protocol.threads)
+        keys = arrays["train_keys"].tolist()
+        seen = hide(self.backend, samples, keys, arrays["evidence"], directory / "images")
+        job = replace(job, resume_from=str(directory / "before" / INTERMEDIATE_FILE), round_number=1)
+        result = self._train(directory / "last", job, seen, on_progress)
+        return self._run(arm, budget, result, read_json(directory / "last" / PREDICTIONS_FILE))
 
     def _run(self, arm: str, budget: float, result: dict[str, Any], predictions: dict[str, Any]) -> Run:
         contradicting = self.compared.contradicting

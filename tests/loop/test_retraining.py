@@ -1,17 +1,42 @@
-"""Last-layer retraining: on half of validation, by what is known of it; everything else stays as it is."""
+"""What follows going on unchanged: another last layer, or an epoch without what was looked at most."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from imil_backend.learning.contract.training_job import TrainingSample
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.comparing.trainings.attention import hide, most_attended
 from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, retrained
 
 pytestmark = pytest.mark.slow  # scikit-learn takes a second to load
 
 CHANNELS, COUNT = 12, 200
+
+
+def test_what_was_looked_at_most_is_hidden_and_nothing_else(backend: Backend, tmp_path: Path):
+    evidence = np.zeros((2, 7, 7), np.float32)
+    evidence[0, 2, 3] = evidence[0, 2, 4] = 5
+    evidence[1] = 1  # it looked at nothing more than at all else
+    films = np.random.default_rng(0).integers(1, 255, (3, 70, 140), np.uint8)
+    samples = []
+    for number, film in enumerate(films):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(film).save(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        samples.append(TrainingSample(str(number), str(path), digest, 0, "train", str(number)))
+    seen = hide(backend, samples, ["0", "1"], evidence, tmp_path / "hidden")
+    assert seen[2] == samples[2]
+    changed = np.asarray(Image.open(seen[0].image)) != films[0]
+    assert changed[20:30, 60:100].all() and changed.sum() == 10 * 40
+    assert seen[0].sha256 == hashlib.sha256(Path(seen[0].image).read_bytes()).hexdigest()
+    assert most_attended(np.eye(2, dtype=np.float32) * [[3], [1]]).tolist() == [[True, False], [False, False]]
 
 
 def scene(marked: float = 0.95) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
