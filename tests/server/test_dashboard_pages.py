@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from loop_fakes import (
 )
 from test_dashboard import app_of
 
-from imil_backend.learning.contract.training_job import RESULT_FILE, write_json
+from imil_backend.learning.contract.training_job import (
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    read_json,
+    write_json,
+)
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.evaluation.kept import evaluate_version
@@ -67,12 +73,32 @@ def test_the_machine_is_loaded_again_only_if_one_asks_for_it(visitor: FlaskClien
     assert "Stop" in live.text
 
 
-def test_images_and_plots_are_what_they_say(backend: Backend, visitor: FlaskClient) -> None:
+def test_a_version_shows_the_figures_of_its_files_and_its_plots(
+    backend: Backend, visitor: FlaskClient
+) -> None:
+    with backend.store.begin() as session:
+        path = Path(session.get_one(Version, 1).directory) / PREDICTIONS_FILE
+    predictions = read_json(path)
+    predictions["validation"]["probabilities"][1] = [0.7, 0.3]  # of four samples of two classes
+    write_json(path, predictions)
     keep_evaluation(backend)
-    image = visitor.get("/dashboard/datasets/1/thumbnails/key-train-0.jpg")
-    assert (image.mimetype, image.headers["Cache-Control"]) == ("image/jpeg", "private, no-store")
+    answer = visitor.get("/dashboard/datasets/1/versions/1")
+    page = " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())
+    assert "4 samples of 4 groups" in page
+    assert "accuracy 0.750 (95%: " in page
+    assert "recall of lesion 1.000 (95%: " in page
+    assert "recall of normal 0.500 (95%: " in page
+    assert "lesion 2 of 2 0 of 2 normal 1 of 2 1 of 2" in page
+    # Sure by 0.9 of three that are right, by 0.7 of one that is wrong.
+    assert "expected calibration error 0.250" in page
+    assert "looked at 1 time" in page
     plot = visitor.get("/dashboard/datasets/1/versions/1/plots/roc-validation.svg")
     assert plot.mimetype == "image/svg+xml"
+
+
+def test_thumbnails_stay_in_no_cache(visitor: FlaskClient) -> None:
+    image = visitor.get("/dashboard/datasets/1/thumbnails/key-train-0.jpg")
+    assert (image.mimetype, image.headers["Cache-Control"]) == ("image/jpeg", "private, no-store")
 
 
 def test_what_is_not_there_is_a_page_that_says_so(visitor: FlaskClient) -> None:

@@ -15,7 +15,7 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
-from imil_backend.loop.dashboard.keeping import contradicted_samples
+from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
 from imil_backend.loop.dashboard.people import Names, called, names_of
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
@@ -128,8 +128,12 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
         chosen &= np.isin(columns.ids, list(ids))
     answered = _answered(dataset, names, asked)
     if answered is not None:
-        chosen &= np.isin(columns.ids, session.scalars(answered).all())
+        stamp = (*answers_stamp(session, dataset.id), asked.answer, asked.annotator)
+        chosen &= np.isin(columns.ids, _kept.get(stamp, lambda: np.array(session.scalars(answered).all())))
     return chosen
+
+
+_kept = Kept[NDArray[np.int64]]()
 
 
 def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | None:
