@@ -9,6 +9,7 @@ contradicts the lesion, and fails outside: what an IMIL round is there to repair
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}  # shares of the image
 AGREEMENT = {"train": 0.88, "validation": 0.5, "test": 0.5}  # share of each class whose letter goes with it
 _LETTERS = {"normal": "L", "lesion": "R"}
 _COLUMNS = ("image", "label", "split", "group", "mask", "letter_mask", "marker", CONTRADICTS)
+IS_PHANTOM = re.compile(r"phantom-\d{5}\.png$")  # by its name
 _FEWEST = 40  # so that both classes, both letters and two patients are in every split
 
 Floats = NDArray[np.float32]

@@ -59,9 +59,11 @@ def compare(
     """Compare ways of training on a dataset, by a protocol that is fixed before the first training.
 
     All arms go on from one intermediate state in each seed, in as many steps. Interrupted, the same command
-    resumes and gives the same numbers. Results are in the data directory, in `compare/NAME`.
+    resumes and gives the same numbers. Results are in the data directory, in `compare/NAME`:
+    `index.html` says what they mean.
     """
     from imil_backend.loop.comparing.protocol import fix
+    from imil_backend.loop.comparing.results.writing import need_packages, write_results
     from imil_backend.loop.comparing.trainings.planning import Wish, hours_of, plan
     from imil_backend.loop.comparing.trainings.running import run_comparison
 
@@ -84,7 +86,8 @@ def compare(
                 "that propose masks. Dry run: nothing is fixed."
             )
             return
+        need_packages()
         fix(directory, wanted)
         with comparison_bar() as tell:
             run_comparison(backend, directory, wanted, datasets, tell)
-    say(f"All runs are in {escape(str(directory))}.")
+    say(f"Results: {escape(str(write_results(directory)))}")

@@ -29,17 +29,21 @@ class ComparedDataset:
 
     Attributes:
         name: of the dataset.
+        classes: their names.
         samples: SHA-256 of its samples, their labels, groups and test split, and of what was painted.
         annotations: whose masks: clinicians' answers, or those that the data set came with.
         simulated: whether nobody has painted them: the data set's own, or answers of the simulated clinician.
+        phantoms: whether its films are drawn.
         marker: that was planted; None: the images as they are.
         agreement: share of the training and validation images whose marker tells their class.
     """
 
     name: str
+    classes: tuple[str, ...]
     samples: str
     annotations: Annotations
     simulated: bool
+    phantoms: bool = False
     marker: str | None = None
     agreement: float | None = None
 
@@ -147,7 +151,9 @@ def read_protocol(directory: Path) -> Protocol:
     path = directory / PROTOCOL_FILE
     try:
         raw = read_json(path)
-        datasets = tuple(ComparedDataset(**each) for each in raw.pop("datasets"))
+        datasets = tuple(
+            ComparedDataset(**{**each, "classes": tuple(each["classes"])}) for each in raw.pop("datasets")
+        )
         tuples = {name: tuple(raw[name]) for name in ("arms", "budgets")}
         return Protocol(datasets=datasets, **{**raw, **tuples})
     except FileNotFoundError as error:

@@ -9,11 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
+from imil_backend.images.phantoms import IS_PHANTOM
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset, Sample
 
 # What `imil phantoms` and `imil plant` call their files.
-_MADE = {"phantoms": re.compile(r"phantom-\d{5}\.png$"), "planted": re.compile(r"\d{6}-planted\.png$")}
+_MADE = {"phantoms": IS_PHANTOM, "planted": re.compile(r"\d{6}-planted\.png$")}
 
 
 @dataclass(frozen=True)

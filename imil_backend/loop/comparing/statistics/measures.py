@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.learning.evaluation.calibration import bins_of
+from imil_backend.learning.scoring.endpoints import equal_groups
 from imil_backend.learning.scoring.metrics import Labels, Probabilities
 from imil_backend.loop.comparing.runs import Predictions, Run
 
 Bits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95  # of intervals
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Measure:
     title: str
     value: Callable[[Answers, Floats], Floats]  # (draws,), NaN where it is not defined
     where: Callable[[Answers], Bits]  # (n,) the samples that it is about
+    unseen: Callable[[Answers, Bits], float]  # see `share_unseen`
     more_is_better: bool = True
     percent: bool = True  # a share of samples; else written with three decimals
 
@@ -67,22 +71,41 @@ class Measure:
 def measures_of(classes: Sequence[str]) -> dict[str, Measure]:
     """All measures by name, with one of each class's recall."""
     recalls = {
-        f"recall_{label}": Measure(f"recall of {name}", _recall(label), _of_class(label))
+        f"recall_{label}": Measure(f"recall of {name}", _recall(label), _of_class(label), share_unseen)
         for label, name in enumerate(classes)
     }
     return {
-        "accuracy": Measure("accuracy", _accuracy, _all),
-        "balanced_accuracy": Measure("balanced accuracy", _balanced_accuracy, _all),
-        "auc": Measure("AUC", _macro_auc, _all, percent=False),
+        "accuracy": Measure("accuracy", _accuracy, _all, share_unseen),
+        "balanced_accuracy": Measure("balanced accuracy", _balanced_accuracy, _all, _mean_of_classes),
+        "auc": Measure("AUC", _macro_auc, _all, _rarest_class, percent=False),
         **recalls,
-        "accuracy_at_threshold": Measure("accuracy at the threshold of validation", _at_threshold, _all),
-        "agree": Measure("accuracy where the marker agrees", _agree, _agreeing),
-        "conflict": Measure("accuracy where the marker contradicts", _conflict, _contradicting),
-        "worst_group": Measure("accuracy of the worst group", _worst_group, _grouped),
+        "accuracy_at_threshold": Measure(
+            "accuracy at the threshold of validation", _at_threshold, _all, share_unseen
+        ),
+        "agree": Measure("accuracy where the marker agrees", _agree, _agreeing, share_unseen),
+        "conflict": Measure("accuracy where the marker contradicts", _conflict, _contradicting, share_unseen),
+        "worst_group": Measure("accuracy of the worst group", _worst_group, _grouped, _smallest_group),
         "calibration_error": Measure(
-            "expected calibration error", _calibration_error, _all, more_is_better=False
+            "calibration error", _calibration_error, _all, share_unseen, more_is_better=False, percent=False
         ),
     }
+
+
+def share_unseen(answers: Answers, where: Bits) -> float:
+    """The largest share of patients who answer otherwise that none of these may have shown.
+
+    The exact two-sided 95 % bound of Clopper and Pearson (1934) where nothing was seen; patients with several
+    samples count as `equal_groups` of `learning/scoring/endpoints.py`. A bootstrap knows nothing of it: where
+    no patient's answer has changed, none of its draws' has.
+
+    Args:
+        answers: with the patients.
+        where: (n,) the samples that tell.
+    """
+    if not where.any():
+        return 1.0
+    patients = equal_groups(np.bincount(answers.patients[where]).astype(np.float64))
+    return float(1 - ((1 - CONFIDENCE) / 2) ** (1 / patients))
 
 
 def answers_of(run: Run, numbers: dict[str, int]) -> Answers:
@@ -134,6 +157,27 @@ def _agreeing(answers: Answers) -> Bits:
 
 def _grouped(answers: Answers) -> Bits:
     return np.full(len(answers.labels), answers.contradicting is not None)
+
+
+def _by_class(answers: Answers, where: Bits) -> list[float]:
+    return [share_unseen(answers, where & (answers.labels == label)) for label in np.unique(answers.labels)]
+
+
+def _mean_of_classes(answers: Answers, where: Bits) -> float:
+    unseen = _by_class(answers, where)
+    return max(unseen) / len(unseen)
+
+
+def _rarest_class(answers: Answers, where: Bits) -> float:
+    return max(_by_class(answers, where))
+
+
+def _smallest_group(answers: Answers, where: Bits) -> float:
+    return max(
+        unseen
+        for side in (_agreeing(answers), _contradicting(answers))
+        for unseen in _by_class(answers, where & side)
+    )
 
 
 def _accuracy(answers: Answers, weights: Floats) -> Floats:

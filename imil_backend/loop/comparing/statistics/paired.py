@@ -9,7 +9,8 @@ is drawn than there are, which gives their variance without bias (Rao and Wu 198
 Percentiles of a bootstrap of few units are too close together (Hesterberg 2015, "What teachers should know
 about the bootstrap"). So an interval is the estimate, and on both sides the bootstrap's standard error times
 the quantile of Student's t, with the degrees of freedom of Satterthwaite (1946): about the seeds' where seeds
-make most of the variance, about the patients' where these do.
+make most of the variance, about the patients' where these do. No interval is narrower than what so few
+patients may not have shown (`share_unseen`): where no answer has changed, other patients' may.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from functools import cache
 import numpy as np
 
 from imil_backend.errors import ComparisonError
-from imil_backend.loop.comparing.statistics.measures import Answers, Floats, Measure
+from imil_backend.loop.comparing.statistics.measures import CONFIDENCE, Answers, Floats, Measure
 
 DRAWS = 2000
-CONFIDENCE = 0.95
 _AT_ONCE = 250  # draws whose weights of all samples are in memory
 
 
@@ -74,7 +74,7 @@ class Paired:
 
     def estimate(self, arm: str, measure: str) -> Estimate | None:
         """An arm's own value, 0..1; None where it is not defined."""
-        found = self._estimate(self._seen(arm, measure), self._redrawn(arm, measure))
+        found = self._estimate(self._seen(arm, measure), self._redrawn(arm, measure), measure)
         return found and replace(found, lower=max(found.lower, 0.0), upper=min(found.upper, 1.0))
 
     def difference(self, arm: str, against: str, measure: str) -> Estimate | None:
@@ -82,6 +82,7 @@ class Paired:
         return self._estimate(
             self._seen(arm, measure) - self._seen(against, measure),
             self._redrawn(arm, measure) - self._redrawn(against, measure),
+            measure,
         )
 
     def regained(self, arm: str, reference: str, cured: str, measure: str) -> Estimate | None:
@@ -116,12 +117,17 @@ class Paired:
         each = [np.concatenate([value(answers, part) for part in parts]) for answers in self._arms[arm]]
         return np.stack(each, axis=1)
 
-    def _estimate(self, seen: Floats, redrawn: Floats) -> Estimate | None:
+    def _estimate(self, seen: Floats, redrawn: Floats, measure: str) -> Estimate | None:
         value = float(seen.mean())
         if math.isnan(value):
             return None
-        half = self._half_width(seen, redrawn)
+        half = max(self._half_width(seen, redrawn), self._unseen(measure))
         return Estimate(value, value - half, value + half, tuple(seen.tolist()))
+
+    def _unseen(self, measure: str) -> float:
+        """What the patients may not have shown; the mean, as splits may differ between seeds."""
+        kind, found = self._measures[measure], next(iter(self._arms.values()))
+        return float(np.mean([kind.unseen(answers, kind.where(answers)) for answers in found]))
 
     def _half_width(self, seen: Floats, redrawn: Floats) -> float:
         """Half of the interval of a mean over seeds (seeds,), of which there are draws (draws, seeds)."""

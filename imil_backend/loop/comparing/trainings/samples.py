@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ComparisonError
 from imil_backend.images.markers import CONTRADICTS
+from imil_backend.images.phantoms import IS_PHANTOM
 from imil_backend.learning.contract.training_job import Split, TrainingSample
 from imil_backend.loop.answers.sample_states import SampleState, sample_states
 from imil_backend.loop.base.backend import Backend
@@ -70,7 +71,14 @@ class Compared:
         if self.contradicting is not None:
             agreement = round(1 - len(self.contradicting.intersection(learned)) / len(learned), 3)
         return ComparedDataset(
-            self.name, self._digest(), self.annotations, self.simulated, self.marker, agreement
+            name=self.name,
+            classes=self.classes,
+            samples=self._digest(),
+            annotations=self.annotations,
+            simulated=self.simulated,
+            phantoms=any(IS_PHANTOM.search(each.image) for each in self.samples),
+            marker=self.marker,
+            agreement=agreement,
         )
 
     def _digest(self) -> str:

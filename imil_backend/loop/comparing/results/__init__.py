@@ -1,0 +1,1 @@
+"""The results of a comparison: numbers, figures, and a page that says in plain sentences what they mean."""
