@@ -19,6 +19,7 @@ from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.server.app import create_app
 
+pytestmark = pytest.mark.slow  # a database and plots
 ROUND = "/dashboard/datasets/1/rounds/1"
 PAGES = (
     "/dashboard/",
@@ -124,6 +125,16 @@ def test_all_links_and_pictures_of_the_pages_are_there(site: Backend) -> None:
         seen |= {each.partition("#")[0] for each in addresses if each.startswith("/")}
     assert len(seen) > 20
     assert {address: status for address in seen if (status := visitor.get(address).status_code) != 200} == {}
+
+
+def test_a_report_of_an_earlier_release_says_how_to_write_it_again(tmp_path: Path) -> None:
+    backend, label_studio = make_backend(tmp_path / "data"), FakeLabelStudio()
+    backend.__dict__["label_studio"] = label_studio
+    make_scene(backend, label_studio, report=False)
+    text = Seen(app_of(backend).test_client().get(ROUND).text).text
+    assert "imil report --round 1" in text
+    assert "What the verdict rests on" in text
+    backend.close()
 
 
 def test_plots_may_have_styles_and_pages_may_not(site: Backend) -> None:
