@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-# Before mlflow is loaded: it reports its use to its makers, and waits for servers for minutes.
+# Before mlflow is loaded: it reports its use to its makers, prints URLs, and waits for servers for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
