@@ -71,6 +71,7 @@ def need_packages() -> None:
     """Raise an error that names the extra, unless the packages for statistics are installed."""
     try:
         import scipy  # noqa: F401
+        import sklearn  # noqa: F401
     except ImportError as error:
         raise SettingsError(
             f"A comparison needs the package {error.name}; to install it, run: pip install "
