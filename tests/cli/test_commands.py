@@ -123,7 +123,11 @@ def test_what_would_be_removed_is_shown_with_its_size_and_removed_without_dry_ru
 
 
 def test_status_as_json_is_json_alone(films: Path) -> None:
-    assert json.loads(ok("status", "--json")) == {"worker_running": False, "datasets": []}
+    assert json.loads(ok("status", "--json")) == {
+        "worker_running": False,
+        "unfinished_erasures": [],
+        "datasets": [],
+    }
     ok("import", films)
     (dataset,) = json.loads(ok("status", "--json"))["datasets"]
     assert (dataset["name"], dataset["champion"], dataset["round"]) == ("films", None, None)
