@@ -24,7 +24,6 @@ from imil_backend.errors import (
 )
 from imil_backend.server.auth import BasicAuth, Gate, MetricsAccess, OwnNames
 from imil_backend.server.body import bound_bodies
-from imil_backend.server.dashboard.blueprint import add_dashboard
 from imil_backend.server.dashboard.layout import error_page, is_dashboard
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.monitoring.endpoints import add_monitoring
@@ -88,6 +87,9 @@ def create_app(
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
     if backend is not None:
+        # Imports prometheus-client, which must find the folder that run.py has made.
+        from imil_backend.server.dashboard.blueprint import add_dashboard
+
         add_dashboard(app, backend)
     metrics_access = MetricsAccess.from_settings(settings)
     gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
