@@ -35,10 +35,10 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, read_protocol
-from imil_backend.loop.comparing.runs import RUNS_FILE, Runs
+from imil_backend.loop.comparing.runs import RUNS_FILE, WORK, Runs
 from imil_backend.loop.comparing.trainings import trial
 from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
-from imil_backend.loop.comparing.trainings.running import WORK, run_comparison, steps_of, trainings_of
+from imil_backend.loop.comparing.trainings.running import run_comparison, steps_of, trainings_of
 from imil_backend.loop.importing.importing import import_dataset
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, now
 

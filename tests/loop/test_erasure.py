@@ -53,6 +53,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import locked
 from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING
+from imil_backend.loop.comparing.runs import COMPARE, WORK, Predictions, Run, Runs, Setting
 from imil_backend.loop.dashboard.samples.thumbnails import thumbnail
 from imil_backend.loop.erasure import erasing
 from imil_backend.loop.erasure.annotators import find_annotator, forget_annotator
@@ -118,12 +119,25 @@ def scene(open_round: OpenRound) -> OpenRound:
     write_evidence(directory / EVIDENCE_FILE, {"train": _evidence("key-train-0", "key-train-1")})
     (directory / "training.log").write_text(f"fine\n{PATIENT}: slow\n")
     write_report(backend, open_round.id)
+    _compare(backend)
     _fill_cache(backend)
     thumbnail(backend, dataset.id, "key-train-0")
     shutil.copy(backend.directory / "imil.sqlite", backend.directory / "imil.sqlite.before-0001") if (
         backend.directory / "imil.sqlite"
     ).exists() else None
     return open_round
+
+
+def _compare(backend: Backend) -> None:
+    """A finished run of a comparison, and one under way."""
+    split = Predictions(
+        ("key-train-0", "key-train-1"), np.zeros(2, np.int64), (PATIENT, "other"), np.ones((2, 2)),
+        frozenset({"key-train-0"}),
+    )  # fmt: skip
+    run = Run(Setting("films", None, None, 0.04, "mispredicted"), "spread", 0, 1.0, 2, "0" * 64, split, split)
+    directory = backend.path(COMPARE, "one", WORK).parent
+    Runs(directory).add(run)
+    backend.path(COMPARE, "one", WORK, "0-0", "samples.json").write_text(f'["{PATIENT}"]')
 
 
 def _evidence(*keys: str) -> Evidence:
@@ -252,6 +266,12 @@ def test_no_byte_of_a_patient_is_left_and_the_others_are_as_they_were(scene: Ope
     assert len(read_json(directory / SHORTCUT_FILE)["candidate"]["any_class"]) == 3
     assert read_proposed(directory / PROPOSED_FILE)[0] == ("key-train-1",)
     assert EvidenceFile(directory / EVIDENCE_FILE).split("train").keys == ("key-train-1",)
+    (run,) = Runs(backend.directory / COMPARE / "one")
+    assert (run.test.keys, run.test.groups, run.test.contradicting) == (
+        ("key-train-1",),
+        ("other",),
+        frozenset(),
+    )
     assert (directory / "training.log").read_text() == "fine\n"
     assert (backend.directory / UNPACKED / "index.csv").read_text() == "image,label\nimages/x.png,normal\n"
     assert PATIENT not in (directory / "report" / "report.md").read_text()

@@ -99,5 +99,5 @@ def _listed(findings: Sequence[Finding]) -> str:
     """As sentences, the first ones only."""
     sentences = [f"{each.reason[0].upper()}{each.reason[1:]}." for each in findings[:_SHOWN]]
     if len(findings) > _SHOWN:
-        sentences.append(f"{len(findings) - _SHOWN} more are in the report.")
+        sentences.append(f"The report has {len(findings) - _SHOWN} more.")
     return " ".join(sentences)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import ComparisonError
 
+COMPARE = "compare"  # folder of the data directory, with one for each comparison
+WORK = "work"  # in a comparison's: what is half done
 RUNS_FILE = "runs.jsonl"
 _DIGITS = 6  # of probabilities
 

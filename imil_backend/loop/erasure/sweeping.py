@@ -25,8 +25,16 @@ from imil_backend.loop.answers.sample_states import mask_path
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
 from imil_backend.loop.cleanup.removable import CACHE, WHILE_TRAINING
+from imil_backend.loop.comparing.runs import COMPARE, RUNS_FILE, WORK
 from imil_backend.loop.erasure.plan import Plan
-from imil_backend.loop.erasure.words import clean_json, clean_lines, is_text, mentions, pattern_of
+from imil_backend.loop.erasure.words import (
+    clean_json,
+    clean_json_lines,
+    clean_lines,
+    is_text,
+    mentions,
+    pattern_of,
+)
 from imil_backend.loop.evaluation.kept import REPORT_FOLDER
 from imil_backend.store.database import POSTGRES_COPY, SQLITE_FILE
 from imil_backend.store.tables import Round, Sample, Version
@@ -44,6 +52,7 @@ def sweep(backend: Backend, plan: Plan) -> None:
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
         shutil.rmtree(backend.directory / "proposing", ignore_errors=True)  # left by one that was killed
+        _sweep_comparisons(backend, plan)
         _sweep_unpacked(backend, plan)
         for name in plan.files:
             (backend.directory / name).unlink(missing_ok=True)
@@ -145,6 +154,15 @@ def _without(split: Evidence, plan: Plan) -> Evidence:
         label=split.label[kept],
         predicted=split.predicted[kept],
     )
+
+
+def _sweep_comparisons(backend: Backend, plan: Plan) -> None:
+    """Finished runs without the samples. What is half done goes: the fixed data set is no more."""
+    for directory in sorted((backend.directory / COMPARE).glob("*/")):
+        shutil.rmtree(directory / WORK, ignore_errors=True)
+        runs = directory / RUNS_FILE
+        if runs.exists() and mentions(runs, plan):
+            clean_json_lines(runs, plan)
 
 
 def _sweep_unpacked(backend: Backend, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -72,6 +73,16 @@ def clean_json(path: Path, plan: Plan) -> None:
     """Write a JSON file again without the samples; its permissions stay."""
     mode = path.stat().st_mode
     write_json(path, without_samples(read_json(path), set(plan.keys), pattern_of(plan)))
+    path.chmod(mode)
+
+
+def clean_json_lines(path: Path, plan: Plan) -> None:
+    """Write a file with a line of JSON for each record again without the samples; its permissions stay."""
+    mode, keys, pattern = path.stat().st_mode, set(plan.keys), pattern_of(plan)
+    with path.open(encoding="utf-8") as file:
+        records = [without_samples(json.loads(line), keys, pattern) for line in file if line.endswith("\n")]
+    written = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+    write_atomically(path, written.encode())
     path.chmod(mode)
 
 

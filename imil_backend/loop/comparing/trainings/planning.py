@@ -15,6 +15,7 @@ from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.base.policy import recipe_of
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Annotations, Protocol, read_protocol
+from imil_backend.loop.comparing.runs import COMPARE
 from imil_backend.loop.comparing.trainings.costs import measure_cost
 from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS
 from imil_backend.loop.comparing.trainings.running import steps_of, trainings_of
@@ -81,7 +82,7 @@ def directory_of(backend: Backend, name: str) -> Path:
     """Where a comparison's files lie."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ComparisonError(f"{name!r} cannot be the name of a folder. Choose another --name.")
-    return backend.path("compare", name, "x").parent
+    return backend.path(COMPARE, name, "x").parent
 
 
 def hours_of(backend: Backend, protocol: Protocol, datasets: Sequence[Compared], folder: Path) -> float:

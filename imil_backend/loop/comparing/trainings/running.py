@@ -17,11 +17,9 @@ from imil_backend.learning.contract.training_job import LOCK_FILE, Progress
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.arms import ARMS
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, digest_of
-from imil_backend.loop.comparing.runs import Run, Runs
+from imil_backend.loop.comparing.runs import WORK, Run, Runs
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.comparing.trainings.trial import Trial
-
-WORK = "work"  # folder of what is half done
 
 
 @dataclass(frozen=True)
