@@ -85,7 +85,7 @@ def run(*arguments: str, path: Path | None = None) -> str:
 
 @pytest.mark.slow
 def test_they_need_what_a_bare_gpu_machine_has_and_no_more(bare: Path) -> None:
-    modules = ", ".join(f"benchmarks.{name}" for name in (*BARE, "correction", "loops", "__main__"))
+    modules = ", ".join(f"benchmarks.{name}" for name in (*BARE, "loops", "__main__"))
     run("-c", f"import {modules}", path=bare)
 
 

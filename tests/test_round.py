@@ -65,8 +65,8 @@ def test_a_clinician_paints_and_a_new_version_answers(
 
     editor.open_task(project, left_open)  # nothing is pre-filled, so Label Studio does not ask
     assert label_studio.request("GET", f"/api/tasks/{left_open}/").json()["predictions"] == []
-    # One number is on the screen: how sure the model was when it was asked.
-    assert len(re.findall(r"\d ?%", editor.page.inner_text("body"))) == 1
+    # One number is beside the image (the list of tasks has its own): how sure the model was when asked.
+    assert len(re.findall(r"\d ?%", editor.page.inner_text(".lsf-main-view"))) == 1
 
 
 def _check_masks(installation: Installation, box: ImageBox) -> None:
