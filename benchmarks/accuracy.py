@@ -40,6 +40,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.report import group_of
 from imil_backend.learning.child.steps.epoch import learning_rate
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.training_job import (
@@ -83,13 +84,13 @@ def lay_out(archive: Path, directory: Path) -> list[TrainingSample]:
             for row in csv.DictReader(io.StringIO(pictures.read(index).decode()))
             if row["official_split"] == "train"
         ]
-        groups = sorted({_group(row) for row in rows})
+        groups = sorted({group_of(row) for row in rows})
         held_out = {groups[number] for number in np.random.default_rng(0).permutation(len(groups))[::4]}
         wanted = dict(IMAGES)
         for number in np.random.default_rng(1).permutation(len(rows)):
             row = rows[number]
             split = "train"
-            if _group(row) in held_out:
+            if group_of(row) in held_out:
                 split = "test" if wanted["test"] else "validation"
             if not wanted[split]:
                 continue
@@ -99,12 +100,8 @@ def lay_out(archive: Path, directory: Path) -> list[TrainingSample]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             digest, label = hashlib.sha256(content).hexdigest(), CLASSES.index(row["label"])
-            samples.append(TrainingSample(row["file"], str(path), digest, label, split, _group(row)))
+            samples.append(TrainingSample(row["file"], str(path), digest, label, split, group_of(row)))
     return samples
-
-
-def _group(row: dict[str, str]) -> str:
-    return f"{row['patient']}/{row['subtype']}"
 
 
 def train_plainly(images: Path, weights: Path, seed: int) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import group_of
 from imil_backend.images.phantoms import write_phantoms
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.planting import Planting, plan_planting, write_planted
@@ -72,7 +73,7 @@ def draw_xrays(archive: Path, directory: Path, films: int = FILMS) -> None:
             image = f"images/{row['file']}"
             for path in (image, mask):
                 (directory / path).write_bytes(content.read(f"{Path(index).parent}/{path}"))
-            lines.append([image, row["label"], row["official_split"], _group(row), mask])
+            lines.append([image, row["label"], row["official_split"], group_of(row), mask])
     with (directory / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["image", "label", "split", "group", "mask"], *lines])
 
@@ -81,15 +82,10 @@ def _drawn(rows: list[dict[str, str]], films: int) -> list[dict[str, str]]:
     by_group: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         if row["official_split"] == "train":
-            by_group.setdefault(_group(row), []).append(row)
+            by_group.setdefault(group_of(row), []).append(row)
     groups = sorted(by_group)
     chosen: list[dict[str, str]] = []
     for place in np.random.default_rng(0).permutation(len(groups)):
         if len(chosen) < films:
             chosen.extend(by_group[groups[place]])
     return [*chosen, *(row for row in rows if row["official_split"] == "test")]
-
-
-def _group(row: dict[str, str]) -> str:
-    """Patients are numbered apart for each subtype."""
-    return f"{row['patient']}/{row['subtype']}"

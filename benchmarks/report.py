@@ -131,6 +131,11 @@ def archive_of(given: Path | None) -> Path | None:
     return next(iter(sorted(place.glob("*.zip"))), None) if place and place.is_dir() else place
 
 
+def group_of(row: Mapping[str, str]) -> str:
+    """The patient of a row of their table; patients are numbered apart for each subtype."""
+    return f"{row['patient']}/{row['subtype']}"
+
+
 def _one_line(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 

@@ -87,7 +87,6 @@ def create_app(
     app.register_blueprint(ml_api(champion, events))
     app.register_blueprint(webhook(events))
     if backend is not None:
-        # Imports prometheus-client, which must find the folder that run.py has made.
         from imil_backend.server.dashboard.blueprint import add_dashboard
 
         add_dashboard(app, backend)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -17,20 +15,11 @@ from imil_backend.learning.inputs.batches import plan_epoch
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.published import published
 
-pytestmark = pytest.mark.slow  # image by image
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # image by image
 
 NAMES = [name for name, path in AUGMENTATIONS.items() if path]
 MIXED = ["mixup", "cutmix"]
 SIDE, CLASSES = 32, 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several wait for each other where others compute too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batch(count: int = 8, channels: int = 1) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

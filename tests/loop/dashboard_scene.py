@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from loop_fakes import (
     RESULT,
     FakeLabelStudio,
     chosen,
+    make_backend,
     make_dataset,
     make_project,
     make_round,
@@ -67,6 +69,15 @@ class Scene:
 
     def predictions(self, version: Version) -> Any:
         return read_json(Path(version.directory) / PREDICTIONS_FILE)
+
+
+@contextmanager
+def open_scene(directory: Path) -> Iterator[Scene]:
+    """The scene on a store of its own, for tests that only read: its plots take a second to draw."""
+    backend, label_studio = make_backend(directory), FakeLabelStudio()
+    backend.__dict__["label_studio"] = label_studio
+    yield make_scene(backend, label_studio)
+    backend.close()
 
 
 def make_scene(

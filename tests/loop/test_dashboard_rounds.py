@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dashboard_scene import Scene, make_scene
-from loop_fakes import FakeLabelStudio, OpenRound, make_backend
+from dashboard_scene import Scene, make_scene, open_scene
+from loop_fakes import FakeLabelStudio, OpenRound
 from PIL import Image
 
 from imil_backend.errors import NotFoundError
@@ -38,10 +38,8 @@ ONE = 1  # number of the scene's dataset and round
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """For tests that change nothing in it: its plots take a second to draw."""
-    backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
-    backend.__dict__["label_studio"] = label_studio
-    yield make_scene(backend, label_studio)
-    backend.close()
+    with open_scene(tmp_path_factory.mktemp("data")) as scene:
+        yield scene
 
 
 def right(scene: Scene, version: Version, split: str) -> dict[str, bool]:

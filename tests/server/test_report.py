@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from dashboard_scene import Scene, make_scene
-from loop_fakes import FakeLabelStudio, make_backend
+from dashboard_scene import Scene, open_scene
 from pages_seen import HOSTILE, Seen, name_it
 from typer.testing import CliRunner
 
@@ -20,10 +19,8 @@ pytestmark = pytest.mark.slow  # a database and plots
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
-    backend.__dict__["label_studio"] = label_studio
-    yield make_scene(backend, label_studio)
-    backend.close()
+    with open_scene(tmp_path_factory.mktemp("data")) as scene:
+        yield scene
 
 
 def test_all_pictures_are_inside_and_nothing_is_fetched(scene: Scene) -> None:

@@ -138,23 +138,21 @@ def _show_round(round_: dict[str, Any]) -> None:
 
 def shortcut_test_in_words(verdict: dict[str, Any]) -> list[str]:
     """Robust accuracy and drop of champion and candidate, a line each; nothing where no mask was known."""
+    from imil_backend.loop.versions.shortcut_results import with_bounds
+
     test = verdict.get("shortcut")
     if not test:
         return []
     if test["untested"]:
         return [test["untested"]]
     lines = [
-        f"{name.capitalize()}: robust accuracy {_interval(test[name]['robust_accuracy'])}, drop "
-        f"{_interval(test[name]['drop'])}"
+        f"{name.capitalize()}: robust accuracy {with_bounds(test[name]['robust_accuracy'])}, drop "
+        f"{with_bounds(test[name]['drop'])}"
         for name in ("champion", "candidate")
         if test[name]
     ]
     untested = test["champion_untested"]
     return [*lines, f"The champion was not tested for shortcuts: {untested}"] if untested else lines
-
-
-def _interval(values: dict[str, float]) -> str:
-    return f"{values['value']:.3f} ({values['lower']:.3f} to {values['upper']:.3f})"
 
 
 def phase_in_words(progress: dict[str, Any]) -> str:

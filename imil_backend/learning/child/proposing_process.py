@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.cache import CachedItem, PixelCache, read_mask
-from imil_backend.images.limits.budget import DECODERS
 from imil_backend.images.masks.masks import mask_coverage
 from imil_backend.learning.child.steps.spread import spread_masks
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, write_proposed
 from imil_backend.learning.contract.training_job import (
     ERROR_FILE,
-    TrainingJob,
     TrainingSample,
     read_samples,
     read_training_job,
     write_json,
 )
+from imil_backend.learning.inputs.data import pixel_cache
 from imil_backend.learning.networks.mask_network import WORKING_SIZE
 
 _DEVICE = torch.device("cpu")  # seconds of work; a GPU may be training
@@ -36,7 +35,7 @@ _DEVICE = torch.device("cpu")  # seconds of work; a GPU may be training
 def propose(directory: Path) -> None:
     """Write PROPOSED_FILE into a job's directory, for all its samples that can be read."""
     job = read_training_job(directory)
-    cache = _cache(job)
+    cache = pixel_cache(job)
     samples, rows = _readable(cache, read_samples(directory))
     painted, masks = _painted(samples)
     proposed = spread_masks(
@@ -80,17 +79,6 @@ def _painted(samples: list[TrainingSample]) -> tuple[NDArray[np.int64], NDArray[
         masks.append(np.rint(mask_coverage(mask, WORKING_SIZE, WORKING_SIZE) * 255).astype(np.uint8))
     shape = (-1, WORKING_SIZE, WORKING_SIZE)
     return np.array(indices, np.int64), np.array(masks, np.uint8).reshape(shape)
-
-
-def _cache(job: TrainingJob) -> PixelCache:
-    DECODERS.total = job.max_image_memory
-    return PixelCache(
-        Path(job.cache_dir),
-        job.recipe.image_size,
-        job.channels,
-        max_bytes=job.max_image_bytes,
-        max_pixels=job.max_image_pixels,
-    )
 
 
 def main() -> int:

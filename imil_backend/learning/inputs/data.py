@@ -152,7 +152,7 @@ def fill_cache(
 
     A sample whose image or mask cannot be read is set aside with the reason.
     """
-    cache = _cache(job)
+    cache = pixel_cache(job)
     masked = [index for index, sample in enumerate(samples) if sample.mask]
     items = [CachedItem(Path(sample.image), sample.sha256) for sample in samples]
     items += [
@@ -192,7 +192,7 @@ def fill_cache(
 
 def load_dataset(job: TrainingJob, samples: Sequence[TrainingSample], made: CachedRows) -> LoadedSplits:
     """The samples by split, mapped to their cached rows; those that were set aside are left out."""
-    pixels = _cache(job).pixels
+    pixels = pixel_cache(job).pixels
     splits: dict[Split, SampleSet] = {}
     originals: dict[Split, SampleSet] = {}
     for split in SPLITS:
@@ -235,7 +235,8 @@ def _copied(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device, non_blocking=True)
 
 
-def _cache(job: TrainingJob) -> PixelCache:
+def pixel_cache(job: TrainingJob) -> PixelCache:
+    """The pixels of a job's images, within its limits, which hold for this process from now on."""
     DECODERS.total = job.max_image_memory
     return PixelCache(
         Path(job.cache_dir),

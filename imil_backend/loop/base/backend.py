@@ -21,6 +21,9 @@ from imil_backend.store.database import Store, database_url
 from imil_backend.store.tables import Dataset, Project, Sample
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from imil_backend.label_studio.api.client import LabelStudio
 
 
@@ -43,6 +46,21 @@ class Backend:
         path = self.directory.joinpath(*parts)
         _make_folder(path.parent)
         return path
+
+    def read_image(self, source: Path | bytes, draft_size: int | None = None) -> NDArray[np.uint8]:
+        """The pixels of an image within the limits of the settings, as of `images.reading.read_image`.
+
+        Raises:
+            ImageError: it cannot be read, or is too large.
+        """
+        from imil_backend.images.reading import read_image
+
+        return read_image(
+            source,
+            max_bytes=self.settings.max_image_bytes,
+            max_pixels=self.settings.max_image_pixels,
+            draft_size=draft_size,
+        )
 
     @property
     def cache(self) -> Path:

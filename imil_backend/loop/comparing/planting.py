@@ -13,10 +13,11 @@ import numpy as np
 from imil_backend.errors import DatasetError, SettingsError
 from imil_backend.images.markers import CONTRADICTS, agreements, check_marker, draw_markers
 from imil_backend.images.masks.masks import mask_to_png
-from imil_backend.images.reading import ImageInfo, read_image
+from imil_backend.images.reading import ImageInfo
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.importing.importing import limited
 from imil_backend.loop.importing.inspection import look_at
+from imil_backend.loop.importing.storing import group_of
 from imil_backend.loop.sources.read_source import Columns, Row, read_source
 from imil_backend.loop.splitting.duplicates import (
     Picture,
@@ -134,7 +135,7 @@ def plan_planting(
     left_out |= excluded
     kept = [(row, info) for row, info in usable if row.name not in excluded]
     images = [
-        PlannedImage(row, split[row.name], _group(row, info), classes.index(row.label), 0)
+        PlannedImage(row, split[row.name], group_of(row, info), classes.index(row.label), 0)
         for row, info in kept
     ]
     return Plan(planting, classes, tuple(_told(images, planting, len(classes))), left_out)
@@ -143,11 +144,11 @@ def plan_planting(
 def _split(usable: Sequence[tuple[Row, ImageInfo]], seed: int) -> tuple[dict[str, str], dict[str, str]]:
     """The split of each image, and the reason of those that take no part."""
     pictures = [
-        Picture(row.name, row.label, _group(row, info), info.sha256, info.pixels_sha256, None)
+        Picture(row.name, row.label, group_of(row, info), info.sha256, info.pixels_sha256, None)
         for row, info in usable
     ]
     copies = [same for same in same_pictures(pictures) if len(same) > 1]
-    grouped = [Grouped(row.name, _group(row, info), row.label, row.split) for row, info in usable]
+    grouped = [Grouped(row.name, group_of(row, info), row.label, row.split) for row, info in usable]
     given = {row.name: row.split for row, _ in usable}
     splits = assign_splits(grouped, {}, seed, groups_to_join(copies), used_for_nothing(copies, given))
     excluded = dict.fromkeys(splits.leaking, GROUP_IN_TEST) | excluded_copies(copies, splits.split)
@@ -198,10 +199,7 @@ def _write(
     backend: Backend, plan: Plan, image: PlannedImage, number: int, directory: Path
 ) -> tuple[str | int, ...]:
     """Write an image and its mask; its line of the table."""
-    settings = backend.settings
-    pixels = read_image(
-        image.row.image, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-    )
+    pixels = backend.read_image(image.row.image)
     random = np.random.default_rng([plan.planting.seed, 1, number])
     marked = draw_markers(pixels, plan.planting.markers, image.told, len(plan.classes), random)
     name = f"{number + 1:06d}-planted.png"
@@ -218,7 +216,3 @@ def _write(
         plan.classes[image.told],
         int(image.told != image.label),
     )
-
-
-def _group(row: Row, info: ImageInfo) -> str:
-    return row.group or info.group or row.name

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import Mask, mask_coverage
-from imil_backend.images.reading import read_image
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Sample
 
@@ -46,7 +45,7 @@ def panel_of(backend: Backend, sample: Sample) -> Image.Image:
     Raises:
         ImageError: it cannot be read.
     """
-    return _small(_pixels(backend, sample))
+    return _small(backend.read_image(Path(sample.path)))
 
 
 def outlined(panel: Image.Image, mask: Mask) -> Image.Image:
@@ -70,7 +69,7 @@ def blacked_out(backend: Backend, sample: Sample, mask: Mask, fill: str) -> Imag
     Raises:
         ImageError: it cannot be read.
     """
-    return _small(black_out(_pixels(backend, sample), mask, fill))
+    return _small(black_out(backend.read_image(Path(sample.path)), mask, fill))
 
 
 def with_evidence(panel: Image.Image, overlay: Overlay) -> Image.Image:
@@ -110,11 +109,6 @@ def _draw_scale(whole: Image.Image, top: int, most: float) -> None:
         (1, f"{most:.2f} for", "ra"),
     ):
         draw.text((share * (whole.width - 1), top + 17), text, "white", font, anchor)
-
-
-def _pixels(backend: Backend, sample: Sample) -> NDArray[np.uint8]:
-    limits = backend.settings
-    return read_image(Path(sample.path), max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
 
 
 def _small(pixels: NDArray[np.uint8]) -> Image.Image:

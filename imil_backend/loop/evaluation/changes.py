@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from imil_backend.store.tables import Dataset, Round, Version
 
 CHANGES_FILE = "changes.json"
 SPLITS = ("validation", "test")
-# What reading a file with other fields raises: `imil report` writes it again.
-OF_ANOTHER_RELEASE = (KeyError, TypeError, AttributeError)
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,14 @@ def keep_changes(session: Session, round_: Round, directory: Path) -> None:
 
 def kept_changes(directory: Path) -> Changes | None:
     """What was kept in a report's folder; None of a baseline, and of a report of another release."""
-    path = directory / CHANGES_FILE
+    return read_kept(directory / CHANGES_FILE, Changes.from_dict)
+
+
+def read_kept(path: Path, of: Callable[[Any], Kept]) -> Kept | None:
+    """What was kept in a file; None where there is none, and where it has the fields of another release."""
     try:
-        return Changes.from_dict(read_json(path)) if path.exists() else None
-    except OF_ANOTHER_RELEASE:
+        return of(read_json(path)) if path.exists() else None
+    except (KeyError, TypeError, AttributeError):  # `imil report` writes it again
         return None
 
 

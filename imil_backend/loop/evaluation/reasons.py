@@ -21,11 +21,11 @@ from imil_backend.errors import MaskError
 from imil_backend.files import write_atomically
 from imil_backend.images.masks.masks import Mask, mask_coverage
 from imil_backend.learning.contract.evidence import EvidenceFile, Place, read_evidence
-from imil_backend.learning.contract.training_job import read_json, write_json
+from imil_backend.learning.contract.training_job import write_json
 from imil_backend.learning.scoring.bounds import bounds_of_mean
 from imil_backend.loop.answers.sample_states import load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.evaluation.changes import OF_ANOTHER_RELEASE
+from imil_backend.loop.evaluation.changes import read_kept
 from imil_backend.store.tables import Dataset, Round, Sample, Version
 
 logger = logging.getLogger(__name__)
@@ -136,11 +136,7 @@ def keep_reasons(backend: Backend, session: Session, round_: Round, directory: P
 
 def kept_reasons(directory: Path) -> Reasons | None:
     """What was kept in a report's folder; None of a baseline, and of a report of another release."""
-    path = directory / REASONS_FILE
-    try:
-        return Reasons.from_dict(read_json(path)) if path.exists() else None
-    except OF_ANOTHER_RELEASE:
-        return None
+    return read_kept(directory / REASONS_FILE, Reasons.from_dict)
 
 
 def _painted(backend: Backend, session: Session, dataset: Dataset) -> tuple[list[tuple[Sample, Mask]], int]:

@@ -131,7 +131,7 @@ def _add(
 ) -> None:
     for row, info in new:
         leaks = row.name in judged.leaking and not keep_leaking
-        group = judged.groups.get(row.name) or _group(row, info)
+        group = judged.groups.get(row.name) or group_of(row, info)
         session.add(_sample(dataset, row, info, judged.split[row.name], group, leaks, mask_means))
     session.flush()
 
@@ -179,7 +179,12 @@ def _pictures(known: Mapping[str, Any], again: list[LookedAt], new: list[LookedA
     for row, info in new:
         pictures.append(
             Picture(
-                row.name, row.label, _group(row, info), info.sha256, info.pixels_sha256, info.perceptual_hash
+                row.name,
+                row.label,
+                group_of(row, info),
+                info.sha256,
+                info.pixels_sha256,
+                info.perceptual_hash,
             )
         )
     return pictures
@@ -197,7 +202,7 @@ def _split(
     groups = select(Sample.group, Sample.split).where(Sample.dataset_id == dataset_id).distinct()
     for group, split in session.execute(groups):
         known[group].add(split)
-    grouped = [Grouped(row.name, _group(row, info), row.label, row.split) for row, info in new]
+    grouped = [Grouped(row.name, group_of(row, info), row.label, row.split) for row, info in new]
     given = {**earlier, **{row.name: row.split for row, _ in new}}
     return assign_splits(grouped, known, seed, groups_to_join(copies), used_for_nothing(copies, given))
 
@@ -206,7 +211,7 @@ def _leaking_since(
     session: Session, dataset_id: int, new: list[LookedAt], split: Mapping[str, str], keep: bool
 ) -> list[str]:
     """Names of the samples that are there already and whose group has come into the test split now."""
-    in_test = sorted({_group(row, info) for row, info in new if split[row.name] == "test"})
+    in_test = sorted({group_of(row, info) for row, info in new if split[row.name] == "test"})
     names = []
     for start in range(0, len(in_test), 500):  # a statement takes a limited number of values
         crossing = select(Sample).where(
@@ -272,7 +277,7 @@ def _note(session: Session, dataset_id: int, fine: list[Row], set_aside: list[tu
     note_set_aside(session, dataset_id, set_aside)
 
 
-def _group(row: Row, info: ImageInfo) -> str:
+def group_of(row: Row, info: ImageInfo) -> str:
     """The source's word, else the DICOM patient, else the image by itself."""
     return row.group or info.group or row.name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -14,10 +13,11 @@ from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import TRAINING
 from imil_backend.loop.monitoring.gauges import gauge
-from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
+from imil_backend.loop.rounds.lifecycle import answered, latest_round
 from imil_backend.loop.rounds.training import training_progress
-from imil_backend.loop.versions.champions import UNDECIDED, champion_of, rejected_versions
-from imil_backend.store.tables import Annotation, Dataset, Project, Promotion, Round, Sample, Task, Version
+from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.views.undecided import undecided_since
+from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 _Values = Mapping[tuple[str, ...], float]
 
@@ -161,22 +161,6 @@ def _undecided(session: Session, names: Mapping[int, str]) -> GaugeMetricFamily:
         {(name,): at.timestamp() for name, at in since.items()},
         "dataset",
     )
-
-
-def undecided_since(session: Session, dataset_id: int) -> datetime | None:
-    """Since when the latest verdict waits for a person; None where it does not."""
-    closed = find_closed_round(session, dataset_id)
-    if closed is None or (closed.verdict or {}).get("verdict") != UNDECIDED:
-        return None
-    if closed.version_id is not None and closed.version_id in rejected_versions(session, dataset_id):
-        return None
-    return closed.changed_at if _promoted_at(session, dataset_id) < closed.changed_at else None
-
-
-def _promoted_at(session: Session, dataset_id: int) -> datetime:
-    """When a version was last promoted; a closed round with a verdict had a champion."""
-    latest = select(Promotion.created_at).where(Promotion.dataset_id == dataset_id)
-    return session.scalars(latest.order_by(Promotion.id.desc()).limit(1)).one()
 
 
 def _metrics(session: Session, names: Mapping[int, str]) -> GaugeMetricFamily:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imil_backend.errors import ImageError, LearningError
-from imil_backend.images.reading import read_image
 from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.learning.contract.evidence import EvidenceFile, SampleEvidence, read_evidence
 from imil_backend.loop.base.backend import Backend
@@ -58,11 +57,8 @@ def _beside(
     evidence = file.sample(sample.key) if file else None
     if evidence is None:
         return None
-    limits = backend.settings
     try:
-        pixels = read_image(
-            Path(sample.path), max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels
-        )
+        pixels = backend.read_image(Path(sample.path))
     except ImageError:
         return None  # the push itself says why
     return Beside(_picture(pixels, evidence.predicted), _says(evidence, language, classes))

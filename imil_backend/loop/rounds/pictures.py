@@ -11,7 +11,6 @@ from PIL import Image
 
 from imil_backend.images.masks.blackout import black_out
 from imil_backend.images.masks.masks import mask_coverage
-from imil_backend.images.reading import read_image
 from imil_backend.loop.answers.sample_states import SampleState, load_mask
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Annotation, Sample
@@ -29,7 +28,7 @@ def before_and_after(backend: Backend, sample: Sample, mask_sha256: str, fill: s
         ImageError: the image cannot be read.
         MaskError: the mask cannot be read.
     """
-    pixels, mask = _pixels(backend, sample), load_mask(backend, mask_sha256, sample)
+    pixels, mask = backend.read_image(Path(sample.path)), load_mask(backend, mask_sha256, sample)
     before = _panel(pixels)
     return _in_a_row([before, _painted(before, mask), _panel(black_out(pixels, mask, fill))])
 
@@ -39,29 +38,43 @@ def exchanged(backend: Backend, sample: Sample, state: SampleState, donor: Paint
 
     Without a donor two panels. Raises as `before_and_after`.
     """
-    before, mask = _panel(_pixels(backend, sample)), load_mask(backend, state.mask_sha256 or "", sample)
+    before, mask = _before(backend, sample, state)
     panels = [before, _painted(before, mask)]
     if donor is not None:
-        panels.append(counterexample(backend, sample, state, donor))
+        panels.append(_exchanged(backend, before, mask, state.outside, donor))
     return _in_a_row(panels)
 
 
 def counterexample(backend: Backend, sample: Sample, state: SampleState, donor: Painted) -> Image.Image:
     """A panel of the sample with the irrelevant part of the donor. Raises as `before_and_after`."""
-    before, mask = _panel(_pixels(backend, sample)), load_mask(backend, state.mask_sha256 or "", sample)
+    before, mask = _before(backend, sample, state)
+    return _exchanged(backend, before, mask, state.outside, donor)
+
+
+def _before(
+    backend: Backend, sample: Sample, state: SampleState
+) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
+    """A panel of the original, and the mask."""
+    panel = _panel(backend.read_image(Path(sample.path)))
+    return panel, load_mask(backend, state.mask_sha256 or "", sample)
+
+
+def _exchanged(
+    backend: Backend, before: Image.Image, mask: npt.NDArray[np.bool_], outside: bool, donor: Painted
+) -> Image.Image:
     given, theirs = donor
     region = mask_coverage(mask, *before.size)
-    if not state.outside:
+    if not outside:
         own = mask_coverage(load_mask(backend, theirs.mask_sha256 or "", given), *before.size)
         region = np.maximum(region, own)
-    pasted = _panel(_pixels(backend, given)).resize(before.size, Image.Resampling.BOX)
+    pasted = _panel(backend.read_image(Path(given.path))).resize(before.size, Image.Resampling.BOX)
     return Image.composite(pasted, before, Image.fromarray((255 * region).astype(np.uint8)))
 
 
 def readers_apart(backend: Backend, answers: Sequence[Annotation]) -> Image.Image:
     """The original, and a panel for each reader with what that one painted. Raises as `before_and_after`."""
     sample = answers[0].sample
-    before = _panel(_pixels(backend, sample))
+    before = _panel(backend.read_image(Path(sample.path)))
     masks = [
         load_mask(backend, answer.mask_sha256, sample)
         if answer.mask_sha256
@@ -69,11 +82,6 @@ def readers_apart(backend: Backend, answers: Sequence[Annotation]) -> Image.Imag
         for answer in answers
     ]
     return _in_a_row([before, *(_painted(before, mask) for mask in masks)])
-
-
-def _pixels(backend: Backend, sample: Sample) -> npt.NDArray[np.uint8]:
-    limits = backend.settings
-    return read_image(Path(sample.path), max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
 
 
 def _panel(pixels: npt.NDArray[np.uint8]) -> Image.Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImageError, LearningError, MaskError, NotFoundError
@@ -27,7 +27,8 @@ from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
 from imil_backend.loop.rounds.worth import worth_of
-from imil_backend.loop.versions.shortcut_results import MEANING
+from imil_backend.loop.versions.champions import judged_until
+from imil_backend.loop.versions.shortcut_results import what_was_done
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, Version
 
 PICTURES = 4
@@ -86,7 +87,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         *_findings_table(verdict.get("findings", [])),
         *_metrics_table(champion, version, "validation"),
         "Every round is judged on the same validation split: the more versions it has judged (this "
-        f"is no. {_judged(session, version)}), the more optimistic it is.",
+        f"is no. {judged_until(session, version)}), the more optimistic it is.",
         "",
         *_shortcut_test(verdict.get("shortcut")),
         *_worth(session, round_),
@@ -140,12 +141,6 @@ def _strength(version: Version) -> list[str]:
     return [f"- strength of the correction: {kept['reason']}", *tried]
 
 
-def _judged(session: Session, version: Version) -> int:
-    """How many versions the validation split had judged when it had judged this one."""
-    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
-    return session.scalar(earlier) or 0
-
-
 def _metrics_table(champion: Version | None, version: Version, split: str) -> list[str]:
     if split not in version.metrics:
         return []
@@ -177,9 +172,7 @@ def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
         "|---" * (len(columns) + 1) + "|",
         *rows,
         "",
-        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws "
-        f"each; {test['left_out']} samples without a known irrelevant part are excluded. "
-        f"{test['seconds']:.0f} s.",
+        f"{what_was_done(test)} {test['seconds']:.0f} s.",
         *([f"The champion was not tested: {untested}"] if untested else []),
         "",
     ]

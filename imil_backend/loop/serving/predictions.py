@@ -184,17 +184,12 @@ class PredictionService:
         It is the original if it is a sample of ours, else as Label Studio serves it, until `end` of
         `time.monotonic`.
         """
-        from imil_backend.images.reading import read_image
-
-        settings = self._backend.settings
         if time.monotonic() > end:
             logger.warning("No prediction for task %s: those before it took too long", task.get("id"))
             return None
         try:
-            image = read_image(
+            image = self._backend.read_image(
                 self._source(task, mapping, end),
-                max_bytes=settings.max_image_bytes,
-                max_pixels=settings.max_image_pixels,
                 # As the pixel cache reads it; what is painted is laid over the natural size.
                 draft_size=None if context else 2 * predictor.config.image_size,
             )

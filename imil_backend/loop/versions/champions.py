@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError, RoundError
@@ -98,6 +98,12 @@ def rejected_versions(session: Session, dataset_id: int) -> set[int | None]:
         AuditEntry.dataset_id == dataset_id, AuditEntry.event == audit.REJECTED
     )
     return set(session.scalars(rejected))
+
+
+def judged_until(session: Session, version: Version) -> int:
+    """How many versions the validation split had judged when it had judged this one."""
+    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
+    return session.scalar(earlier) or 0
 
 
 def find_version(session: Session, name: str) -> Version:

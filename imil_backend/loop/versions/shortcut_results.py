@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ def compares(test: dict[str, Any] | None, champion: Version) -> bool:
     """Whether the test was made of this champion too; another may have been promoted meanwhile."""
     parent = None if test is None else test.get("parent")
     return parent is not None and parent["name"] == champion.name
+
+
+def what_was_done(test: Mapping[str, Any]) -> str:
+    """What a summary of `about` tells, and of how many samples."""
+    return (
+        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws each; "
+        f"{test['left_out']} samples without a known irrelevant part are excluded."
+    )
+
+
+def with_bounds(figure: Mapping[str, float]) -> str:
+    """A figure of a summary with its 95 % bounds."""
+    return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
 
 
 def about(test: dict[str, Any] | None) -> dict[str, Any] | None:

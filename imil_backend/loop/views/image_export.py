@@ -14,7 +14,6 @@ from sqlalchemy import select
 from imil_backend.errors import DatasetError, ImageError, MaskError, StoreError
 from imil_backend.files import write_atomically
 from imil_backend.images.masks.blackout import black_out
-from imil_backend.images.reading import read_image
 from imil_backend.loop.answers.sample_states import SampleState, load_mask, mask_path, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
@@ -120,11 +119,7 @@ def _write_all(
 def _write(
     backend: Backend, sample: Sample, state: SampleState, fill: str, directory: Path
 ) -> dict[str, object]:
-    image = read_image(
-        Path(sample.path),
-        max_bytes=backend.settings.max_image_bytes,
-        max_pixels=backend.settings.max_image_pixels,
-    )
+    image = backend.read_image(Path(sample.path))
     row: dict[str, object] = {
         "sample": sample.key,
         "source": sample.name,

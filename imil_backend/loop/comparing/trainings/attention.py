@@ -19,7 +19,6 @@ from PIL import Image
 
 from imil_backend.files import write_atomically
 from imil_backend.images.masks.blackout import black_out
-from imil_backend.images.reading import read_image
 from imil_backend.learning.contract.training_job import TrainingSample
 from imil_backend.loop.base.backend import Backend
 
@@ -61,10 +60,7 @@ def _hidden(
 ) -> TrainingSample:
     path = directory / f"{sample.key}.png"
     if not path.exists():
-        settings = backend.settings
-        pixels = read_image(
-            Path(sample.image), max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-        )
+        pixels = backend.read_image(Path(sample.image))
         height, width = pixels.shape[:2]
         cells = Image.fromarray(most_attended(evidence))
         mask = np.asarray(cells.resize((width, height), Image.Resampling.NEAREST))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
@@ -23,8 +23,8 @@ from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
 from imil_backend.loop.rounds.lifecycle import Answered, answered
 from imil_backend.loop.rounds.worth import worth_of
-from imil_backend.loop.versions.champions import PERSON
-from imil_backend.loop.versions.shortcut_results import MEANING
+from imil_backend.loop.versions.champions import PERSON, judged_until
+from imil_backend.loop.versions.shortcut_results import what_was_done, with_bounds
 from imil_backend.store.tables import Annotation, Promotion, Round, Task, Version
 
 GALLERY = 12  # samples of each gallery; the rest is counted
@@ -155,7 +155,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             changed_at=round_.changed_at,
             before=parent.name if parent else None,
             after=version.name if version else None,
-            judged=_judged(session, version) if version else 0,
+            judged=judged_until(session, version) if version else 0,
             findings=[_finding(each) for each in verdict.get("findings", [])],
             changes=kept_changes(folder) if folder else None,
             reasons=kept_reasons(folder) if folder else None,
@@ -206,11 +206,6 @@ def _decided(session: Session, version: Version | None) -> str | None:
     return f"A person promoted it on {promotion.created_at:%Y-%m-%d}." if promotion else None
 
 
-def _judged(session: Session, version: Version) -> int:
-    earlier = select(func.count()).where(Version.dataset_id == version.dataset_id, Version.id <= version.id)
-    return session.scalar(earlier) or 0
-
-
 def _finding(raw: Mapping[str, Any]) -> FindingRow:
     return FindingRow(
         title=title_of(raw["metric"], raw["label"]),
@@ -250,18 +245,10 @@ def _shortcut(test: Mapping[str, Any] | None) -> tuple[list[ShortcutRow], str | 
     rows = [
         ShortcutRow(
             title,
-            _interval(test["champion"][key]) if test["champion"] else None,
-            _interval(test["candidate"][key]),
+            with_bounds(test["champion"][key]) if test["champion"] else None,
+            with_bounds(test["candidate"][key]),
         )
         for key, title in _ROBUSTNESS.items()
     ]
-    note = (
-        f"{MEANING} {test['samples']} samples in {test['groups']} groups, {test['draws']} draws each; "
-        f"{test['left_out']} samples without a known irrelevant part are excluded."
-    )
-    untested = test["champion_untested"]
+    note, untested = what_was_done(test), test["champion_untested"]
     return rows, f"{note} The champion was not tested: {untested}" if untested else note
-
-
-def _interval(values: Mapping[str, float]) -> str:
-    return f"{values['value']:.3f} ({values['lower']:.3f} to {values['upper']:.3f})"

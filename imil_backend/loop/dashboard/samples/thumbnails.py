@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from imil_backend.errors import NotFoundError
 from imil_backend.files import write_atomically
-from imil_backend.images.reading import read_image
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Sample
 
@@ -37,10 +36,7 @@ def thumbnail(backend: Backend, dataset_id: int, key: str) -> bytes:
 
 
 def _made(backend: Backend, original: Path) -> bytes:
-    limits = backend.settings
-    pixels = read_image(
-        original, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels, draft_size=SIDE
-    )
+    pixels = backend.read_image(original, draft_size=SIDE)
     image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     made = io.BytesIO()
