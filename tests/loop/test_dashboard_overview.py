@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from imil_backend.config import Settings
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.learning.contract.training_job import MINING_FILE, read_json, write_json
 from imil_backend.loop.answers.reconcile import reconcile
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING
@@ -256,6 +257,15 @@ def test_what_is_kept_in_memory_follows_the_answers(open_round: OpenRound) -> No
     reconcile(open_round.backend, open_round.project)
     assert [each.count for each in annotators(open_round).annotators] == [1]
     assert card_of(open_round).needs == ()
+
+
+def test_an_erasure_ends_what_is_kept_in_memory(open_round: OpenRound) -> None:
+    answer(open_round, (0, PAINTED, 1))
+    assert [each.count for each in annotators(open_round).annotators] == [1]
+    with open_round.backend.store.begin() as session:
+        session.execute(delete(Annotation))
+        audit.note(session, open_round.dataset.id, audit.ERASED, what="samples")
+    assert annotators(open_round).annotators == ()
 
 
 def test_the_next_questions_follow_policy_and_champion(open_round: OpenRound) -> None:

@@ -43,7 +43,7 @@ def stamp_of(session: Session, dataset_id: int, *events: str) -> Stamp:
 
 def answers_stamp(session: Session, dataset_id: int) -> Stamp:
     """Another one as soon as an answer to the dataset's samples has come, changed or gone."""
-    return stamp_of(session, dataset_id, audit.ANSWERED, audit.WITHDRAWN)
+    return stamp_of(session, dataset_id, audit.ANSWERED, audit.WITHDRAWN, audit.ERASED)
 
 
 def contradicted_samples(session: Session, dataset_id: int) -> frozenset[int]:

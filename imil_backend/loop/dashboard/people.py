@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import ImilError
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
 from imil_backend.store.tables import Annotation, Annotator, Project
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,13 @@ def _known(backend: Backend, _period: int) -> Mapping[int, str]:
 
 def pseudonyms(session: Session, dataset_id: int) -> Names:
     """A dataset's annotators: A is who answered first. They stay the same as others come."""
+    return _kept.get(answers_stamp(session, dataset_id), lambda: _lettered(session, dataset_id))
+
+
+_kept = Kept[Names]()
+
+
+def _lettered(session: Session, dataset_id: int) -> Names:
     first = (
         select(Annotation.annotator, func.min(Annotation.id))
         .join(Project, Project.id == Annotation.project_id)
