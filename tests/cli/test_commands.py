@@ -65,6 +65,14 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage: " in ok(name, "--help")
 
 
+def test_the_dashboard_of_an_empty_installation_is_written_and_written_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "2 pages and 2 pictures written" in ok("dashboard", "--static", tmp_path / "copy")
+    (tmp_path / "copy" / "imil-dashboard.json").unlink()
+    assert "is not empty, and no earlier copy" in refused("dashboard", "--static", tmp_path / "copy")
+    assert "There is no dataset" in refused("dashboard", "--static", tmp_path / "other", "--dataset", "x")
+
+
 def test_all_the_commands_are_there() -> None:
     wanted = (
         "import train mispredictions push serve worker status models promote rollback export phantoms weights"

@@ -28,12 +28,18 @@ class DiskUsage:
         self._began = float("-inf")
         self._sizes: Mapping[str, int] = {}
 
-    def by_kind(self) -> Mapping[str, int]:
-        """Bytes by the name of the folder; `other` is all else. Empty until the first walk has ended."""
+    def by_kind(self, *, wait: bool = False) -> Mapping[str, int]:
+        """Bytes by the name of the folder; `other` is all else.
+
+        Empty until the first walk has ended, which one may wait for.
+        """
         with self._lock:
             if time.monotonic() - self._began > SECONDS_BETWEEN_WALKS:
                 self._began = time.monotonic()
-                threading.Thread(target=self._walk, name="disk usage", daemon=True).start()
+                thread = threading.Thread(target=self._walk, name="disk usage", daemon=True)
+                thread.start()
+                if wait:
+                    thread.join()
         return self._sizes
 
     def _walk(self) -> None:

@@ -12,6 +12,7 @@ from flask import Response, render_template, request, url_for
 from markupsafe import Markup, escape
 
 from imil_backend.loop.dashboard.datasets import datasets
+from imil_backend.server.dashboard.static_copy import current_copy
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
@@ -38,13 +39,15 @@ def is_dashboard(path: str) -> bool:
 def link_to(endpoint: str, **values: Any) -> str:
     """The address of a page of the dashboard as seen from the one that is asked for.
 
-    It holds no host and no root: a proxy may serve the backend under a path of its own.
+    It holds no host and no root: a proxy may serve the backend under a path of its own. In a static copy it
+    is the page's file.
 
     Args:
         endpoint: name of the page's function.
         values: of its route; others go into the query.
     """
-    target = urlsplit(url_for(f"dashboard.{endpoint}", **values))
+    address, copy = url_for(f"dashboard.{endpoint}", **values), current_copy()
+    target = urlsplit(copy.file_of(address) if copy else address)
     folder, name = split(target.path)
     path = f"{relpath(folder, dirname(request.path))}/{name}"
     return f"{path}?{target.query}" if target.query else path
@@ -53,12 +56,14 @@ def link_to(endpoint: str, **values: Any) -> str:
 def known_to_templates(backend: Backend) -> dict[str, Any]:
     """What every template can use; `navigation` asks the store, so a page of an error goes without."""
 
+    copy = current_copy()
+
     def navigation() -> dict[str, Any]:
-        listed = datasets(backend)
+        listed = [each for each in datasets(backend) if copy is None or each.id in copy.datasets]
         asked = (request.view_args or {}).get("dataset_id", listed[0].id if len(listed) == 1 else None)
         return {"datasets": listed, "dataset": next((each for each in listed if each.id == asked), None)}
 
-    return {"link_to": link_to, "navigation": navigation}
+    return {"link_to": link_to, "navigation": navigation, "copy": copy}
 
 
 def moment(value: datetime) -> str:

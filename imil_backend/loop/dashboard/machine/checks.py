@@ -35,12 +35,15 @@ class Checks:
         self._began = float("-inf")
         self._checked: Checked | None = None
 
-    def latest(self) -> Checked | None:
-        """The results of the last checks, or None until the first ones have ended."""
+    def latest(self, *, wait: bool = False) -> Checked | None:
+        """The results of the last checks, or None until the first ones have ended, which one may wait for."""
         with self._lock:
             if time.monotonic() - self._began > SECONDS_BETWEEN_CHECKS:
                 self._began = time.monotonic()
-                threading.Thread(target=self._look, name="checks", daemon=True).start()
+                thread = threading.Thread(target=self._look, name="checks", daemon=True)
+                thread.start()
+                if wait:
+                    thread.join()
         return self._checked
 
     def _look(self) -> None:

@@ -48,8 +48,14 @@ class Machine:
     checked: Checked | None
 
 
-def machine_of(backend: Backend, checks: Checks) -> Machine:
-    """The state of this machine."""
+def machine_of(backend: Backend, checks: Checks, *, wait: bool = False) -> Machine:
+    """The state of this machine.
+
+    Args:
+        backend: the store and the files.
+        checks: the doctor's.
+        wait: until what is looked at in the background is known.
+    """
     disk, backups = shutil.disk_usage(backend.directory), timestamps.last(backend, timestamps.BACKUP)
     with backend.store.begin() as session:
         connections = _connections(backend, session)
@@ -63,9 +69,9 @@ def machine_of(backend: Backend, checks: Checks) -> Machine:
         connections=tuple(connections),
         free=disk.free,
         size=disk.total,
-        used=disk_usage_of(backend.directory).by_kind(),
+        used=disk_usage_of(backend.directory).by_kind(wait=wait),
         trainings=tuple(under_way),
-        checked=checks.latest(),
+        checked=checks.latest(wait=wait),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -87,11 +88,12 @@ class Start:
     cards: tuple[Card, ...]
 
 
-def start(backend: Backend) -> Start:
-    """All datasets, the oldest first."""
+def start(backend: Backend, only: Collection[int] | None = None) -> Start:
+    """All datasets, or only those of these numbers; the oldest first."""
     with backend.store.begin() as session:
         datasets = session.scalars(select(Dataset).order_by(Dataset.id)).all()
-        cards = tuple(_card(backend, session, dataset) for dataset in datasets)
+        shown = [each for each in datasets if only is None or each.id in only]
+        cards = tuple(_card(backend, session, dataset) for dataset in shown)
     return Start(worker_is_running(backend), cards)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +87,14 @@ class Grid:
     compared: str | None  # the versions of "became right" and "became wrong"
 
 
-def grid_of(backend: Backend, dataset_id: int, asked: Asked) -> Grid:
+def grid_of(backend: Backend, dataset_id: int, asked: Asked, *, among: Collection[int] | None = None) -> Grid:
     """A page of samples.
+
+    Args:
+        backend: the store and the files.
+        dataset_id: whose.
+        asked: what is wanted.
+        among: ids of the samples that are shown at all; without it, all.
 
     Raises:
         NotFoundError: there is no dataset of this number.
@@ -96,7 +102,10 @@ def grid_of(backend: Backend, dataset_id: int, asked: Asked) -> Grid:
     with backend.store.begin() as session:
         dataset = dataset_of(session, dataset_id)
         columns, names = columns_of(session, dataset), names_of(backend, session, dataset_id)
-        places = _sorted(columns, _chosen(session, dataset, columns, names, asked), asked.order)
+        chosen = _chosen(session, dataset, columns, names, asked)
+        if among is not None:
+            chosen &= np.isin(columns.ids, list(among))
+        places = _sorted(columns, chosen, asked.order)
         pages = max(1, -(-len(places) // PAGE))
         page = min(max(asked.page, 1), pages)
         shown = _shown(session, dataset, columns, names, places[(page - 1) * PAGE : page * PAGE])

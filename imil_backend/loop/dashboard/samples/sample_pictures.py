@@ -39,7 +39,7 @@ def sample_picture(backend: Backend, dataset_id: int, key: str, kind: str) -> by
         state = sample_states(backend, session, dataset, sample.id).get(sample.id)
         if state is None or state.mask_sha256 is None or kind not in {MASK, BLACKOUT, COUNTEREXAMPLE}:
             raise NotFoundError(f"Nothing was painted in sample {key}.")
-        donor = _donor(backend, session, dataset, sample) if kind == COUNTEREXAMPLE else None
+        donor = donor_of(backend, session, dataset, sample) if kind == COUNTEREXAMPLE else None
     mask = load_mask(backend, state.mask_sha256, sample)
     if kind == MASK:
         return encoded(painted(panel_of(backend, sample), mask))
@@ -67,8 +67,8 @@ def answer_picture(backend: Backend, dataset_id: int, key: str, annotation_id: i
     return encoded(outlined(panel_of(backend, sample), load_mask(backend, annotation.mask_sha256, sample)))
 
 
-def _donor(backend: Backend, session: Session, dataset: Dataset, sample: Sample) -> Painted | None:
-    """Another painted sample, of another class if there is one."""
+def donor_of(backend: Backend, session: Session, dataset: Dataset, sample: Sample) -> Painted | None:
+    """Another painted sample, of another class if there is one: its irrelevant part is what is pasted in."""
     others = (
         select(Sample)
         .join(Annotation, Annotation.sample_id == Sample.id)

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from imil_backend.loop.dashboard.machine.checks import Checks
 from imil_backend.loop.dashboard.machine.machine import machine_of
 from imil_backend.loop.dashboard.machine.trainings import HEIGHT, WIDTH
+from imil_backend.server.dashboard.static_copy import current_copy
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
@@ -23,7 +24,7 @@ def add_machine_page(pages: Blueprint, backend: Backend) -> None:
     @pages.get("/machine")
     def machine() -> Response:
         live = "live" in request.args
-        page = machine_of(backend, checks)
+        page = machine_of(backend, checks, wait=current_copy() is not None)
         size = {"width": WIDTH, "height": HEIGHT, "seconds": LIVE_SECONDS}
         response = make_response(render_template("dashboard/machine.html", page=page, live=live, **size))
         if live:

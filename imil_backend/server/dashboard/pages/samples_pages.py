@@ -10,9 +10,18 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
 from imil_backend.loop.dashboard.samples.grid import MODEL, ORDERS, Asked, grid_of
 from imil_backend.loop.dashboard.samples.thumbnails import thumbnail as read_thumbnail
+from imil_backend.server.dashboard.static_copy import current_copy
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
+
+
+# The choices that a static copy has a page of, by their titles.
+_LISTS = [
+    *((f"model {title}", {"model": name}) for name, (title, _) in MODEL.items()),
+    *((f"answer: {each.value.replace('_', ' ')}", {"answer": each.value}) for each in Answer),
+    ("annotators disagree", {"disagree": "1"}),
+]
 
 
 def add_samples_pages(pages: Blueprint, backend: Backend) -> None:
@@ -20,11 +29,13 @@ def add_samples_pages(pages: Blueprint, backend: Backend) -> None:
 
     @pages.get("/datasets/<int:dataset_id>/samples")
     def samples(dataset_id: int) -> str:
-        page = grid_of(backend, dataset_id, _asked())
+        copy = current_copy()
+        listed = copy.listed[dataset_id] if copy else None
+        page = grid_of(backend, dataset_id, _asked(), among=listed.ids if listed else None)
         given = {name: value for name, value in request.args.items() if value and name != "page"}
         return render_template(
-            "dashboard/samples.html", page=page, dataset_id=dataset_id, given=given,
-            splits=SPLITS, models=MODEL, orders=ORDERS, answers=[each.value for each in Answer],
+            "dashboard/samples.html", page=page, dataset_id=dataset_id, given=given, listed=listed,
+            splits=SPLITS, models=MODEL, orders=ORDERS, answers=[each.value for each in Answer], lists=_LISTS,
         )  # fmt: skip
 
     @pages.get("/datasets/<int:dataset_id>/thumbnails/<key>.jpg")
