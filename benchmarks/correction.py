@@ -2,7 +2,7 @@
 
     python -m benchmarks correction --work DIR [--data xrays|phantoms] [--seeds N] [--arms ARM ...]
         [--kinds tag letter tube drain tag+letter none ...] [--agreement SHARE ...] [--painted SHARE ...]
-        [--trainable layer4|all] [--against ARM] [--ask mispredicted|mixed|disagreement]
+        [--trainable layer4|all] [--against ARM] [--ask mispredicted|mixed|disagreement] [--parallel N]
         [--json FILE] [--quick]
 
 Draws 1,000 chest X-rays by patient, with the 624 official test films; plants each kind of marker as
@@ -35,6 +35,7 @@ from imil_backend.config import load_settings
 from imil_backend.errors import NotFoundError
 from imil_backend.images.markers import MARKERS
 from imil_backend.learning.networks.imagenet_weights import fetch_weights
+from imil_backend.learning.networks.runtime import visible_gpus
 from imil_backend.learning.scoring.ranking import ASKED
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
@@ -43,7 +44,7 @@ from imil_backend.loop.comparing.runs import Run, Runs
 from imil_backend.loop.comparing.statistics.measures import Measure, answers_of, measures_of
 from imil_backend.loop.comparing.statistics.paired import Estimate, Paired
 from imil_backend.loop.comparing.trainings.planning import Wish, plan
-from imil_backend.loop.comparing.trainings.running import Standing, run_comparison
+from imil_backend.loop.comparing.trainings.running import Standing, places_for, run_comparison
 from imil_backend.loop.versions.starting_weights import select_weights
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -61,10 +62,11 @@ SHOWN = ("accuracy", "balanced_accuracy", "auc", "agree", "conflict", "worst_gro
 
 
 def compare(
-    backend: Backend, dataset: str, recipe: dict[str, Any], protocol: dict[str, Any]
+    backend: Backend, dataset: str, recipe: dict[str, Any], protocol: dict[str, Any], parallel: int
 ) -> dict[str, Any]:
     """Run what is missing of the comparison on a dataset; a summary for each budget."""
-    directory, fixed, datasets = plan(backend, Wish((dataset,), recipe=recipe, protocol=protocol), print)
+    wish = Wish((dataset,), recipe=recipe, protocol=protocol, parallel=parallel)
+    directory, fixed, datasets = plan(backend, wish, print)
     fix(directory, fixed)
     told: list[int] = []
 
@@ -73,7 +75,8 @@ def compare(
             told.append(int(now.done))
             print(f"{dataset}: {told[-1]} of {now.total} trainings", flush=True)
 
-    runs = run_comparison(backend, directory, fixed, datasets, tell)
+    places = places_for(parallel, backend.settings.training_processes, visible_gpus(backend.settings.device))
+    runs = run_comparison(backend, directory, fixed, datasets, tell, places=places)
     return {
         "dataset": dataset,
         "protocol": asdict(fixed),
@@ -85,8 +88,10 @@ def compare(
 def summarize(runs: Runs, protocol: Protocol, classes: Sequence[str], budget: float) -> dict[str, Any]:
     """A row for each arm: its means over the seeds, and its paired differences to the one compared with."""
     measures, numbers = measures_of(classes), dict[str, int]()
+    by_seed = sorted(runs, key=lambda run: run.seed)
     own = {
-        arm: [run for run in runs if (run.arm, run.setting.painted) == (arm, budget)] for arm in protocol.arms
+        arm: [run for run in by_seed if (run.arm, run.setting.painted) == (arm, budget)]
+        for arm in protocol.arms
     }
     answers = {arm: [answers_of(run, numbers) for run in found] for arm, found in own.items()}
     paired = Paired(answers, measures)
@@ -171,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.quick:
             select_weights(backend, fetch_weights(options.weights, work / "weights", print))
         summaries = [
-            compare(backend, name, recipe, protocol)
+            compare(backend, name, recipe, protocol, options.parallel)
             for name in _datasets(backend, data, options, work / "films")
         ]
         backend.close()
@@ -236,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--painted", nargs="+", type=float, default=[0.04], metavar="SHARE")
     parser.add_argument("--ask", choices=list(ASKED), default="mispredicted")
     parser.add_argument("--trainable", choices=list(RECIPES), help="layer4; of phantoms all")
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at the same time (1)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--quick", action="store_true", help="only check that it runs, on phantoms")
     return parser

@@ -70,10 +70,10 @@ def imil(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 @pytest.fixture(scope="module")
 def whole(imil: Command) -> list[dict[str, Any]]:
-    """The runs of a comparison that nobody has interrupted."""
-    shown = imil("compare", "--name", "whole", "--seeds", 3, *SMALL)
+    """The runs of a comparison that nobody has interrupted, seed by seed; two are trained at a time."""
+    shown = imil("compare", "--name", "whole", "--seeds", 3, "--parallel", 2, *SMALL)
     assert "SIMULATED" in shown and "PLANTED letter" in shown and "9 trainings: 3 arms, 3 seeds" in shown
-    return imil.runs("whole")
+    return sorted(imil.runs("whole"), key=lambda run: run["seed"])
 
 
 def numbers(run: dict[str, Any]) -> dict[str, Any]:

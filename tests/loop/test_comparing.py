@@ -6,8 +6,10 @@ import csv
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,12 @@ from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, r
 from imil_backend.loop.comparing.runs import RUNS_FILE, WORK, Runs
 from imil_backend.loop.comparing.trainings import trial
 from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
-from imil_backend.loop.comparing.trainings.running import run_comparison, steps_of, trainings_of
+from imil_backend.loop.comparing.trainings.running import (
+    places_for,
+    run_comparison,
+    steps_of,
+    trainings_of,
+)
 from imil_backend.loop.importing.importing import import_dataset
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task, now
 
@@ -81,12 +88,17 @@ class Trainings:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[Path] = []
         self.dies_in: int | None = None
+        self.gpus: dict[str, set[str | None]] = {}  # of each seed
+        self.meet = Barrier(1)  # of baselines
         monkeypatch.setattr(trial, "run_training", self)
 
-    def __call__(self, directory: Path, *, on_progress: Any = None, **_: Any) -> dict[str, Any]:
+    def __call__(self, directory: Path, *, gpus: str | None, **_: Any) -> dict[str, Any]:
         result = directory / "result.json"
         if not result.exists():
-            if len(self.done) == self.dies_in:
+            self.gpus.setdefault(directory.parent.name, set()).add(gpus)
+            if directory.name == UNCHANGED:
+                self.meet.wait(timeout=20)
+            if self.dies_in is not None and len(self.done) >= self.dies_in:
                 self.dies_in = None
                 raise KeyboardInterrupt
             self.done.append(directory)
@@ -131,11 +143,14 @@ def wish(*arms: str, recipe: dict[str, Any] | None = None, name: str | None = No
     return Wish(name=name, recipe=RECIPE if recipe is None else recipe, protocol=fields)
 
 
-def compare(backend: Backend, wanted: Wish, told: list[Any] | None = None) -> list[dict[str, Any]]:
+def compare(
+    backend: Backend, wanted: Wish, told: list[Any] | None = None, places: Sequence[str | None] = (None,)
+) -> list[dict[str, Any]]:
     directory, protocol, datasets = plan(backend, wanted)
     fix(directory, protocol)
     tell = (told if told is not None else []).append
-    return [run.as_json() for run in run_comparison(backend, directory, protocol, datasets, tell)]
+    runs = run_comparison(backend, directory, protocol, datasets, tell, places=places)
+    return [run.as_json() for run in runs]
 
 
 def kept(found: list[dict[str, Any]]) -> str:
@@ -195,6 +210,41 @@ def test_killed_in_any_training_it_goes_on_and_gives_the_same(
     found = [{**run, "protocol": ""} for run in compare(backend, wish(name="killed"))]
     assert kept(found) == kept([{**run, "protocol": ""} for run in json.loads(whole)])
     assert len(trainings.done) == already + 6  # nothing was trained twice
+
+
+def test_seeds_are_trained_at_the_same_time_each_on_its_gpu(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    one_by_one = compare(backend, wish(name="one"))
+    trainings.gpus.clear()
+    trainings.meet = Barrier(2)
+    both = compare(backend, wish(name="both"), places=("0", "1"))
+    assert kept([{**run, "protocol": ""} for run in sorted(both, key=lambda run: run["seed"])]) == kept(
+        [{**run, "protocol": ""} for run in one_by_one]
+    )
+    assert sorted(trainings.gpus.values(), key=str) == [{"0"}, {"1"}]
+
+
+def test_one_that_fails_ends_the_others(backend: Backend, dataset: str, trainings: Trainings):
+    trainings.dies_in = 1  # an arm of the only seed that has begun, or one of the two baselines
+    with pytest.raises(KeyboardInterrupt):
+        compare(backend, wish(seeds=8), places=("0", "0"))
+    assert len(trainings.done) < 8
+
+
+@pytest.mark.parametrize(
+    ("parallel", "processes", "gpus", "places"),
+    [
+        (2, 1, [], [None, None]),
+        (3, 1, ["0", "1"], ["0", "1", "0"]),
+        (2, 2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
+        (1, 2, ["0"], ["0"]),
+    ],
+)
+def test_trainings_are_spread_over_the_gpus(
+    parallel: int, processes: int, gpus: list[str], places: list[str | None]
+):
+    assert places_for(parallel, processes, gpus) == places
 
 
 def test_a_line_that_a_kill_cut_off_is_made_again(backend: Backend, dataset: str, trainings: Trainings):

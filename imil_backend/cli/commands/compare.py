@@ -52,6 +52,10 @@ def compare(
     trainable: Annotated[
         _Layers | None, typer.Option(help="Train all layers (default), or only the last ones: faster.")
     ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at the same time (default: one per GPU; on a CPU, one)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show arms, trainings and measured hours; fix nothing.")
     ] = False,
@@ -62,10 +66,11 @@ def compare(
     resumes and gives the same numbers. Results are in the data directory, in `compare/NAME`:
     `index.html` says what they mean.
     """
+    from imil_backend.learning.networks.runtime import visible_gpus
     from imil_backend.loop.comparing.protocol import fix
     from imil_backend.loop.comparing.results.writing import need_packages, write_results
     from imil_backend.loop.comparing.trainings.planning import Wish, hours_of, plan
-    from imil_backend.loop.comparing.trainings.running import run_comparison
+    from imil_backend.loop.comparing.trainings.running import places_for, run_comparison
 
     named = tuple(arm.strip() for given in arms or () for arm in given.split(",") if arm.strip())
     if named:
@@ -74,13 +79,16 @@ def compare(
         protocol["budgets"] = tuple(dict.fromkeys(budget))
     if trainable:
         recipe["trainable"] = trainable.value
-    wish = Wish(tuple(dataset or ()), name, annotations.value if annotations else None, recipe, protocol)
     with open_backend(context) as backend:
+        gpus, processes = visible_gpus(backend.settings.device), backend.settings.training_processes
+        at_once = parallel or max(1, len(gpus) // processes)
+        whose = annotations.value if annotations else None
+        wish = Wish(tuple(dataset or ()), name, whose, recipe, protocol, at_once)
         directory, wanted, datasets = plan(backend, wish, errors.print)
         show_protocol(wanted)
         if dry_run:
             with tempfile.TemporaryDirectory() as folder, errors.status("Measuring on this device"):
-                hours = hours_of(backend, wanted, datasets, Path(folder))
+                hours = hours_of(backend, wanted, datasets, Path(folder), at_once)
             say(
                 f"About {hours:.1f} hours on this device, measured now with a few images, and more for arms "
                 "that propose masks. Dry run: nothing is fixed."
@@ -89,5 +97,6 @@ def compare(
         need_packages()
         fix(directory, wanted)
         with comparison_bar() as tell:
-            run_comparison(backend, directory, wanted, datasets, tell)
+            places = places_for(at_once, processes, gpus)
+            run_comparison(backend, directory, wanted, datasets, tell, places=places)
     say(f"Results: {escape(str(write_results(directory)))}")

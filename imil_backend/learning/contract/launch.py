@@ -65,8 +65,7 @@ def run_proposing(directory: Path) -> Path:
         DatasetError: the images cannot be used.
         TrainingFailedError: it failed otherwise; the message says where the log is.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or _available_processors()
-    environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = child_environment(available_threads(1))
     with (directory / LOG_FILE).open("ab") as log:
         done = subprocess.run(
             [
@@ -94,6 +93,7 @@ def run_training(
     *,
     processes: int = 1,
     threads: int | None = None,
+    gpus: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -106,6 +106,7 @@ def run_training(
         directory: written by `write_training_job`.
         processes: Training processes, one for each GPU.
         threads: Of each of them; if None as `available_threads` says.
+        gpus: CUDA_VISIBLE_DEVICES of these processes; if None all that this process sees.
         on_progress: Called whenever the child has said something new.
         should_stop: Asked several times a second; once true, the child is ended.
 
@@ -123,7 +124,7 @@ def run_training(
         settings = _launch_settings(directory, threads or available_threads(processes))
         (directory / ERROR_FILE).unlink(missing_ok=True)
         epochs_before = _checkpoint_time(directory)
-        status = _run_child(directory, processes, settings, on_progress, should_stop)
+        status = _run_child(directory, processes, settings, gpus, on_progress, should_stop)
         if (directory / ERROR_FILE).exists():
             _handle_failure(directory, settings)
         elif status != 0:
@@ -148,6 +149,12 @@ def available_threads(processes: int) -> int:
     return wished or max(1, _available_processors() // processes)
 
 
+def child_environment(threads: int, gpus: str | None = None) -> dict[str, str]:
+    """Of a process with torch: its threads, and its CUDA_VISIBLE_DEVICES; if None all of this process's."""
+    visible = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    return {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads), **visible}
+
+
 def _launch_settings(directory: Path, threads: int) -> dict[str, int]:
     """Threads and micro-batch size, chosen once for a job: a restart must compute what went before."""
     path = directory / LAUNCH_FILE
@@ -167,11 +174,12 @@ def _run_child(
     directory: Path,
     processes: int,
     settings: dict[str, int],
+    gpus: str | None,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> int:
     """Run torchrun to its end; its exit status, negative for a signal."""
-    environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+    environment = child_environment(settings["threads"], gpus)
     seen: Progress | None = None
     with (directory / LOG_FILE).open("ab") as log:
         child = subprocess.Popen(

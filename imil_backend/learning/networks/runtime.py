@@ -94,6 +94,14 @@ def start_runtime(
     return replace(runtime, precision=runtime.broadcast(faster))
 
 
+def visible_gpus(device_name: str) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that trainings on this device may use; none on a CPU."""
+    if device_name not in {"auto", "cuda"} or not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+
+
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """The device called "cuda", "mps" or "cpu", or the best there is for "auto".
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -141,10 +142,11 @@ class Runs:
         if whole != content:
             os.truncate(self._path, len(whole))
         self._runs = [Run.of(json.loads(line)) for line in whole.splitlines()]
+        self._lock = Lock()  # trainings may finish at the same time
 
     def __iter__(self) -> Iterator[Run]:
         """In the order in which they finished."""
-        return iter(self._runs)
+        return iter(tuple(self._runs))
 
     def find(self, setting: Setting, arm: str, seed: int) -> Run | None:
         """The run, or None."""
@@ -154,8 +156,8 @@ class Runs:
     def add(self, run: Run) -> None:
         """Keep a finished run: it is on the disk when this returns."""
         line = json.dumps(run.as_json(), separators=(",", ":"), allow_nan=False)
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._runs.append(run)
+            self._runs.append(run)

@@ -5,7 +5,6 @@ On one half of the validation split, by group (patient); the other half is left 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imil_backend.errors import TrainingFailedError
-from imil_backend.learning.contract.launch import CHILD_ENVIRONMENT
 from imil_backend.learning.contract.training_job import EMBEDDED_FILE
 
 Floats = NDArray[np.float64]
@@ -114,8 +112,12 @@ def _balanced(
     return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0])
 
 
-def embedded(directory: Path, threads: int) -> Mapping[str, NDArray[Any]]:
+def embedded(directory: Path, environment: Mapping[str, str]) -> Mapping[str, NDArray[Any]]:
     """What a finished training's network makes of each image; computed once, in a process of its own.
+
+    Args:
+        directory: of the training.
+        environment: of that process, as of `child_environment`.
 
     Raises:
         TrainingFailedError: it failed; the message has its last line.
@@ -123,7 +125,6 @@ def embedded(directory: Path, threads: int) -> Mapping[str, NDArray[Any]]:
     path = directory / EMBEDDED_FILE
     if not path.exists():
         command = [sys.executable, "-m", "imil_backend.learning.inference.embedding", str(directory)]
-        environment = {**CHILD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason"])[-1]

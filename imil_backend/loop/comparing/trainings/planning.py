@@ -34,6 +34,7 @@ class Wish:
     annotations: Annotations | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)  # fields of it: arms, seeds, ...
+    parallel: int = 1  # trainings at the same time, which share the processors
 
 
 def plan(
@@ -67,7 +68,7 @@ def plan(
         recipe = _recipe(recipe_of(datasets[0]), wish.recipe)
         if recipe.pretrained:
             fetch_default_weights(backend, progress, recipe.backbone)
-        threads = available_threads(backend.settings.training_processes)
+        threads = available_threads(backend.settings.training_processes * wish.parallel)
         usual = Protocol(
             name, about, asdict(recipe), _usual_arms(found), threads=threads, code=code_version()
         )
@@ -85,8 +86,13 @@ def directory_of(backend: Backend, name: str) -> Path:
     return backend.path(COMPARE, name, "x").parent
 
 
-def hours_of(backend: Backend, protocol: Protocol, datasets: Sequence[Compared], folder: Path) -> float:
-    """What all trainings take on this device, without what mask networks need; see `measure_cost`."""
+def hours_of(
+    backend: Backend, protocol: Protocol, datasets: Sequence[Compared], folder: Path, parallel: int = 1
+) -> float:
+    """What all trainings take on this device, without what mask networks need; see `measure_cost`.
+
+    As if so many at the same time did not slow each other down.
+    """
     hours = 0.0
     recipe = protocol.recipe_of(0)
     for number, each in enumerate(datasets):
@@ -96,7 +102,7 @@ def hours_of(backend: Backend, protocol: Protocol, datasets: Sequence[Compared],
         arms = trainings - protocol.seeds
         left = recipe.epochs - recipe.mining_epoch
         hours += (protocol.seeds * cost.seconds(recipe.epochs) + arms * cost.seconds(left)) / 3600
-    return hours
+    return hours / min(parallel, protocol.seeds * len(datasets))
 
 
 def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -1,4 +1,4 @@
-"""Runs what is missing of a comparison, one training after the other, and writes down what each predicts.
+"""Runs what is missing of a comparison, seed by seed, and writes down what each training predicts.
 
 Killed at any moment, it goes on with the training that was interrupted, and gives the same numbers: all of it
 is deterministic, a finished run is one line, and what is half done lies in a folder of its own.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock
 
 from imil_backend.errors import ComparisonError
 from imil_backend.learning.contract.supervision import only_training_in
@@ -41,7 +44,7 @@ class Step:
 class Standing:
     """How far a comparison is."""
 
-    done: float  # trainings, the one under way by its share
+    done: float  # trainings, those under way by their shares
     total: int
     step: Step
     progress: Progress
@@ -68,6 +71,8 @@ def run_comparison(
     protocol: Protocol,
     datasets: Sequence[Compared],
     on_progress: Callable[[Standing], None],
+    *,
+    places: Sequence[str | None] = (None,),
 ) -> Runs:
     """Train what is missing.
 
@@ -76,7 +81,8 @@ def run_comparison(
         directory: of the comparison, in which the protocol was fixed.
         protocol: it.
         datasets: that it names, in its order.
-        on_progress: called about once a second.
+        on_progress: called about once a second, in any thread.
+        places: one for each training that may run at the same time, as of `places_for`.
 
     Raises:
         ComparisonError: a run was made by another protocol, or the datasets have changed since it was fixed.
@@ -86,49 +92,98 @@ def run_comparison(
     with only_training_in(directory / LOCK_FILE, patience=0):
         runs = Runs(directory)
         _check(directory, runs, digest)
-        missing = [step for step in steps_of(protocol) if _found(runs, protocol, step) is None]
-        all_of = trainings_of(list(steps_of(protocol)))
-        done = all_of - trainings_of(missing)
-        for number, step in enumerate(missing):
-            trial = Trial(
-                backend,
-                protocol,
-                digest,
-                datasets[step.dataset],
-                step.seed,
-                _folder(directory, protocol, step),
-            )
-            run = _same(runs, protocol, step)
-            if run is None:
-                standing = _Teller(done, all_of, step, on_progress)
-                run = trial.run(step.arm, step.budget, standing)
-                done += ARMS[step.arm].trainings
-            runs.add(replace(run, setting=trial.setting(step.budget)))
-            trial.forget(step.arm, step.budget)
-            following = missing[number + 1] if number + 1 < len(missing) else None
-            if following is None or _folder(directory, protocol, following) != trial.directory:
-                shutil.rmtree(trial.directory, ignore_errors=True)
+        steps = list(steps_of(protocol))
+        missing = [step for step in steps if _found(runs, protocol, step) is None]
+        total = trainings_of(steps)
+        board = _Board(total - trainings_of(missing), total, on_progress)
+        seeds: dict[Path, list[Step]] = {}  # the arms of a seed go on from one baseline, one by one
+        for step in missing:
+            seeds.setdefault(_folder(directory, step), []).append(step)
+        free, stop = SimpleQueue[str | None](), Event()
+        for place in places:
+            free.put(place)
+
+        def train(folder: Path, own: list[Step]) -> None:
+            if stop.is_set():
+                return
+            gpus = free.get()
+            about = datasets[own[0].dataset], own[0].seed, folder, gpus, stop.is_set
+            try:
+                _train_seed(Trial(backend, protocol, digest, *about), own, runs, board)
+            except BaseException:
+                stop.set()  # before this thread takes another seed
+                raise
+            finally:
+                free.put(gpus)
+
+        with ThreadPoolExecutor(len(places), "comparison") as pool:
+            under_way = [pool.submit(train, *each) for each in seeds.items()]
+            try:
+                for each in as_completed(under_way):
+                    each.result()
+            finally:  # one has failed, or a person interrupts: what the others have finished is kept
+                stop.set()
         shutil.rmtree(directory / WORK, ignore_errors=True)
         return Runs(directory)  # as they are written, in so many digits
 
 
-@dataclass(frozen=True)
-class _Teller:
-    """Says how far the comparison is while a training is under way."""
+def places_for(parallel: int, processes: int, gpus: Sequence[str]) -> list[str | None]:
+    """Where trainings run at the same time: CUDA_VISIBLE_DEVICES of each, or None without a GPU.
 
-    done: int
-    total: int
-    step: Step
-    tell: Callable[[Standing], None]
+    Args:
+        parallel: how many trainings.
+        processes: of each training, one for each GPU.
+        gpus: all that there are; with fewer than needed several trainings share one.
+    """
+    if not gpus:
+        return [None] * parallel
+    needed = min(processes, len(gpus))
+    groups = [",".join(gpus[first : first + needed]) for first in range(0, len(gpus) - needed + 1, needed)]
+    return [groups[number % len(groups)] for number in range(parallel)]
 
-    def __call__(self, progress: Progress) -> None:
-        epochs = max(progress.epochs, 1)
-        within = progress.done / progress.total if progress.phase == "training" and progress.total else 0.0
-        share = min((max(progress.epoch - 1, 0) + within) / epochs, 1.0)
-        self.tell(Standing(self.done + share, self.total, self.step, progress))
+
+def _train_seed(trial: Trial, steps: Sequence[Step], runs: Runs, board: _Board) -> None:
+    """What is missing of one seed on one dataset."""
+    for step in steps:
+        run = _same(runs, trial.protocol, step)
+        if run is None:
+            run = trial.run(step.arm, step.budget, board.teller(step))
+            board.finish(step)
+        runs.add(replace(run, setting=trial.setting(step.budget)))
+        trial.forget(step.arm, step.budget)
+    shutil.rmtree(trial.directory, ignore_errors=True)
 
 
-def _folder(directory: Path, protocol: Protocol, step: Step) -> Path:
+class _Board:
+    """Says how far the comparison is, whichever training has something to say."""
+
+    def __init__(self, done: int, total: int, tell: Callable[[Standing], None]) -> None:
+        self._done, self._total, self._tell = done, total, tell
+        self._shares: dict[Step, float] = {}  # of the trainings under way
+        self._lock = Lock()
+
+    def teller(self, step: Step) -> Callable[[Progress], None]:
+        """To be called with what a training says."""
+
+        def tell(progress: Progress) -> None:
+            trains = progress.phase == "training" and progress.total
+            within = progress.done / progress.total if trains else 0.0
+            share = min((max(progress.epoch - 1, 0) + within) / max(progress.epochs, 1), 1.0)
+            with self._lock:
+                self._shares[step] = share
+                done = self._done + sum(self._shares.values())
+                self._tell(Standing(done, self._total, step, progress))
+
+        return tell
+
+    def finish(self, step: Step) -> None:
+        """Count it."""
+        with self._lock:
+            self._shares.pop(step, None)
+            self._done += ARMS[step.arm].trainings
+
+
+def _folder(directory: Path, step: Step) -> Path:
     return directory / WORK / f"{step.dataset}-{step.seed}"
 
 

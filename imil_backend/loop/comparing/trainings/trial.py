@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imil_backend.learning.contract.launch import run_training
+from numpy.typing import NDArray
+
+from imil_backend.learning.contract.launch import child_environment, run_training
 from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     MINING_FILE,
@@ -43,6 +45,8 @@ class Trial:
     compared: Compared
     seed: int
     directory: Path
+    gpus: str | None = None  # CUDA_VISIBLE_DEVICES of its trainings; None: all
+    should_stop: Callable[[], bool] | None = None  # asked while they run
 
     def run(self, arm: str, budget: float, on_progress: OnProgress) -> Run:
         """Train an arm. Going on unchanged is what the baseline itself has done."""
@@ -106,15 +110,20 @@ class Trial:
             directory,
             processes=self.backend.settings.training_processes,
             threads=self.protocol.threads,
+            gpus=self.gpus,
             on_progress=on_progress,
+            should_stop=self.should_stop,
         )
+
+    def _embedded(self) -> Mapping[str, NDArray[Any]]:
+        return embedded(self.directory / UNCHANGED, child_environment(self.protocol.threads, self.gpus))
 
     def _retrained(self, arm: str, budget: float, baseline: dict[str, Any]) -> Run:
         """Going on unchanged, with another last layer."""
         began = time.monotonic()
         directory = self.directory / UNCHANGED
         predictions = retrained(
-            embedded(directory, self.protocol.threads),
+            self._embedded(),
             read_json(directory / PREDICTIONS_FILE),
             self.compared.contradicting or frozenset(),
             RETRAININGS[ARMS[arm].retraining or ""],
@@ -130,7 +139,7 @@ class Trial:
         recipe = self.protocol.recipe_of(self.seed)
         job = replace(self.job(arm), recipe=replace(recipe, mining_epoch=recipe.epochs - 1))
         self._train(directory / "before", job, samples, on_progress)
-        arrays = embedded(self.directory / UNCHANGED, self.protocol.threads)
+        arrays = self._embedded()
         keys = arrays["train_keys"].tolist()
         seen = hide(self.backend, samples, keys, arrays["evidence"], directory / "images")
         job = replace(job, resume_from=str(directory / "before" / INTERMEDIATE_FILE), round_number=1)
