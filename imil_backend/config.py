@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -211,6 +211,15 @@ class Settings(BaseSettings):
                 "Access Token) and set LABEL_STUDIO_API_KEY."
             )
         return self.label_studio_api_key.get_secret_value()
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether a host is given as an IP address, and not by name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _http_url(value: str) -> str:

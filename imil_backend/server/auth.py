@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +16,7 @@ from flask import Request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import BadRequest, Unauthorized
 
-from imil_backend.config import ALL_ADDRESSES, SECRET_HEADER, Settings
+from imil_backend.config import ALL_ADDRESSES, SECRET_HEADER, Settings, is_ip_address
 from imil_backend.errors import SettingsError
 from imil_backend.loop.evaluation.shared_round import SHARED_PATH
 
@@ -56,15 +55,7 @@ class OwnNames:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
             return False
-        return name in self.names or (self.any_address and _is_address(name))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+        return name in self.names or (self.any_address and is_ip_address(name))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ from imil_backend.learning.contract.proposed import (
     read_proposed,
     write_proposed,
 )
+from imil_backend.learning.contract.supervision import only_training_in
 from imil_backend.learning.contract.training_job import (
+    LOCK_FILE,
     MINING_FILE,
     PREDICTIONS_FILE,
     SHORTCUT_FILE,
@@ -365,9 +367,12 @@ def test_where_label_studio_is_down_it_says_so_and_goes_on_later(scene: OpenRoun
     assert where(scene, wanted) == []
 
 
-def test_it_is_refused_while_a_round_is_trained_or_pushed_or_a_backup_is_written(scene: OpenRound) -> None:
+def test_it_is_refused_while_something_trains_pushes_or_copies(scene: OpenRound) -> None:
     backend = scene.backend
     with locked(backend, "push", scene.id), pytest.raises(RoundError, match="being pushed"):
+        erased(scene)
+    comparing = only_training_in(backend.path(COMPARE, "one", LOCK_FILE))
+    with comparing, pytest.raises(RoundError, match="The comparison 'one' is under way"):
         erased(scene)
     with locked(backend, "cleanup"), pytest.raises(StoreError, match="backup is under way"):
         erased(scene)

@@ -15,7 +15,13 @@ from imil_backend.learning.contract.training_job import (
     write_json,
 )
 from imil_backend.learning.plots.themed import COLOURS
-from imil_backend.loop.evaluation.kept import KeptEvaluation, evaluate_version, folder_of, kept_evaluation
+from imil_backend.loop.evaluation.kept import (
+    EVALUATION_FILE,
+    KeptEvaluation,
+    evaluate_version,
+    folder_of,
+    kept_evaluation,
+)
 from imil_backend.store.tables import Dataset, Version
 
 EPOCHS = [
@@ -44,6 +50,12 @@ def test_an_evaluation_is_kept_with_its_plots(open_round: OpenRound) -> None:
         assert svg.tag.endswith("svg")
     assert "Accuracy" not in kept.plots_of["test"][0].text
     assert "4 validation samples of 4 groups" in kept.plots_of["validation"][0].text
+
+
+def test_an_evaluation_of_another_release_is_none(open_round: OpenRound) -> None:
+    evaluated(open_round, open_round.version)
+    write_json(folder_of(open_round.version) / EVALUATION_FILE, {"splits": {}, "figures": []})
+    assert kept_evaluation(open_round.version) is None
 
 
 def test_names_of_classes_do_no_harm_in_plots(open_round: OpenRound) -> None:

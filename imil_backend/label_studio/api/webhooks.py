@@ -6,7 +6,6 @@ for all actions, unless one with exactly that address is already there.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
-from imil_backend.config import SECRET_HEADER, Settings
+from imil_backend.config import SECRET_HEADER, Settings, is_ip_address
 from imil_backend.errors import SettingsError
 from imil_backend.label_studio.api.calls import Requests
 
@@ -167,20 +166,12 @@ def check_backend_url(backend_url: str) -> None:
         SettingsError: its host has no dot, as the name of a compose service has none.
     """
     host = urlsplit(backend_url).hostname or ""
-    if "." in host or host == "localhost" or _is_ip(host):
+    if "." in host or host == "localhost" or is_ip_address(host):
         return
     raise SettingsError(
         f"Label Studio accepts no webhook URL with the host {host!r}: a host name needs a dot. Give the "
         "backend a network alias such as imil.internal, and set IMIL_PUBLIC_URL to it."
     )
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _our_webhooks(

@@ -13,12 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imil_backend.errors import ComparisonError
+from imil_backend.errors import ComparisonError, TrainingFailedError
+from imil_backend.learning.contract.supervision import only_training_in
+from imil_backend.learning.contract.training_job import LOCK_FILE
 
 COMPARE = "compare"  # folder of the data directory, with one for each comparison
 WORK = "work"  # in a comparison's: what is half done
 RUNS_FILE = "runs.jsonl"
 _DIGITS = 6  # of probabilities
+
+
+def comparisons_under_way(data_directory: Path) -> list[str]:
+    """The names of those that a process is running on now."""
+    found = []
+    for lock_file in sorted((data_directory / COMPARE).glob(f"*/{LOCK_FILE}")):
+        try:
+            with only_training_in(lock_file, patience=0):
+                pass
+        except TrainingFailedError:
+            found.append(lock_file.parent.name)
+    return found
 
 
 @dataclass(frozen=True)

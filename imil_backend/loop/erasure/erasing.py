@@ -17,6 +17,7 @@ from imil_backend.label_studio.api.task_deletion import delete_tasks_of
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import CLEANUP, ERASURE, LockTakenError, any_is_held, locked
 from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.comparing.runs import comparisons_under_way
 from imil_backend.loop.erasure.plan import Findings, Plan, make_plan, plan_from_json
 from imil_backend.loop.erasure.rows import erase_rows
 from imil_backend.loop.erasure.subject import Subject
@@ -113,11 +114,16 @@ def _alone(backend: Backend) -> Iterator[None]:
 
 
 def check_nothing_runs(backend: Backend, session: Session) -> None:
-    """Check that no training and no push is under way. One that begins now waits for the erasure's end.
+    """Check that no training, push or comparison is under way. What begins now waits for the erasure's end.
 
     Raises:
         RoundError: one is.
     """
+    if running := comparisons_under_way(backend.directory):
+        raise RoundError(
+            f"The comparison {running[0]!r} is under way, and may use what is to be erased. Stop `imil "
+            "compare` (Ctrl-C; finished trainings are kept), and erase again."
+        )
     training = session.scalar(select(Round).where(Round.state == TRAINING).limit(1))
     if training is not None:
         raise RoundError(

@@ -25,7 +25,7 @@ from imil_backend.learning.plots.progress import Measured, draw_learning_curves,
 from imil_backend.learning.plots.reliability import draw_reliability
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.evaluation.changes import keep_changes
+from imil_backend.loop.evaluation.changes import keep_changes, read_kept
 from imil_backend.loop.evaluation.reasons import keep_reasons
 from imil_backend.store.tables import Dataset, Round, Version
 
@@ -73,11 +73,11 @@ def evaluate_version(session: Session, version: Version) -> KeptEvaluation:
 
 
 def kept_evaluation(version: Version) -> KeptEvaluation | None:
-    """What was kept; None of a version of an earlier release, whose report was not written again."""
-    path = folder_of(version) / EVALUATION_FILE
-    if not path.exists():
-        return None
-    raw = read_json(path)
+    """What was kept; None of a version of another release, whose report was not written again."""
+    return read_kept(folder_of(version) / EVALUATION_FILE, _as_kept)
+
+
+def _as_kept(raw: Mapping[str, Any]) -> KeptEvaluation:
     return KeptEvaluation(
         splits={name: Evaluation.from_dict(split) for name, split in raw["splits"].items()},
         plots=_as_plots(raw["plots"]),
