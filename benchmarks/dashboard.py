@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from benchmarks.answering import settings_of
+from imil_backend.learning.contract.evidence import EVIDENCE_FILE, Evidence, write_evidence
 from imil_backend.learning.contract.training_job import (
     MINING_FILE,
     PREDICTIONS_FILE,
@@ -32,7 +33,8 @@ from imil_backend.learning.contract.training_job import (
     write_json,
 )
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.evaluation.kept import evaluate_version
+from imil_backend.loop.evaluation.changes import keep_changes
+from imil_backend.loop.evaluation.kept import evaluate_version, folder_of
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.versions.champions import LOOP, promote
 from imil_backend.server.app import create_app
@@ -52,6 +54,9 @@ PAGES = {
     "version": "/dashboard/datasets/1/versions/2",
     "annotators": "/dashboard/datasets/1/annotators",
     "queue": "/dashboard/datasets/1/queue",
+    "rounds": "/dashboard/datasets/1/rounds",
+    "round": "/dashboard/datasets/1/rounds/19",
+    "sample": "/dashboard/datasets/1/samples/{asked}",
     "machine": "/dashboard/machine",
 }
 
@@ -88,8 +93,11 @@ def measure(directory: Path, samples: int, rounds: int, requests: int) -> list[d
     visitor = create_app(settings).test_client()
     took: dict[str, list[float]] = {name: [] for name in PAGES}
     worked: dict[str, list[float]] = {name: [] for name in PAGES}
+    with backend.store.begin() as session:
+        painted = select(Sample.key).join(Annotation).where(Annotation.mask_sha256.is_not(None)).limit(1)
+        asked = session.scalars(painted).one()
     for _ in range(requests + 1):
-        for name, path in PAGES.items():
+        for name, path in ((name, path.format(asked=asked)) for name, path in PAGES.items()):
             began, cpu_began = time.perf_counter(), time.thread_time()
             answer = visitor.get(path)
             took[name].append(1000 * (time.perf_counter() - began))
@@ -138,6 +146,10 @@ def fill(backend: Backend, samples: int, rounds: int) -> None:
     for number in range(rounds):
         directory = backend.path("versions", f"films-round{number}", "x").parent
         _write_results(directory, random, splits, labels, keys, groups)
+        if number == 0:
+            _write_evidence(directory, random, splits, labels, keys)
+        else:
+            (directory / EVIDENCE_FILE).hardlink_to(directory.with_name("films-round0") / EVIDENCE_FILE)
         _add_round(backend, directory, number)
         if number:
             _add_answers(backend, random, number, asked[(number - 1) * budget : number * budget])
@@ -181,6 +193,18 @@ def _write_results(
     )
 
 
+def _write_evidence(
+    directory: Path, random: np.random.Generator, splits: Any, labels: Any, keys: list[str]
+) -> None:
+    kept = {}
+    for name, _ in SHARES:
+        own = np.flatnonzero(splits == name)
+        probabilities = random.dirichlet((1, 1), len(own)).astype(np.float32)
+        maps = random.normal(0, 0.1, (2, len(own), 7, 7)).astype(np.float16)
+        kept[name] = Evidence(tuple(keys[place] for place in own), labels[own], probabilities, *maps)
+    write_evidence(directory / EVIDENCE_FILE, kept)
+
+
 def _add_round(backend: Backend, directory: Path, number: int) -> None:
     measured = {"accuracy": 0.8, "balanced_accuracy": 0.8, "auc": 0.9, "loss": 0.5}
     with backend.store.begin() as session:
@@ -192,18 +216,18 @@ def _add_round(backend: Backend, directory: Path, number: int) -> None:
         session.add(version)
         session.flush()
         promote(session, version, LOOP)
-        session.add(
-            Round(
-                dataset_id=1, number=number, state="closed", mined_version_id=number or None,
-                version_id=version.id, version_name=version.name, readers=READERS,
-                verdict={"verdict": "promote", "reason": ""},
-            )
+        round_ = Round(
+            dataset_id=1, number=number, state="closed", mined_version_id=number or None,
+            version_id=version.id, version_name=version.name, readers=READERS,
+            verdict={"verdict": "promote", "reason": ""},
         )  # fmt: skip
+        session.add(round_)
         session.flush()
-        if number == 0:
+        if number < 2:
             evaluate_version(session, version)
+            keep_changes(session, round_, folder_of(version))
         else:  # drawing is no part of what is measured
-            shutil.copytree(directory.with_name("films-round0") / "report", directory / "report")
+            shutil.copytree(directory.with_name("films-round1") / "report", directory / "report")
 
 
 def _add_answers(backend: Backend, random: np.random.Generator, number: int, places: Any) -> None:
@@ -219,6 +243,7 @@ def _add_answers(backend: Backend, random: np.random.Generator, number: int, pla
         first = (number - 1) * len(tasks) + 1
         session.execute(insert(Task), tasks)
         at = now() - timedelta(days=100 - number)
+        answers = random.choice(kinds, (len(tasks), READERS))
         session.execute(
             insert(Annotation),
             [
@@ -226,10 +251,11 @@ def _add_answers(backend: Backend, random: np.random.Generator, number: int, pla
                     "project_id": 1, "label_studio_id": READERS * (first + place) + reader,
                     "label_studio_created_at": at, "label_studio_updated_at": at, "task_id": first + place,
                     "sample_id": task["sample_id"], "annotator": reader + 1, "simulated": False,
-                    "answer": kinds[random.integers(len(kinds))], "lead_time": float(random.gamma(4, 5)),
+                    "answer": str(answer), "lead_time": float(random.gamma(4, 5)),
+                    "mask_sha256": f"{number:064x}" if answer == "blackout" else None,
                 }
                 for place, task in enumerate(tasks)
-                for reader in range(READERS)
+                for reader, answer in enumerate(answers[place])
             ],
         )  # fmt: skip
 

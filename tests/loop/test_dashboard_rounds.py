@@ -28,7 +28,7 @@ from imil_backend.loop.dashboard.samples.sample_pictures import answer_picture, 
 from imil_backend.loop.evaluation import reasons as reasons_module
 from imil_backend.loop.evaluation.changes import CHANGES_FILE, kept_changes
 from imil_backend.loop.evaluation.reasons import REASONS_FILE, keep_reasons, kept_reasons, share_inside
-from imil_backend.loop.versions.champions import PERSON, promote
+from imil_backend.loop.versions.champions import PERSON, promote, reject
 from imil_backend.store.tables import Round, Sample, Version
 
 pytestmark = pytest.mark.slow  # a database and plots
@@ -112,7 +112,19 @@ def test_other_verdicts_say_what_became_of_the_champion(
     assert words in round_page(backend, ONE, ONE).headline
     with backend.store.begin() as session:
         promote(session, session.get_one(Version, scene.after.id), PERSON)
-    assert (round_page(backend, ONE, ONE).decided or "").startswith("A person promoted it on 20")
+    assert (round_page(backend, ONE, ONE).decided or "").startswith("A person promoted it (20")
+
+
+def test_who_decides_that_the_champion_stays_is_shown(
+    backend: Backend, label_studio: FakeLabelStudio
+) -> None:
+    scene = make_scene(backend, label_studio, verdict="undecided", report=False)
+    assert round_page(backend, ONE, ONE).decided is None
+    with backend.store.begin() as session:
+        reject(session, session.get_one(Version, scene.after.id), "ann")
+    assert (round_page(backend, ONE, ONE).decided or "").startswith(
+        "A person rejected it: the champion stays"
+    )
 
 
 def test_a_round_that_was_cancelled_says_what_becomes_of_its_answers(open_round: OpenRound) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,8 +111,13 @@ def kept_changes(directory: Path) -> Changes | None:
 
 def read_kept(path: Path, of: Callable[[Any], Kept]) -> Kept | None:
     """What was kept in a file; None where there is none, and where it has the fields of another release."""
+    return _read(path, path.stat().st_mtime_ns, of) if path.exists() else None
+
+
+@lru_cache(maxsize=32)  # of a large split it takes a tenth of a second, and pages ask again and again
+def _read(path: Path, _written: int, of: Callable[[Any], Kept]) -> Kept | None:
     try:
-        return of(read_json(path)) if path.exists() else None
+        return of(read_json(path))
     except (KeyError, TypeError, AttributeError):  # `imil report` writes it again
         return None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError
@@ -65,22 +66,34 @@ def answered(session: Session, round_: Round) -> Answered:
 
     A reader who has answered a task twice is one.
     """
-    tasks = select(func.count(Task.id)).where(Task.round_id == round_.id, ~Task.deleted)
+    return _counted(session, Round.id == round_.id)[round_.id]
+
+
+def answered_in_all(session: Session, dataset_id: int) -> Mapping[int, Answered]:
+    """Likewise for all rounds of a dataset, by their ids."""
+    return _counted(session, Round.dataset_id == dataset_id)
+
+
+def _counted(session: Session, which: ColumnElement[bool]) -> Mapping[int, Answered]:
+    tasks = (
+        select(Round.id, func.count(Task.id))
+        .outerjoin(Task, and_(Task.round_id == Round.id, ~Task.deleted))
+        .where(which)
+        .group_by(Round.id)
+    )
     people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
     by_task = (
-        select(people)
-        .join(Annotation.task)
-        .where(
-            Task.round_id == round_.id,
-            ~Task.deleted,
-            ~Annotation.deleted,
-            Annotation.answer.in_(ANSWERS),
-        )
-        .group_by(Annotation.task_id)
+        select(Round.id, people.label("people"), Round.readers)
+        .join(Task, Task.round_id == Round.id)
+        .join(Annotation, Annotation.task_id == Task.id)
+        .where(which, ~Task.deleted, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .group_by(Round.id, Round.readers, Task.id)
+        .subquery()
     )
-    readers = list(session.scalars(by_task))
-    whole = sum(count >= round_.readers for count in readers)
-    return Answered(session.scalar(tasks) or 0, whole, len(readers))
+    whole = func.sum(case((by_task.c.people >= by_task.c.readers, 1), else_=0))
+    counts = select(by_task.c.id, whole, func.count()).group_by(by_task.c.id)
+    begun = {number: (answered, count) for number, answered, count in session.execute(counts)}
+    return {number: Answered(count, *begun.get(number, (0, 0))) for number, count in session.execute(tasks)}
 
 
 def begin_baseline(session: Session, dataset: Dataset) -> Round:

@@ -162,7 +162,7 @@ def _needs(session: Session, dataset: Dataset, round_: Round | None) -> list[Nee
         needs.append(
             Need(
                 f"The latest verdict is undecided since {since:%Y-%m-%d}. You decide: `imil promote "
-                "VERSION`, or leave the champion.",
+                "VERSION` or `imil reject VERSION`.",
                 "rounds",
             )
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
-from imil_backend.loop.rounds.lifecycle import answered
-from imil_backend.store.tables import Dataset, Round
+from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
+from imil_backend.loop.rounds.lifecycle import Answered, answered_in_all
+from imil_backend.store.tables import Dataset, Round, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,18 @@ class Rounds:
     lines: tuple[RoundLine, ...]  # the latest first
 
 
+_kept = Kept[Mapping[int, Answered]]()
+
+
+def _answered(session: Session, dataset_id: int) -> Mapping[int, Answered]:
+    """How far the tasks of all rounds are answered, by the rounds' ids."""
+    tasks = select(func.count(Task.id), func.max(Task.id)).where(~Task.deleted)
+    rounds = select(func.max(Round.id), func.sum(Round.readers))
+    counts = (*session.execute(tasks).one(), *session.execute(rounds).one())
+    stamp = (*answers_stamp(session, dataset_id), *counts)
+    return _kept.get(stamp, lambda: answered_in_all(session, dataset_id))
+
+
 def rounds_of(backend: Backend, dataset_id: int) -> Rounds:
     """All rounds of a dataset.
 
@@ -47,9 +62,9 @@ def rounds_of(backend: Backend, dataset_id: int) -> Rounds:
     with backend.store.begin() as session:
         dataset: Dataset = dataset_of(session, dataset_id)
         found = select(Round).where(Round.dataset_id == dataset_id).order_by(Round.number.desc())
-        lines = []
+        lines, answered = [], _answered(session, dataset_id)
         for round_ in session.scalars(found):
-            progress, verdict = answered(session, round_), round_.verdict or {}
+            progress, verdict = answered[round_.id], round_.verdict or {}
             lines.append(
                 RoundLine(
                     number=round_.number,

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import NotFoundError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
-from imil_backend.loop.dashboard.people import called, names_of
+from imil_backend.loop.dashboard.people import SIMULATED, names_of
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
@@ -25,7 +26,7 @@ from imil_backend.loop.rounds.lifecycle import Answered, answered
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import PERSON, judged_until
 from imil_backend.loop.versions.shortcut_results import what_was_done, with_bounds
-from imil_backend.store.tables import Annotation, Promotion, Round, Task, Version
+from imil_backend.store.tables import Annotation, AuditEntry, Promotion, Round, Task, Version
 
 GALLERY = 12  # samples of each gallery; the rest is counted
 ANSWERS = {
@@ -199,11 +200,19 @@ def _headline(round_: Round, parent: Version | None) -> str:
 
 
 def _decided(session: Session, version: Version | None) -> str | None:
+    """The latest decision of a person about a version, if there is one."""
     if version is None:
         return None
-    by_person = select(Promotion).where(Promotion.version_id == version.id, Promotion.by == PERSON)
-    promotion = session.scalar(by_person.order_by(Promotion.id.desc()).limit(1))
-    return f"A person promoted it on {promotion.created_at:%Y-%m-%d}." if promotion else None
+    by_person = select(Promotion.created_at).where(Promotion.version_id == version.id, Promotion.by == PERSON)
+    rejected = select(AuditEntry.at).where(
+        AuditEntry.version_id == version.id, AuditEntry.event == audit.REJECTED
+    )
+    decisions = [
+        *((at, "promoted it") for at in session.scalars(by_person)),
+        *((at, "rejected it: the champion stays") for at in session.scalars(rejected)),
+    ]
+    at, what = max(decisions, default=(None, None))
+    return f"A person {what} ({at:%Y-%m-%d})." if at else None
 
 
 def _finding(raw: Mapping[str, Any]) -> FindingRow:
@@ -221,19 +230,25 @@ def _finding(raw: Mapping[str, Any]) -> FindingRow:
 
 
 def _answers(backend: Backend, session: Session, round_: Round) -> tuple[list[By], int]:
-    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
-    annotations = list(session.scalars(found.order_by(Annotation.id)))
+    given = (
+        select(Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
+        .join(Annotation.task)
+        .where(Task.round_id == round_.id, ~Annotation.deleted)
+        .order_by(Annotation.id)
+    )
     names = names_of(backend, session, round_.dataset_id)
-    by_name: dict[str, list[Annotation]] = {}
-    for each in annotations:
-        by_name.setdefault(called(each, names), []).append(each)
-    people = [_by(name, own) for name, own in sorted(by_name.items())]
-    return people, sum(each.simulated for each in annotations)
+    by_name: dict[str, list[tuple[str, float | None]]] = {}
+    simulated = 0
+    for annotator, by_program, answer, seconds in session.execute(given):
+        simulated += by_program
+        name = SIMULATED if by_program else names[annotator]
+        by_name.setdefault(name, []).append((answer, seconds))
+    return [_by(name, own) for name, own in sorted(by_name.items())], simulated
 
 
-def _by(name: str, own: Sequence[Annotation]) -> By:
-    counts = Counter(ANSWERS.get(each.answer, each.answer) for each in own)
-    times = [each.lead_time for each in own if each.lead_time is not None]
+def _by(name: str, own: Sequence[tuple[str, float | None]]) -> By:
+    counts = Counter(ANSWERS.get(answer, answer) for answer, _ in own)
+    times = [seconds for _, seconds in own if seconds is not None]
     return By(name, dict(counts), len(own), sum(times) if times else None)
 
 

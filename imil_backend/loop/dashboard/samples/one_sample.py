@@ -81,7 +81,7 @@ class SamplePage:
     painted: bool  # whether training knows something irrelevant in it
     several: bool  # whether the mask is made of several
     correction: str | None  # of the champion-to-be's recipe: what training makes of the mask
-    exchanged: bool  # whether another painted sample can be pasted in
+    exchanged: bool  # whether it is painted, and so is another sample, whose irrelevant part can be pasted in
     round: int | None  # whose two versions' evidence is shown
     before: str | None  # names of these versions
     after: str | None
@@ -129,7 +129,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             painted=state.mask_sha256 is not None,
             several=sum(each.painted for each in answers) > 1,
             correction=_correction(session, dataset),
-            exchanged=donor_of(backend, session, dataset, sample) is not None,
+            exchanged=bool(state.mask_sha256 and donor_of(backend, session, dataset, sample)),
             round=round_.number if round_ else None,
             before=_name_of(session, version.parent_id) if version else None,
             after=version.name if version else None,

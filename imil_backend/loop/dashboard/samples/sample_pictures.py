@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
@@ -69,15 +69,16 @@ def answer_picture(backend: Backend, dataset_id: int, key: str, annotation_id: i
 
 def donor_of(backend: Backend, session: Session, dataset: Dataset, sample: Sample) -> Painted | None:
     """Another painted sample, of another class if there is one: its irrelevant part is what is pasted in."""
+    painted = exists().where(
+        Annotation.sample_id == Sample.id, ~Annotation.deleted, Annotation.mask_sha256.is_not(None)
+    )
     others = (
         select(Sample)
-        .join(Annotation, Annotation.sample_id == Sample.id)
-        .where(Sample.dataset_id == dataset.id, Sample.id != sample.id)
-        .where(~Annotation.deleted, Annotation.mask_sha256.is_not(None))
-        .order_by(Sample.label == sample.label, Sample.id)
+        .where(Sample.dataset_id == dataset.id, Sample.id != sample.id, painted)
+        .order_by(Sample.split, Sample.id)  # as an index has them, so that the first one ends the search
         .limit(1)
     )
-    donor = session.scalar(others)
+    donor = session.scalar(others.where(Sample.label != sample.label)) or session.scalar(others)
     if donor is None:
         return None
     state = sample_states(backend, session, dataset, donor.id).get(donor.id, SampleState(None, None))
