@@ -1,14 +1,15 @@
-"""The training process: torchrun starts one or several, with a job's directory.
+"""The training process: torchrun starts one or several, on one host or on several, with a job's directory.
 
     torchrun --standalone --nproc-per-node N -m imil_backend.learning.child DIRECTORY
 
-Every process does the same; the first one writes the files.
+Every process does the same; the first one, on whichever host it is, writes the files.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from contextlib import nullcontext
@@ -58,6 +59,7 @@ from imil_backend.logs import OneLine
 
 OUT_OF_MEMORY_EXIT = 75
 _OUT_OF_MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "ALLOC_FAILED")
+_GLOO_TRANSPORT = "gloo/transport/"  # in its messages, with the file in which a connection ended
 logger = logging.getLogger(__name__)
 
 
@@ -174,12 +176,23 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
+def is_lost_process(error: Exception) -> bool:
+    """Whether another process of this training is gone; gloo has no exception of its own for it."""
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and _GLOO_TRANSPORT in str(error)
+    )
+
+
 def _report_failure(directory: Path, error: Exception) -> None:
-    """Leave the reason for the parent; of several processes the first to fail knows it."""
+    """Leave the reason for the parent; of several processes the first to fail knows it.
+
+    That another one is gone is no reason: that one's is, or it was killed, and the training is restarted.
+    """
     path = directory / ERROR_FILE
-    if not path.exists():
+    if not path.exists() and not is_lost_process(error):
         name = OutOfMemoryError.__name__ if is_out_of_memory(error) else type(error).__name__
-        write_json(path, {"error": name, "message": str(error)})
+        where = f" (on {socket.gethostname()})" if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1 else ""
+        write_json(path, {"error": name, "message": f"{error}{where}"})
 
 
 def main() -> int:

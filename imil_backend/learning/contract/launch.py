@@ -19,6 +19,7 @@ from typing import Any
 
 from imil_backend import errors
 from imil_backend.errors import ImilError, OutOfMemoryError, TrainingFailedError, TrainingStoppedError
+from imil_backend.learning.contract.hosts import Hosts, Part, first_part, forget_rendezvous, other_part
 from imil_backend.learning.contract.proposed import PROPOSED_FILE
 from imil_backend.learning.contract.training_job import (
     CHECKPOINT_FILE,
@@ -94,19 +95,22 @@ def run_training(
     processes: int = 1,
     threads: int | None = None,
     gpus: str | None = None,
+    hosts: Hosts | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Do the training job of a directory, resuming where it was interrupted. Idempotent.
 
     A process that was killed is restarted from its last epoch; one that ran out of memory, with half the
-    micro-batch and the same batch (gradients add up).
+    micro-batch and the same batch (gradients add up). Of several hosts all must come before a training
+    begins; when one is lost later, those that are left go on from the last epoch, and it can come back.
 
     Args:
         directory: written by `write_training_job`.
-        processes: Training processes, one for each GPU.
+        processes: Training processes of this host, one for each GPU.
         threads: Of each of them; if None as `available_threads` says.
         gpus: CUDA_VISIBLE_DEVICES of these processes; if None all that this process sees.
+        hosts: Those that do the training together, this being the first; if None it is the only one.
         on_progress: Called whenever the child has said something new.
         should_stop: Asked several times a second; once true, the child is ended.
 
@@ -119,15 +123,21 @@ def run_training(
         TrainingFailedError: it failed otherwise; the message says how and where the log is.
         TrainingStoppedError: `should_stop` said so.
     """
-    restarts = 0
+    restarts, begun = 0, False
     while not (directory / RESULT_FILE).exists():
         settings = _launch_settings(directory, threads or available_threads(processes))
         (directory / ERROR_FILE).unlink(missing_ok=True)
-        epochs_before = _checkpoint_time(directory)
-        status = _run_child(directory, processes, settings, gpus, on_progress, should_stop)
+        epochs_before, progress_before = _checkpoint_time(directory), read_progress(directory)
+        part = None
+        if hosts is not None:
+            part = first_part(directory, hosts, fewest=1 if begun or epochs_before else hosts.count)
+        status = _run_child(directory, processes, settings, gpus, on_progress, should_stop, part)
+        begun = begun or read_progress(directory) != progress_before
         if (directory / ERROR_FILE).exists():
             _handle_failure(directory, settings)
         elif status != 0:
+            if part is not None and not begun:
+                part.check_time()
             restarts = 0 if _checkpoint_time(directory) != epochs_before else restarts + 1
             if restarts > _RESTARTS_WITHOUT_AN_EPOCH:
                 raise TrainingFailedError(
@@ -140,7 +150,40 @@ def run_training(
             raise TrainingFailedError(
                 f"The training ended without a result. Retry with `imil train`; see {directory / LOG_FILE}."
             )
+    forget_rendezvous(directory)
     return dict(read_json(directory / RESULT_FILE))
+
+
+def join_training(
+    directory: Path,
+    address: str,
+    *,
+    processes: int = 1,
+    threads: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int | None:
+    """Do this host's part of a training that another one runs, until either of them ends it.
+
+    What comes of the training is the first host's to see; this one's log is `training-ADDRESS.log`.
+
+    Args:
+        directory: of the job, which the hosts share.
+        address: of this host, as the others reach it.
+        processes: Training processes of this host, one for each GPU.
+        threads: Of each of them; if None as `available_threads` says.
+        should_stop: Asked several times a second; once true, the part is ended.
+
+    Returns:
+        torchrun's exit status; None: no training waits for other hosts here.
+
+    Raises:
+        TrainingStoppedError: `should_stop` said so.
+    """
+    part = other_part(directory, address)
+    if part is None:
+        return None
+    settings = {"threads": threads or available_threads(processes)}
+    return _run_child(directory, processes, settings, None, None, should_stop, part)
 
 
 def available_threads(processes: int) -> int:
@@ -177,13 +220,14 @@ def _run_child(
     gpus: str | None,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
+    part: Part | None,
 ) -> int:
     """Run torchrun to its end; its exit status, negative for a signal."""
-    environment = child_environment(settings["threads"], gpus)
+    environment = {**(part.environment if part else {}), **child_environment(settings["threads"], gpus)}
     seen: Progress | None = None
-    with (directory / LOG_FILE).open("ab") as log:
+    with (directory / (part.log_file if part else LOG_FILE)).open("ab") as log:
         child = subprocess.Popen(
-            _command(directory, processes),
+            _command(directory, processes, part),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -191,25 +235,26 @@ def _run_child(
             start_new_session=True,  # Ctrl-C is for the parent, which ends the child itself
         )
     try:
-        while child.poll() is None:
+        while child.poll() is None and (part is None or part.goes_on()):
             seen = _tell(directory, on_progress, seen)
             if should_stop is not None and should_stop():
                 raise TrainingStoppedError(f"The training in {directory} was stopped.")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         _tell(directory, on_progress, seen)
-        return child.returncode
     finally:
         _end(child)
+        if part is not None:
+            part.end()
+    return child.returncode
 
 
-def _command(directory: Path, processes: int) -> list[str]:
+def _command(directory: Path, processes: int, part: Part | None) -> list[str]:
+    alone = ["--standalone", "--local-addr", "127.0.0.1"]  # the machine's own name need not resolve
     torchrun = [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
-        "--local-addr",  # the machine's own name need not resolve
-        "127.0.0.1",
+        *(part.torchrun_options if part else alone),
         "--nproc-per-node",
         str(processes),
         "--log-dir",  # or it leaves a directory in /tmp behind for every start

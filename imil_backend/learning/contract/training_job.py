@@ -38,6 +38,7 @@ EMBEDDED_FILE = "embedded.npz"  # see `inference/embedding.py`
 ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
 LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
 LOCK_FILE = "training.lock"
+RENDEZVOUS_FILE = "rendezvous.json"  # where a training's hosts meet, while it runs on several
 
 BASELINE = "Recipe of the baseline"  # group of the recipe's options
 # Which model is asked for mispredictions: by name, the function that asks it, see `mining.Miner`. As text,
