@@ -45,10 +45,10 @@ from imil_backend.images.masks.masks import dice
 from imil_backend.label_studio.labeling.annotations import read_annotation
 from imil_backend.label_studio.labeling.brush_regions import brush_region
 from imil_backend.loop.answers.sample_states import load_mask
+from imil_backend.loop.asking.known_masks import irrelevant_region
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.proposals.offers import latest_proposal
-from imil_backend.loop.rounds.simulation import irrelevant_region
 from imil_backend.store.tables import Project, Task
 
 ROOT = Path(__file__).parents[1]

@@ -203,10 +203,10 @@ class Round(Base):
 
 
 class Task(Base):
-    """A misprediction as a Label Studio task."""
+    """A sample as a Label Studio task: a misprediction that is asked, a review, or a gold task."""
 
     __tablename__ = "tasks"
-    __table_args__ = (UniqueConstraint("round_id", "sample_id"),)
+    __table_args__ = (UniqueConstraint("round_id", "sample_id", "purpose"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
@@ -214,6 +214,8 @@ class Task(Base):
     sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"), index=True)
     label_studio_id: Mapped[int] = mapped_column("number")  # the task's id there
     rank: Mapped[int]
+    # A value of loop.base.states.Purpose.
+    purpose: Mapped[str] = mapped_column(String(10), default="asked", server_default="asked")
     deleted: Mapped[bool] = mapped_column(default=False)
     pushed_at: Mapped[datetime] = mapped_column(default=now)
     sample: Mapped[Sample] = relationship(lazy="joined")
@@ -260,6 +262,8 @@ class Annotation(Base):
     # What became of the task's proposed mask: a value of loop.base.states.Outcome; None: there was none.
     outcome: Mapped[str | None] = mapped_column(String(20))
     proposal_dice: Mapped[float | None]  # of the proposed mask and what was painted, 0..1
+    # The answers of gold tasks are compared with it, by `imil gold`.
+    gold: Mapped[bool] = mapped_column(default=False, server_default=false())
     deleted: Mapped[bool] = mapped_column(default=False)
     task_updated_at: Mapped[str | None] = mapped_column(String(40))  # of the listing that it was synced from
     synced_at: Mapped[datetime] = mapped_column(default=now)  # when what it says was taken in, by our clock

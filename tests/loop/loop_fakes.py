@@ -152,7 +152,7 @@ class FakeLabelStudio:
             return None
         if path.startswith("/api/tasks/"):
             task = int(path.split("/")[3])
-            self.tasks_there[task]["data"] = dict(request["body"]["data"])
+            self.tasks_there[task] |= deepcopy(request["body"])
             self._touch(task)
             return None
         number = path.removeprefix("/api/webhooks/").strip("/")
@@ -278,7 +278,8 @@ class FakeLabelStudio:
 
     def add_task(self, data: dict[str, Any], project: int = PROJECT, number: int | None = None) -> int:
         number = number or max(self.tasks_there, default=100) + 1
-        self.tasks_there[number] = {"id": number, "project": project, "data": dict(data)}
+        there = {"id": number, "project": project, "data": dict(data), "overlap": 1, "is_labeled": False}
+        self.tasks_there[number] = there
         self._touch(number)
         return number
 
@@ -296,6 +297,15 @@ class FakeLabelStudio:
         number = max(self.predictions, default=0) + 1
         self.predictions[number] = {**deepcopy(prediction), "id": number, "task": task}
         return number
+
+    def served(self, by: int) -> list[int]:
+        """The tasks that somebody's label stream would serve."""
+        done = {each["task"] for each in self.annotations.values() if each["completed_by"] == by}
+        return [
+            number
+            for number, task in self.tasks_there.items()
+            if not task["is_labeled"] and number not in done
+        ]
 
     def accept(self, task: int, change: Any = None, by: int = 1) -> int:
         """Submit what is pre-filled in a task; with a result, what it was changed into."""
@@ -316,6 +326,7 @@ class FakeLabelStudio:
             "result": list(result),
             "created_at": self._touch(task),
         }
+        self.tasks_there[task]["is_labeled"] = True
         return self._updated(number)
 
     def update(self, number: int, **changes: Any) -> int:
@@ -324,7 +335,10 @@ class FakeLabelStudio:
         return self._updated(number)
 
     def delete(self, number: int) -> None:
-        self._touch(self.annotations.pop(number)["task"])
+        task = self.annotations.pop(number)["task"]
+        left = any(each["task"] == task for each in self.annotations.values())
+        self.tasks_there[task]["is_labeled"] = left
+        self._touch(task)
 
     def delete_task(self, number: int) -> None:
         del self.tasks_there[number]

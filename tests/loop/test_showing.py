@@ -33,12 +33,13 @@ from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import load_mask
 from imil_backend.loop.answers.sync import sync_annotation
+from imil_backend.loop.asking.known_masks import irrelevant_region
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.rounds.report import write_report
-from imil_backend.loop.rounds.simulation import answer_open_tasks, irrelevant_region
+from imil_backend.loop.rounds.simulation import answer_open_tasks
 from imil_backend.loop.rounds.worth import outlook
 from imil_backend.loop.versions.shortcut_results import about
 from imil_backend.loop.views.image_export import export

@@ -16,7 +16,10 @@ from loop_fakes import (
     make_project,
     make_round,
     make_version,
+    mask_of,
+    write_mask,
 )
+from sqlalchemy import select
 from test_dashboard import app_of
 
 from imil_backend.learning.contract.training_job import (
@@ -25,11 +28,14 @@ from imil_backend.learning.contract.training_job import (
     read_json,
     write_json,
 )
+from imil_backend.loop.answers.sample_states import save_mask
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import PAINTED, Purpose
 from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.evaluation.kept import evaluate_version
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.store.tables import Version
+from imil_backend.store.tables import Annotation, Task, Version, now
 
 
 @pytest.fixture
@@ -64,6 +70,27 @@ def test_filters_stay_chosen_and_go_with_the_next_page(visitor: FlaskClient) -> 
     assert "<option selected>lesion</option>" in page
     assert '<option value="margin" selected>' in page
     assert "2 of 14 samples" in page
+
+
+def test_annotators_are_shown_with_their_gold_tasks_by_letter(backend: Backend, visitor: FlaskClient) -> None:
+    assert "Gold tasks" not in visitor.get("/dashboard/datasets/1/annotators").text
+    with backend.store.begin() as session:
+        task = session.scalars(select(Task)).first()
+        assert task is not None
+        task.purpose = Purpose.GOLD.value
+        task.sample.clinician_mask = str(write_mask(backend.path("known.png"), mask_of(1, 2)))
+        task.sample.clinician_mask_means = "irrelevant"
+        annotation = Annotation(
+            project_id=1, label_studio_id=9, label_studio_created_at=now(), label_studio_updated_at=now(),
+            task_id=task.id, sample_id=task.sample_id, annotator=4711, answer=PAINTED,
+            mask_sha256=save_mask(backend, mask_of(2, 3)),
+        )  # fmt: skip
+        session.add(annotation)
+        session.flush()
+        audit.note_answer(session, audit.ANSWERED, annotation)
+    page = " ".join(re.sub("<[^>]+>", " ", visitor.get("/dashboard/datasets/1/annotators").text).split())
+    assert "Gold tasks Dice with known masks annotator A 1 1 - - 1 of 1 0.50 (1 tasks)" in page
+    assert "4711" not in page
 
 
 def test_the_machine_is_loaded_again_only_if_one_asks_for_it(visitor: FlaskClient) -> None:

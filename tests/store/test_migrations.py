@@ -11,12 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import delete, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from imil_backend.errors import StoreError
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.store.database import Store, database_url
-from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Base, Dataset, Round, Sample
+from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Base, Dataset, Round, Sample, Task
 
 pytestmark = pytest.mark.slow  # databases
 
@@ -103,6 +104,16 @@ def test_answers_are_kept_without_the_share_of_their_mask_and_rounds_go_on_as_be
         [answer] = session.scalars(select(Annotation))
         assert (answer.answer, answer.mask_sha256, answer.sample.name) == ("blackout", "m", "n")
         assert not answer.outside
+        assert (answer.task.purpose, answer.gold) == ("asked", False)
+        # The same sample of the same round may be reviewed, once.
+        again = {"project_id": 1, "round_id": 1, "sample_id": 1, "label_studio_id": 6, "rank": 1}
+        session.add(Task(id=2, **again, purpose="review"))
+        session.flush()
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.add(Task(id=3, **again, purpose="review"))
+            session.flush()
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.execute(delete(Task).where(Task.id == answer.task_id))  # an annotation refers to it
         # A dataset that was there goes on as it was.
         policy = policy_of(session.get_one(Dataset, 1))
         assert (policy.correction, policy.spread, policy.judge) == ("blackout", False, "plain")

@@ -102,6 +102,10 @@ class Editor:
 
     def _open(self, path: str) -> None:
         self.page.goto(self.label_studio.url + path)
+        self.wait_until_shown()
+
+    def wait_until_shown(self) -> None:
+        """Until the editor shows a task's image."""
         self.page.wait_for_selector(".konvajs-content canvas", timeout=60_000)
         self.page.wait_for_function(IMAGE_IS_SHOWN, timeout=60_000)
         self._wait_until_still()

@@ -33,6 +33,10 @@ def push(
     project: Annotated[
         int | None, typer.Option(help="ID of the Label Studio project (default: a new one is created).")
     ] = None,
+    review: Annotated[
+        bool,
+        typer.Option("--review", help="Open no round, but put answers that are in dispute to a reviewer."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be pushed, and change nothing.")
     ] = False,
@@ -42,6 +46,10 @@ def push(
     The first time, this creates the project and registers the webhook and, if `imil serve` is running, the
     ML backend. Options are kept with the dataset. Idempotent.
     """
+    if review:
+        _push_reviews(context, changes, dataset, dry_run=dry_run)
+        return
+    from imil_backend.loop.asking.gold import choose_gold, pushed_gold
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
     from imil_backend.loop.base.states import OPEN
@@ -61,6 +69,8 @@ def push(
                 asked = []
             else:
                 asked = next_mispredictions(session, found, policy)
+            number = latest.number + 1 if latest is not None else 1
+            gold = choose_gold(session, found, policy, number, [each.sample.key for each in asked])
             powers = validation_power(session, found, policy)
             if not dry_run:
                 found.policy = asdict(policy)
@@ -73,15 +83,17 @@ def push(
                 "removed:[/] make sure that it names no patient before others can log in."
             )
         if dry_run:
-            _say_what_would_be_pushed(backend, found, project, len(asked), policy.readers)
+            _say_what_would_be_pushed(backend, found, project, len(asked), len(gold), policy.readers)
             return
         connection = connect(backend, found, project)
         with backend.store.begin() as session:
             round_ = lifecycle.open_round(session, found)
         with progress_bar("Pushing") as progress:
             count = push_round(backend, round_.id, progress)
+        with backend.store.begin() as session:
+            gold_count = pushed_gold(session, round_)
     number = connection.project.label_studio_id
-    say(f"Round {round_.number} is open: {count} tasks in project {number}.")
+    say(f"Round {round_.number} is open: {count}{_and_gold(gold_count)} tasks in project {number}.")
     say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
     if round_.readers > 1:
         say(
@@ -95,8 +107,45 @@ def push(
         )
 
 
+def _and_gold(count: int) -> str:
+    return f" and {count} gold" if count else ""
+
+
+def _push_reviews(
+    context: typer.Context, changes: dict[str, Any], dataset: str | None, *, dry_run: bool
+) -> None:
+    """Put answers in dispute to a reviewer, or say which would be."""
+    from imil_backend.loop.asking.disputes import disputes_of
+    from imil_backend.loop.asking.reviews import push_reviews, reviewed_project
+    from imil_backend.loop.base.backend import find_dataset
+    from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
+    from imil_backend.loop.base.states import OPEN
+    from imil_backend.loop.rounds.lifecycle import latest_round
+
+    with open_backend(context) as backend:
+        with backend.store.begin() as session:
+            found = find_dataset(session, dataset)
+            policy = changed_policy(found, changes)
+            latest = latest_round(session, found.id)
+            if latest is not None and latest.state == OPEN:
+                check_takes_effect(latest, policy_of(found), policy)
+            number = reviewed_project(session, found).label_studio_id
+            disputes = disputes_of(session, found, policy.review_below)
+            if not dry_run:
+                found.policy = asdict(policy)
+        if dry_run:
+            for each in disputes:
+                say(f"{escape(each.task.sample.name)}, task {each.task.label_studio_id}: {each.why}")
+            say(f"Would put {len(disputes)} samples to a reviewer, in project {number}.")
+            return
+        with progress_bar("Pushing") as progress:
+            count = push_reviews(backend, found, progress)
+    say(f"{count} samples were put to a reviewer, in the tab that project {number} has for it.")
+    say(f"{backend.settings.label_studio_url}/projects/{number}/data")
+
+
 def _say_what_would_be_pushed(
-    backend: Backend, dataset: Dataset, project: int | None, count: int, readers: int
+    backend: Backend, dataset: Dataset, project: int | None, count: int, gold: int, readers: int
 ) -> None:
     from imil_backend.loop.base.backend import project_of
     from imil_backend.loop.projects.connection import takes_predictions
@@ -111,8 +160,8 @@ def _say_what_would_be_pushed(
     if takes_predictions(kept) if kept else project is None:
         registered += f" and the ML backend {url}"
     say(
-        f"Would push {count} tasks to {where} on {backend.settings.label_studio_url}, and register there "
-        f"{registered}."
+        f"Would push {count}{_and_gold(gold)} tasks to {where} on {backend.settings.label_studio_url}, and "
+        f"register there {registered}."
     )
     if readers > 1:
         is_a_teams = kept.connected is not None if kept else project is not None

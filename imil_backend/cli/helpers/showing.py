@@ -73,6 +73,10 @@ def _show_answers(dataset: dict[str, Any]) -> None:
         _show_readers(readers)
     for sentence in (dataset["proposals"] or {"told": ()})["told"]:
         say(sentence)
+    _show_reviews(dataset["reviews"])
+    for each in dataset["gold"]:
+        dice = "" if each["dice"] is None else f"; Dice {each['dice']:.2f} over {each['compared']}"
+        say(f"Gold tasks: {_who(each)} gave the known answer to {each['same']} of {each['answers']}{dice}")
     for item in dataset["left_training"][:SHOWN]:
         told = f"{item['source']}: {item['answer']}. {item['reason']}".removesuffix(". ")
         say(f"[yellow]Left training[/] {escape(told)}")
@@ -97,6 +101,19 @@ def _show_readers(readers: dict[str, Any]) -> None:
         say(f"  [yellow]They differ[/] on {escape(item['source'])}, task {item['task']}: {answers}{dice}")
     if (more := len(readers["apart"]) - APART) > 0:
         console.print(f"  ... and on {more} more; `imil status --json` lists all.")
+
+
+def _show_reviews(reviews: dict[str, int]) -> None:
+    """How far answers in dispute are reviewed."""
+    if reviews["open"]:
+        say(f"Answers in dispute: {reviews['open']} samples. `imil push --review` puts them to a reviewer.")
+    if reviews["waiting"] or reviews["by_themselves"] or reviews["decided"]:
+        say(f"Reviews: {reviews['decided']} decided, {reviews['waiting']} waiting")
+    if count := reviews["by_themselves"]:
+        say(
+            f"  [yellow]{count} were answered by somebody whose own answer is in dispute[/] and decide "
+            "nothing. Delete that annotation, and have somebody else answer."
+        )
 
 
 def _who(answer: dict[str, Any]) -> str:

@@ -40,6 +40,11 @@ def set_task_readers(client: LabelStudio, project_id: int, readers: int, tasks: 
             _change(client, task["id"], readers, is_done=task["total_annotations"] >= readers)
 
 
+def keep_from_label_stream(client: LabelStudio, task_id: int) -> None:
+    """Have nobody's label stream serve a task, by calling it done. It can be opened in the list."""
+    _change(client, task_id, 1, is_done=True)
+
+
 def _state(task: dict[str, Any]) -> tuple[int, bool]:
     return task["overlap"], task["is_labeled"]
 

@@ -11,7 +11,13 @@ from pathlib import PurePath
 from typing import Any
 
 from imil_backend.label_studio.api.client import Json, LabelStudio
-from imil_backend.label_studio.labeling.task_data import EVIDENCE_KEY, ROUND_KEY, SAMPLE_KEY, sample_key_of
+from imil_backend.label_studio.labeling.task_data import (
+    EVIDENCE_KEY,
+    REVIEW_KEY,
+    ROUND_KEY,
+    SAMPLE_KEY,
+    sample_key_of,
+)
 
 # One batch is what is held in memory, and what an interruption may upload for nothing.
 BATCH_ITEMS = 25
@@ -52,11 +58,13 @@ class PushedTask:
 
 
 def pushed_tasks(client: LabelStudio, project_id: int, round_number: int) -> dict[str, int]:
-    """The task id of each sample that this project already has a task for in this round."""
+    """The task id of each sample that this project already has a task for in this round, reviews left out."""
     return {
         key: int(task["id"])
         for task in client.tasks(project_id)
-        if (key := sample_key_of(task)) and str(task["data"].get(ROUND_KEY)) == str(round_number)
+        if (key := sample_key_of(task))
+        and str(task["data"].get(ROUND_KEY)) == str(round_number)
+        and not task["data"].get(REVIEW_KEY)
     }
 
 

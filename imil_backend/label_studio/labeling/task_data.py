@@ -11,6 +11,7 @@ PREDICTED_KEY = "predicted"
 CONFIDENCE_KEY = "confidence"  # of the version that was asked
 EVIDENCE_KEY = "evidence"  # address of a picture that is shown beside the image
 EVIDENCE_SAYS_KEY = "evidence_says"
+REVIEW_KEY = "review"  # what a reviewer is to decide; not in other tasks
 PROBLEM_KEY = "problem"  # why an answer to the task does not count; "" where each does
 SHOWN_KEYS = frozenset({"label", PREDICTED_KEY, CONFIDENCE_KEY, ROUND_KEY, "note", PROBLEM_KEY})
 

@@ -1,4 +1,7 @@
-"""Agreement of the readers of the same samples, and the samples on which they disagree."""
+"""Agreement of the readers of the same samples, and the samples on which they disagree.
+
+A reviewer is no reader, and the answers of gold tasks are compared with what is known.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from imil_backend.loop.base.states import ANSWERS
+from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Round, Sample, Task
 
 
@@ -63,7 +66,12 @@ class Agreement:
 
 def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
     """The samples that several people answered, in a round or in all; the least agreement first."""
-    wanted = [Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS)]
+    wanted = [
+        Sample.dataset_id == dataset_id,
+        ~Annotation.deleted,
+        Annotation.answer.in_(ANSWERS),
+        Task.purpose == Purpose.ASKED.value,
+    ]
     if round_id is not None:
         wanted.append(Task.round_id == round_id)
     people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))
@@ -85,7 +93,10 @@ def several_readings(session: Session, dataset_id: int, round_id: int | None = N
 
 
 def contradicted(dataset_id: int) -> Select[tuple[int]]:
-    """The ids of samples given different answers by different people; of each the latest answer counts."""
+    """The ids of samples given different answers by different people, and no reviewer's.
+
+    Of each person the latest answer counts.
+    """
     latest_first = (Annotation.label_studio_updated_at.desc(), Annotation.id.desc())
     reader = func.coalesce(Annotation.annotator, 0)
     place = func.row_number().over(partition_by=(Annotation.sample_id, reader), order_by=latest_first)
@@ -93,22 +104,28 @@ def contradicted(dataset_id: int) -> Select[tuple[int]]:
         select(Annotation.sample_id, Annotation.answer, place.label("place"))
         .join(Annotation.task)
         .join(Round, Round.id == Task.round_id)
-        .where(Round.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(Round.dataset_id == dataset_id, Task.purpose == Purpose.ASKED.value)
+        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .subquery()
+    )
+    reviewed = select(Annotation.sample_id).where(
+        ~Annotation.deleted,
+        Annotation.answer.in_(ANSWERS),
+        Annotation.task.has(purpose=Purpose.REVIEW.value),
     )
     return (
         select(answers.c.sample_id)
-        .where(answers.c.place == 1)
+        .where(answers.c.place == 1, answers.c.sample_id.not_in(reviewed))
         .group_by(answers.c.sample_id)
         .having(func.count(func.distinct(answers.c.answer)) > 1)
     )
 
 
 def readings_of(standing: Iterable[Annotation]) -> list[Readings]:
-    """The samples that several people answered, among these annotations; the least agreement first."""
+    """The samples that several people were asked, among these annotations; the least agreement first."""
     latest: dict[int, dict[int | None, Annotation]] = defaultdict(dict)
     for annotation in sorted(standing, key=lambda each: (each.label_studio_updated_at, each.id)):
-        if annotation.answer in ANSWERS:
+        if annotation.answer in ANSWERS and annotation.task.purpose == Purpose.ASKED.value:
             latest[annotation.sample_id][annotation.annotator] = annotation
     several = [_readings(answers) for answers in latest.values() if len(answers) > 1]
     return sorted(several, key=lambda each: (each.same, _dice(each.sample), each.sample.name))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.words import words_of
-from imil_backend.loop.base.states import ANSWERS
+from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Round, Task
 
 _WORDS = {
@@ -35,10 +35,15 @@ def earlier_answers(session: Session, round_: Round) -> dict[int, Earlier]:
         .join(Task, Task.id == Annotation.task_id)
         .join(Round, Round.id == Task.round_id)
         .where(Round.dataset_id == round_.dataset_id, Round.number < round_.number)
-        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS), Task.purpose != Purpose.GOLD.value)
         .order_by(Annotation.label_studio_updated_at)
     )
     return {sample: Earlier(number, answer) for sample, number, answer in session.execute(found)}
+
+
+def answer_in_words(language: str, answer: str) -> str:
+    """One of ANSWERS in the clinician's language."""
+    return words_of(language)[_WORDS[answer]]
 
 
 def note(language: str, *, wrong: bool, likely_label_error: bool, earlier: Earlier | None) -> str:
@@ -53,7 +58,9 @@ def note(language: str, *, wrong: bool, likely_label_error: bool, earlier: Earli
     words, parts = words_of(language), []
     if earlier is not None:
         told = words["note_again" if wrong else "note_again_right"]
-        parts.append(told.format(round=earlier.round_number, answer=words[_WORDS[earlier.answer]]))
+        parts.append(
+            told.format(round=earlier.round_number, answer=answer_in_words(language, earlier.answer))
+        )
     if likely_label_error:
         parts.append(words["note_label"])
     elif not wrong and earlier is None:

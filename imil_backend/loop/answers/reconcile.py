@@ -25,6 +25,7 @@ from imil_backend.loop.base import audit, timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.projects.mapping import mapping_of
+from imil_backend.loop.projects.readers import keep_reviews_apart
 from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Annotation, Project, Sample, Task, now
 
@@ -80,10 +81,11 @@ def _reconcile(backend: Backend, project: Project, full: bool) -> Differences:
         known = {row.label_studio_id: row.task_updated_at for row in answers}
         # Before the listing, which may miss what is being pushed meanwhile.
         pushed = set(session.scalars(select(Task.id).where(Task.project_id == project.id)))
-    listed = backend.label_studio.tasks(project.label_studio_id)
     ours: dict[int, str] = {}
     told: dict[int, str] = {}
-    for task in listed:
+    listed = []
+    for task in backend.label_studio.tasks(project.label_studio_id):
+        listed.append({name: task.get(name) for name in ("id", "is_labeled")})
         if key := sample_key_of(task):
             ours[task["id"]], told[task["id"]] = key, problem_of(task)
     summaries = backend.label_studio.annotation_summaries(project.label_studio_id)
@@ -101,6 +103,7 @@ def _reconcile(backend: Backend, project: Project, full: bool) -> Differences:
     differences.tasks_deleted = _mark_tasks(backend, project, pushed, ours)
     tell_problems(backend, project, told)
     if project.disconnected_at is None:
+        keep_reviews_apart(backend, project, listed)
         _repair_webhook(backend, project, differences)
     return differences
 

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,8 +23,8 @@ from imil_backend.files import write_atomically
 from imil_backend.images.masks.masks import combine_masks, dice, mask_from_png, mask_to_png
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS
-from imil_backend.store.tables import Annotation, Dataset, Sample
+from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
+from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +120,11 @@ def sample_states(
 
     It follows the policy on several annotators. By the latest answer: whether the sample leaves training, and
     the mask. By all of them, each with the latest answer: it leaves if more than half of them say so, and
-    else the masks of those who do not are combined.
+    else the masks of those who do not are combined. A review stands for the answers that were in dispute.
     """
     states, annotators = {}, policy_of(dataset).annotators
-    for sample, answers in _answers(session, dataset.id, sample_id).items():
+    for sample, given in _answers(session, dataset.id, sample_id).items():
+        answers = _decided(given)
         leaves = _leaves(answers, annotators)
         counted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
         mask = None if leaves else _mask(backend, counted, annotators)
@@ -132,13 +134,14 @@ def sample_states(
 
 
 def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
-    """Store the agreement of a sample's annotators: the mean Dice between their masks.
+    """Store the agreement of a sample's annotators: the mean Dice between their masks, reviews left out.
 
     Where one of the masks cannot be read there is no figure; an answer is stored all the same.
     """
     sample = session.get_one(Sample, sample_id)
     sample.agreement = None
-    painted = _of_annotators(_answers(session, sample.dataset_id, sample_id).get(sample_id, []))
+    given = _answers(session, sample.dataset_id, sample_id).get(sample_id, [])
+    painted = _of_annotators([each for each in given if each.task.purpose == Purpose.ASKED.value])
     if len(painted) < 2:
         return
     try:
@@ -151,12 +154,14 @@ def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
 
 
 def _answers(session: Session, dataset_id: int, sample_id: int | None = None) -> dict[int, list[Annotation]]:
-    """The answers to each sample, or to this one, oldest first."""
+    """The answers to each sample, or to this one, oldest first; those of gold tasks are none."""
     answers: dict[int, list[Annotation]] = defaultdict(list)
     found = (
         select(Annotation)
         .join(Annotation.sample)
-        .where(Sample.dataset_id == dataset_id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .join(Annotation.task)
+        .where(Sample.dataset_id == dataset_id, Task.purpose != Purpose.GOLD.value)
+        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
     if sample_id is not None:
@@ -164,6 +169,31 @@ def _answers(session: Session, dataset_id: int, sample_id: int | None = None) ->
     for annotation in session.scalars(found):
         answers[annotation.sample_id].append(annotation)
     return answers
+
+
+def decides(review: Annotation, answers: Iterable[Annotation]) -> bool:
+    """Whether an annotation is a review of other people's answers: nobody reviews an answer of their own.
+
+    Args:
+        review: an annotation.
+        answers: all to the same sample.
+    """
+    if review.task.purpose != Purpose.REVIEW.value:
+        return False
+    asked = (each for each in answers if each.task.purpose == Purpose.ASKED.value)
+    return all(
+        each.annotator != review.annotator for each in asked if each.task.round_id == review.task.round_id
+    )
+
+
+def _decided(answers: list[Annotation]) -> list[Annotation]:
+    """The answers that count: the latest review, and what was answered in later rounds."""
+    reviews = [each for each in answers if decides(each, answers)]
+    if not reviews:
+        return answers
+    last = max(each.task.round_id for each in reviews)
+    review = [each for each in reviews if each.task.round_id == last][-1]
+    return [each for each in answers if each is review or each.task.round_id > review.task.round_id]
 
 
 def _of_each(answers: list[Annotation]) -> list[Annotation]:

@@ -191,6 +191,7 @@ def _store(
     annotation.annotator = annotator_key(session, project.instance, annotation, raw.get("completed_by"))
     if before != [getattr(annotation, name) for name in _TOLD]:
         annotation.synced_at = now()
+        annotation.gold = False  # what somebody has looked at was another answer
         session.flush()
         audit.note_answer(session, audit.ANSWERED, annotation)
 

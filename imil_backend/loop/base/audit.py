@@ -11,11 +11,13 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
+from imil_backend.loop.base.states import Purpose
 from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Round, Sample, Task, Version
 
 ASKED = "asked"  # the sample was pushed as a task; the version is the one whose misprediction it is
 ANSWERED = "answered"  # an annotation was made or changed
 WITHDRAWN = "withdrawn"  # an annotation no longer stands: deleted, a draft again, its task or project gone
+GOLD = "gold"  # an answer was named as what those of gold tasks are compared with, or no longer is
 TRAINED = "trained"  # a version was trained with the sample blacked out
 LEFT_OUT = "left out"  # an import found that the sample is not to be trained or measured on
 WEIGHTS_REMOVED = "weights removed"  # of a version, to free disk space
@@ -30,7 +32,7 @@ READERS = "readers"  # Label Studio was told how many people are to answer each 
 WEBHOOK_REPAIRED = "webhook repaired"
 PROJECT_GONE = "project gone"
 PROJECT_BACK = "project back"
-_OF_SAMPLES = (ASKED, ANSWERED, WITHDRAWN, TRAINED, LEFT_OUT)  # without one where it was erased
+_OF_SAMPLES = (ASKED, ANSWERED, WITHDRAWN, GOLD, TRAINED, LEFT_OUT)  # without one where it was erased
 
 
 def note(
@@ -56,9 +58,25 @@ def note(
     )
 
 
+def note_asked(session: Session, task: Task) -> None:
+    """Record that a sample was pushed as a task."""
+    round_ = session.get_one(Round, task.round_id)
+    note(
+        session,
+        round_.dataset_id,
+        ASKED,
+        sample_id=task.sample_id,
+        version_id=round_.mined_version_id,
+        round_id=round_.id,
+        task=task.label_studio_id,
+        purpose=purpose_of(task),
+    )
+
+
 def note_answer(session: Session, event: str, annotation: Annotation) -> None:
     """Record that an annotation was made or changed (ANSWERED), or no longer counts (WITHDRAWN)."""
-    round_ = session.get_one(Round, session.get_one(Task, annotation.task_id).round_id)
+    task = session.get_one(Task, annotation.task_id)
+    round_ = session.get_one(Round, task.round_id)
     answered = event == ANSWERED
     note(
         session,
@@ -73,9 +91,15 @@ def note_answer(session: Session, event: str, annotation: Annotation) -> None:
         answer=annotation.answer if answered else None,
         mask_sha256=annotation.mask_sha256 if answered else None,
         proposal=annotation.outcome if answered else None,
+        purpose=purpose_of(task),
         simulated=annotation.simulated,
         reason=annotation.reason if answered else None,
     )
+
+
+def purpose_of(task: Task) -> str | None:
+    """What a task is for, where it is no ordinary one."""
+    return None if task.purpose == Purpose.ASKED.value else task.purpose
 
 
 def find_sample(session: Session, dataset: Dataset, key_or_name: str) -> Sample:

@@ -76,6 +76,25 @@ class Policy:
         at_least=0,
         at_most=1,
     )
+    review_below: float = option(
+        0.7,
+        "Dice with another reader's or the proposed mask below which --review takes up an answer.",
+        group=ANSWERS,
+        at_least=0,
+        at_most=1,
+        zero="different answers alone",
+    )
+    blind_review: bool = option(
+        True, "Show a reviewer nothing of the answers that are in dispute.", group=ANSWERS
+    )
+    gold_share: float = option(
+        0.0,
+        "Gold tasks, whose mask is known, added to a round as a share of its tasks.",
+        group=QUESTIONS,
+        at_least=0,
+        at_most=1,
+        zero="none",
+    )
     fill: str = option("black", "What painted pixels become.", group=ANSWERS, choices=FILLS)
     fill_budget: bool = option(
         False,

@@ -20,6 +20,17 @@ EXCLUDED_AS = (Answer.LABEL_WRONG.value, Answer.UNREADABLE.value)
 ANSWERS = (PAINTED, REVIEWED, *EXCLUDED_AS)
 
 
+class Purpose(str, Enum):
+    """What a task is for."""
+
+    ASKED = "asked"
+    """A sample is asked; its answers train."""
+    REVIEW = "review"
+    """Answers to a sample disagree; what a reviewer answers stands for them."""
+    GOLD = "gold"
+    """The sample's mask is known: its answers tell how an annotator paints, and never train."""
+
+
 class Outcome(str, Enum):
     """What became of the mask that was proposed for an answer's task."""
 

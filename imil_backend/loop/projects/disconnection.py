@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.label_studio.api.calls import Call, Calls
 from imil_backend.label_studio.api.storages import remove_storages
-from imil_backend.label_studio.api.tabs import remove_tab
+from imil_backend.label_studio.api.tabs import remove_tabs
 from imil_backend.label_studio.api.webhooks import remove_ml_backend, remove_webhook
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.existing import ML_BACKEND_TITLE
@@ -73,7 +73,7 @@ def _take_back(
     if "webhook" in record:
         remove_webhook(calls, number, url, backend.webhook_secrets)
     if "tab" in record:
-        remove_tab(calls, number)
+        remove_tabs(calls, number)
     if change := record.get("label_config"):
         if there["label_config"] != change["after"]:
             left.append("The labeling config has been changed since; it stays as it is.")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from imil_backend.loop.base.states import Outcome
+from imil_backend.loop.base.states import Outcome, Purpose
 from imil_backend.store.tables import Annotation
 
 EXPLAINED = {
@@ -53,8 +53,15 @@ class ProposalFigures:
 
 
 def proposal_figures(annotations: Iterable[Annotation]) -> ProposalFigures | None:
-    """The figures of these annotations, as far as they stand; None where no mask was proposed."""
-    own = [each for each in annotations if each.outcome is not None and not each.deleted]
+    """The figures of these annotations, as far as they stand and are no reviews.
+
+    None where no mask was proposed.
+    """
+    own = [
+        each
+        for each in annotations
+        if each.outcome is not None and not each.deleted and each.task.purpose == Purpose.ASKED.value
+    ]
     if not own:
         return None
     control = [each for each in own if each.outcome == Outcome.CONTROL.value]

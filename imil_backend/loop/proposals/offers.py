@@ -35,8 +35,13 @@ class Offer:
 
 
 def are_proposed(project: Project, mapping: ProjectMapping, policy: Policy) -> bool:
-    """Whether masks are proposed in a project: it has a brush, and takes predictions."""
-    return policy.proposals and mapping.brush_name is not None and takes_predictions(project)
+    """Whether masks are proposed in a project."""
+    return policy.proposals and can_be_shown(project, mapping)
+
+
+def can_be_shown(project: Project, mapping: ProjectMapping) -> bool:
+    """Whether a project's editor can show a mask to begin with: it has a brush, and takes predictions."""
+    return mapping.brush_name is not None and takes_predictions(project)
 
 
 def offers_of(

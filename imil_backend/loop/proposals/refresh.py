@@ -12,6 +12,7 @@ from imil_backend.label_studio.api.predictions import put_predictions, show_pred
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.projects.mapping import shows_something
 from imil_backend.loop.projects.readers import is_a_teams
 from imil_backend.loop.proposals.offers import (
@@ -88,7 +89,7 @@ def _changed(
         tasks = session.execute(
             select(Task, Round.number)
             .join(Round, Round.id == Task.round_id)
-            .where(Task.project_id == project.id, ~Task.deleted)
+            .where(Task.project_id == project.id, ~Task.deleted, Task.purpose == Purpose.ASKED.value)
             .order_by(Round.number.desc(), Task.rank)
         ).all()
         waiting = [(task, number) for task, number in tasks if task.label_studio_id in open_]

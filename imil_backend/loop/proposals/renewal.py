@@ -12,7 +12,7 @@ from imil_backend.learning.contract.proposed import FEWEST_GROUPS
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import OPEN, PAINTED
+from imil_backend.loop.base.states import OPEN, PAINTED, Purpose
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.proposals.offers import are_proposed
 from imil_backend.loop.proposals.refresh import refresh_proposals
@@ -44,8 +44,10 @@ def painted_groups(session: Session, dataset_id: int) -> int:
         select(func.count(func.distinct(Sample.group)))
         .select_from(Annotation)
         .join(Annotation.sample)
+        .join(Annotation.task)
         .where(
             Sample.dataset_id == dataset_id,
+            Task.purpose != Purpose.GOLD.value,
             ~Annotation.deleted,
             Annotation.answer == PAINTED,
             Annotation.mask_sha256.is_not(None),
@@ -86,7 +88,8 @@ def renew_proposals(backend: Backend, round_id: int, step: int) -> int:
     with backend.store.begin() as session:
         answered = select(Annotation.task_id).where(~Annotation.deleted)
         waiting = select(Sample.key).join(Task, Task.sample_id == Sample.id)
-        waiting = waiting.where(Task.project_id == project.id, ~Task.deleted, Task.id.not_in(answered))
+        waiting = waiting.where(Task.project_id == project.id, Task.purpose == Purpose.ASKED.value)
+        waiting = waiting.where(~Task.deleted, Task.id.not_in(answered))
         keys = set(session.scalars(waiting))
     with locked(backend, "propose", round_id):
         wait_for_erasures(backend)

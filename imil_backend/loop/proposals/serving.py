@@ -14,7 +14,8 @@ from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import sample_key_of
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.proposals.offers import are_proposed, latest_proposal, prediction_of
+from imil_backend.loop.base.states import Purpose
+from imil_backend.loop.proposals.offers import can_be_shown, latest_proposal, prediction_of
 from imil_backend.store.tables import Project, Sample, Task
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def with_proposed_masks(
         tasks: as Label Studio sends them.
         predictions: one for each task, in Label Studio's form.
     """
-    if not are_proposed(project, mapping, policy_of(project.dataset)):
+    if not can_be_shown(project, mapping):
         return [dict(each) for each in predictions]
     with backend.store.begin() as session:
         proposed = [_proposed(backend, session, project, mapping, task) for task in tasks]
@@ -56,6 +57,8 @@ def _proposed(
     found = next((each for each in session.scalars(own) if each.label_studio_id == task.get("id")), None)
     proposal = latest_proposal(session, found.id) if found else None
     if found is None or proposal is None:
+        return None
+    if found.purpose != Purpose.REVIEW.value and not policy_of(project.dataset).proposals:
         return None
     try:
         return prediction_of(backend, mapping, found.sample, proposal)

@@ -23,6 +23,7 @@ from imil_backend.loop.base.states import (
     PUSHING,
     TRAINING,
     UNDER_WAY,
+    Purpose,
 )
 from imil_backend.loop.queues.engine import (
     FINISHED,
@@ -64,7 +65,7 @@ def find_closed_round(session: Session, dataset_id: int, number: int | None = No
 def answered(session: Session, round_: Round) -> Answered:
     """Count a round's tasks that Label Studio still has, and those that its readers have answered.
 
-    A reader who has answered a task twice is one.
+    A reader who has answered a task twice is one. Reviews and gold tasks are not counted.
     """
     return _counted(session, Round.id == round_.id)[round_.id]
 
@@ -75,9 +76,10 @@ def answered_in_all(session: Session, dataset_id: int) -> Mapping[int, Answered]
 
 
 def _counted(session: Session, which: ColumnElement[bool]) -> Mapping[int, Answered]:
+    asked = (~Task.deleted, Task.purpose == Purpose.ASKED.value)
     tasks = (
         select(Round.id, func.count(Task.id))
-        .outerjoin(Task, and_(Task.round_id == Round.id, ~Task.deleted))
+        .outerjoin(Task, and_(Task.round_id == Round.id, *asked))
         .where(which)
         .group_by(Round.id)
     )
@@ -86,7 +88,7 @@ def _counted(session: Session, which: ColumnElement[bool]) -> Mapping[int, Answe
         select(Round.id, people.label("people"), Round.readers)
         .join(Task, Task.round_id == Round.id)
         .join(Annotation, Annotation.task_id == Task.id)
-        .where(which, ~Task.deleted, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(which, *asked, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .group_by(Round.id, Round.readers, Task.id)
         .subquery()
     )

@@ -26,13 +26,14 @@ from imil_backend.label_studio.labeling.task_data import (
     SHOWN_KEYS,
 )
 from imil_backend.loop.answers.notes import Earlier, earlier_answers, note
+from imil_backend.loop.asking.gold import NOT_PUSHED, gold_keys, gold_of, mixed
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.set_aside import set_aside
-from imil_backend.loop.base.states import FAILED, OPEN, PUSHING
+from imil_backend.loop.base.states import FAILED, OPEN, PUSHING, Purpose
 from imil_backend.loop.projects.mapping import mapping_of, shows_something
 from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.proposals.offers import Offer, are_proposed, keep_offer, offers_of, prediction_of
@@ -54,7 +55,7 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
         progress: called with the number of tasks done, and of all.
 
     Returns:
-        The number of the round's tasks.
+        The number of the round's tasks, without reviews and gold tasks.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached or refuses.
@@ -66,7 +67,8 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
         with backend.store.begin() as session:
             round_ = session.get_one(Round, round_id)
             project = project_of(session, round_.dataset_id)
-            count = session.scalar(select(func.count(Task.id)).where(Task.round_id == round_id)) or 0
+            own = (Task.round_id == round_id, Task.purpose == Purpose.ASKED.value)
+            count = session.scalar(select(func.count(Task.id)).where(*own)) or 0
         if round_.state == OPEN and project is not None:
             ask_readers(backend, project, round_)
         if round_.state != PUSHING:
@@ -82,27 +84,31 @@ def _push(
     mapping = mapping_of(backend, project)
     already = pushed_tasks(backend.label_studio, project.label_studio_id, round_.number)
     with backend.store.begin() as session:
-        asked = _chosen(session, round_, already)
+        asked = _chosen(session, round_, already.keys() - gold_keys(session, round_))
     if not asked:
         raise RoundError(
             f"Round {round_.number} has no mispredictions left to ask about. Cancel it (`imil "
             "cancel`) and push with --fill-budget or --repeat."
         )
-    by_key = {item.sample.key: item for item in asked}
-    proposing = _Proposing(backend, project, round_, mapping)
+    with backend.store.begin() as session:
+        gold = gold_of(session, project, round_, [item.sample.key for item in asked])
+    items = mixed(asked, gold, round_.number)
+    by_key = {item.sample.key: item for item in items}
+    proposing = _Proposing(backend, project, round_, mapping, {item.sample.key for item in gold})
     count = 0
     for task in push_tasks(
         backend.label_studio,
         project.label_studio_id,
-        _push_items(backend, asked, round_, already, mapping, project.label_studio_id, proposing),
+        _push_items(backend, items, round_, already, mapping, project.label_studio_id, proposing),
         already=already,
         image_key=mapping.image_key,
         inline=not mapping.takes_uploads,
-        progress=(lambda done: progress(done, len(asked))) if progress else None,
+        progress=(lambda done: progress(done, len(items))) if progress else None,
     ):
         offer = proposing.offers.get(task.sample_key) if task.created else None
-        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id, offer)
-        count += 1
+        purpose = Purpose.GOLD if task.sample_key in proposing.gold else Purpose.ASKED
+        _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id, offer, purpose)
+        count += purpose is Purpose.ASKED
     if not count:
         raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
@@ -119,7 +125,8 @@ def _push(
 
 def _chosen(session: Session, round_: Round, already: Collection[str]) -> list[MinedMisprediction]:
     """What this round asks. A push that was interrupted keeps what it has, and adds the rest."""
-    kept = set(session.scalars(select(Sample.key).join(Task).where(Task.round_id == round_.id)))
+    own = (Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
+    kept = set(session.scalars(select(Sample.key).join(Task).where(*own)))
     dataset = session.get_one(Dataset, round_.dataset_id)
     version = session.get_one(Version, round_.mined_version_id)
     return next_mispredictions(session, dataset, version=version, chosen=kept | set(already))
@@ -156,16 +163,26 @@ def _push_items(
             filename=f"shown.{image_format(content) or ''}",
             read=partial(bytes, content),
             address=address,
-            data=more_fields(sample) | _shown_fields(item, round_, language, earlier) | _says(shown),
+            data=more_fields(sample)
+            | _shown_fields(item, round_, language, {} if sample.key in proposing.gold else earlier)
+            | _says(shown),
             beside=shown.picture if shown else None,
             prediction=None if sample.key in already else proposing.prediction(sample),
         )
 
 
 class _Proposing:
-    """The masks that are proposed for a round's tasks as they are pushed."""
+    """The masks that are proposed for a round's tasks as they are pushed: for none of its gold tasks."""
 
-    def __init__(self, backend: Backend, project: Project, round_: Round, mapping: ProjectMapping) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        project: Project,
+        round_: Round,
+        mapping: ProjectMapping,
+        gold: Collection[str],
+    ) -> None:
+        self.gold = gold  # keys of samples
         self._backend, self._round, self._mapping = backend, round_, mapping
         policy = policy_of(project.dataset)
         with backend.store.begin() as session:
@@ -177,7 +194,7 @@ class _Proposing:
 
     def prediction(self, sample: Sample) -> dict[str, Any] | None:
         """What a sample's task is pre-filled with, if anything."""
-        offer = self._offer_of(sample, self._round.number)
+        offer = None if sample.key in self.gold else self._offer_of(sample, self._round.number)
         if offer is None:
             return None
         self.offers[sample.key] = offer
@@ -270,11 +287,12 @@ def _keep_task(
     item: MinedMisprediction,
     task_id: int,
     offer: Offer | None,
+    purpose: Purpose,
 ) -> None:
     with backend.store.begin() as session:
-        task = session.scalar(
-            select(Task).where(Task.round_id == round_.id, Task.sample_id == item.sample.id)
-        )
+        own = (Task.round_id == round_.id, Task.sample_id == item.sample.id, Task.purpose == purpose.value)
+        task = session.scalar(select(Task).where(*own))
+        is_new = task is None or task.label_studio_id == NOT_PUSHED
         if task is None:
             task = Task(
                 project_id=project.id,
@@ -282,19 +300,12 @@ def _keep_task(
                 sample_id=item.sample.id,
                 label_studio_id=task_id,
                 rank=item.rank,
+                purpose=purpose.value,
             )
             session.add(task)
-            session.flush()
-            audit.note(
-                session,
-                round_.dataset_id,
-                audit.ASKED,
-                sample_id=item.sample.id,
-                version_id=round_.mined_version_id,
-                round_id=round_.id,
-                task=task_id,
-            )
-        else:
-            task.label_studio_id, task.deleted = task_id, False
+        task.label_studio_id, task.deleted = task_id, False
+        session.flush()
+        if is_new:
+            audit.note_asked(session, task)
         if offer is not None:
             keep_offer(session, task, offer)

@@ -23,6 +23,7 @@ from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
@@ -219,7 +220,8 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _answers(session: Session, round_: Round) -> list[str]:
-    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
+    own = (Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
+    found = select(Annotation).join(Annotation.task).where(*own, ~Annotation.deleted)
     annotations = session.scalars(found).all()
     counts = Counter(annotation.answer for annotation in annotations)
     lines = [f"- {answer}: {count}" for answer, count in sorted(counts.items())]
@@ -284,7 +286,8 @@ def _pictures(backend: Backend, session: Session, round_: Round, directory: Path
     """The most instructive samples as training sees them; unreadable ones are left out."""
     dataset = session.get_one(Dataset, round_.dataset_id)
     states = sample_states(backend, session, dataset)
-    tasks = session.scalars(select(Task).where(Task.round_id == round_.id).order_by(Task.rank))
+    asked = select(Task).where(Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
+    tasks = session.scalars(asked.order_by(Task.rank))
     painted = [
         (task.sample, states[task.sample_id])
         for task in tasks

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.errors import DatasetError, MaskError
-from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.loop.asking.known_masks import irrelevant_region
 from imil_backend.loop.base.backend import Backend, project_of
-from imil_backend.loop.base.states import OPEN
+from imil_backend.loop.base.states import OPEN, Purpose
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.rounds.lifecycle import latest_round
-from imil_backend.store.tables import Annotation, Annotator, Dataset, Round, Sample, Task
+from imil_backend.store.tables import Annotation, Annotator, Dataset, Round, Task
 
 
 def answer_open_tasks(
@@ -52,30 +48,11 @@ def answer_open_tasks(
     return len(tasks)
 
 
-def irrelevant_region(sample: Sample) -> npt.NDArray[np.bool_]:
-    """What the data set's own mask calls irrelevant, of shape (height, width).
-
-    Raises:
-        DatasetError: the sample has no mask, or one that cannot be used.
-    """
-    if sample.clinician_mask is None:
-        raise DatasetError(
-            f"Sample {sample.key} has no mask that the simulated clinician could paint. Import the "
-            "data set with --mask."
-        )
-    try:
-        marked = mask_from_png(Path(sample.clinician_mask), sample.width, sample.height)
-    except (MaskError, OSError) as error:
-        raise DatasetError(
-            f"The mask of sample {sample.key} ({sample.name}) cannot be used: {error}."
-        ) from error
-    return marked if sample.clinician_mask_means == "irrelevant" else ~marked
-
-
 def _unanswered(session: Session, round_: Round, reader: int | None) -> list[Task]:
-    """The tasks that nobody has answered; of a reader, those that this one has not."""
+    """The tasks but reviews that nobody has answered; of a reader, those that this one has not."""
     answered = select(Annotation.task_id).where(~Annotation.deleted)
     if reader is not None:
         answered = answered.join(Annotation.person).where(Annotator.label_studio_id == reader)
-    waiting = select(Task).where(Task.round_id == round_.id, ~Task.deleted, Task.id.not_in(answered))
+    waiting = select(Task).where(Task.round_id == round_.id, Task.purpose != Purpose.REVIEW.value)
+    waiting = waiting.where(~Task.deleted, Task.id.not_in(answered))
     return list(session.scalars(waiting.order_by(Task.rank)))

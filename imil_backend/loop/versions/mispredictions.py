@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from imil_backend.learning.contract.training_job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.versions.champions import required_champion
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task, Version
 
@@ -32,13 +33,15 @@ class MinedMisprediction:
     likely_label_error: bool
 
 
-def all_mispredictions(session: Session, dataset: Dataset) -> list[MinedMisprediction]:
-    """Everything that the champion got wrong, the most instructive first.
+def all_mispredictions(
+    session: Session, dataset: Dataset, version: Version | None = None
+) -> list[MinedMisprediction]:
+    """Everything that a version, without one the champion, got wrong; the most instructive first.
 
     Raises:
         RoundError: there is no champion yet.
     """
-    version = required_champion(session, dataset)
+    version = version or required_champion(session, dataset)
     ranked, _ = _ranked(version, replace(policy_of(dataset), ask="mispredicted"))
     return _described(session, dataset, {rank: record for rank, record in ranked.items() if record["wrong"]})
 
@@ -121,6 +124,7 @@ def _rank(path: Path, _written: int, policy: Policy) -> tuple[dict[int, Mapping[
 def _asked(session: Session, dataset: Dataset, policy: Policy) -> set[str]:
     """Keys of the samples that are not to be asked again, or have left training since they were mined."""
     asked = select(Sample.key).join(Task).where(Sample.dataset_id == dataset.id, ~Task.deleted)
+    asked = asked.where(Task.purpose == Purpose.ASKED.value)
     if policy.repeat:
         asked = asked.where(Task.id.not_in(select(Annotation.task_id).where(~Annotation.deleted)))
     excluded = select(Sample.key).where(Sample.dataset_id == dataset.id, Sample.excluded.is_not(None))

@@ -11,9 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.answers.agreement import agreement_of, readings_of
+from imil_backend.loop.asking.disputes import reviews_of
+from imil_backend.loop.asking.gold import gold_figures
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, find_dataset, project_of
-from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING
+from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING, Purpose
 from imil_backend.loop.erasure.erasing import unfinished_erasures
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.proposals.figures import proposal_figures
@@ -25,7 +28,7 @@ from imil_backend.loop.versions.champions import champion_of, rejected_versions
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.loop.versions.validation_power import as_values, validation_power
 from imil_backend.loop.views.answers_set_aside import add_names, passed_over, set_aside
-from imil_backend.store.tables import Annotation, Dataset, Promotion, Round, Sample, Version
+from imil_backend.store.tables import Annotation, Annotator, Dataset, Promotion, Round, Sample, Version
 
 
 def status(backend: Backend, name: str | None = None) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
     round_ = latest_round(session, dataset.id)
     closed = find_closed_round(session, dataset.id)
     standing = _standing(session, dataset)
+    train = [each for each in standing if each.task.purpose != Purpose.GOLD.value]
     repair = audit.latest(session, dataset.id, audit.WEBHOOK_REPAIRED)
     return {
         "name": dataset.name,
@@ -102,11 +106,13 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "round": _round(backend, session, round_) if round_ else None,
         "last_closed": _round(backend, session, closed) if closed else None,
         "worth": _worth(session, closed),
-        "answers": dict(Counter(annotation.answer for annotation in standing)),
+        "answers": dict(Counter(annotation.answer for annotation in train)),
         "agreement": _agreement(session, dataset),
         "readers": _readers(standing),
         "proposals": _proposals(standing),
-        "left_training": _left_training(standing),
+        "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below)),
+        "gold": _gold(backend, session, dataset),
+        "left_training": _left_training(train),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
     }
@@ -188,6 +194,14 @@ def _proposals(standing: Sequence[Annotation]) -> dict[str, Any] | None:
     """What became of proposed masks, and whether they are accepted without looking."""
     figures = proposal_figures(standing)
     return None if figures is None else {**asdict(figures), "told": figures.sentences}
+
+
+def _gold(backend: Backend, session: Session, dataset: Dataset) -> list[dict[str, Any]]:
+    """How each annotator has answered gold tasks, by the id in Label Studio, as elsewhere in the status."""
+    figures = gold_figures(backend, session, dataset.id)
+    known = session.scalars(select(Annotator).where(Annotator.key.in_(figures)))
+    users = {each.key: each.label_studio_id for each in known}
+    return [{"annotator": users.get(key or 0), **asdict(own)} for key, own in figures.items()]
 
 
 def _left_training(standing: Sequence[Annotation]) -> list[dict[str, str]]:

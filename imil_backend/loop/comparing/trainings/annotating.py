@@ -18,10 +18,10 @@ from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.learning.contract.training_job import TrainingSample
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.answers.sample_states import load_mask
+from imil_backend.loop.asking.known_masks import irrelevant_region
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.arms import Arm
 from imil_backend.loop.comparing.trainings.samples import Compared, Painted
-from imil_backend.loop.rounds.simulation import irrelevant_region
 
 _RANDOM, _SHUFFLED = range(2)  # streams of random numbers
 

@@ -21,9 +21,10 @@ from imil_backend.learning.contract.training_job import Split, TrainingSample
 from imil_backend.loop.answers.sample_states import SampleState, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.comparing.protocol import Annotations, ComparedDataset
 from imil_backend.loop.splitting.splits import Grouped, assign_splits
-from imil_backend.store.tables import Annotation, Dataset, Sample
+from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def _seconds(session: Session, dataset: Dataset) -> tuple[dict[int, float | None
     None where some of it is not known; the simulated clinician's times are made up.
     """
     found = (
-        select(Annotation).join(Annotation.sample).where(Sample.dataset_id == dataset.id, ~Annotation.deleted)
+        select(Annotation)
+        .join(Annotation.sample)
+        .join(Annotation.task)
+        .where(Sample.dataset_id == dataset.id, ~Annotation.deleted, Task.purpose != Purpose.GOLD.value)
     )
     took: dict[int, float | None] = defaultdict(float)
     simulated = False

@@ -13,10 +13,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.loop.asking.gold import GoldFigures, gold_figures
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS
+from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
-from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
+from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, stamp_of
 from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of
 from imil_backend.loop.views.answers_set_aside import set_aside
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
@@ -34,6 +36,7 @@ class Annotator:
         timed: how many these are.
         dice: on the samples that others painted too, the mean Dice between all who painted; 0..1.
         shared: how many samples these are.
+        gold: how far gold tasks were answered as is known; None: none was.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Annotator:
     timed: int
     dice: float | None
     shared: int
+    gold: GoldFigures | None
 
     @property
     def count(self) -> int:
@@ -81,6 +85,11 @@ class Annotators:
     set_aside: tuple[Unused, ...]  # the first SHOWN
     all_set_aside: int
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether anybody has answered a gold task."""
+        return any(each.gold for each in self.annotators)
+
 
 def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
     """Who has answered about a dataset's samples.
@@ -91,8 +100,9 @@ def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
     with backend.store.begin() as session:
         dataset = dataset_of(session, dataset_id)
         names = names_of(backend, session, dataset_id)
-        stamp = (*answers_stamp(session, dataset_id), *names.values())
-        found, pairs = _kept.get(stamp, lambda: _figures(session, dataset_id, names))
+        named = stamp_of(session, dataset_id, audit.GOLD)
+        stamp = (*answers_stamp(session, dataset_id), *named, *names.values())
+        found, pairs = _kept.get(stamp, lambda: _figures(backend, session, dataset_id, names))
         unused, count = _set_aside(session, dataset)
     kinds = {kind for each in found for kind in each.answers}
     return Annotators(
@@ -109,9 +119,9 @@ _Figures = tuple[tuple[Annotator, ...], tuple[Pair, ...]]
 _kept = Kept[_Figures]()
 
 
-def _figures(session: Session, dataset_id: int, names: Names) -> _Figures:
-    shared = _shared(session, dataset_id)
-    return tuple(_annotators(session, dataset_id, names, shared)), tuple(_pairs(shared, names))
+def _figures(backend: Backend, session: Session, dataset_id: int, names: Names) -> _Figures:
+    shared, gold = _shared(session, dataset_id), gold_figures(backend, session, dataset_id)
+    return tuple(_annotators(session, dataset_id, names, shared, gold)), tuple(_pairs(shared, names))
 
 
 def _standing(dataset_id: int, *columns: Any) -> Any:
@@ -123,7 +133,11 @@ def _standing(dataset_id: int, *columns: Any) -> Any:
 
 
 def _annotators(
-    session: Session, dataset_id: int, names: Names, shared: Mapping[int, Sequence[_Reading]]
+    session: Session,
+    dataset_id: int,
+    names: Names,
+    shared: Mapping[int, Sequence[_Reading]],
+    gold: Mapping[int | None, GoldFigures],
 ) -> list[Annotator]:
     who = (Annotation.annotator, Annotation.simulated)
     counted = _standing(dataset_id, *who, Annotation.answer, func.count()).group_by(*who, Annotation.answer)
@@ -149,6 +163,7 @@ def _annotators(
             timed=len(times[annotator, simulated]),
             dice=fmean(dices[annotator]) if dices[annotator] else None,
             shared=len(dices[annotator]),
+            gold=gold.get(annotator),
         )
         for (annotator, simulated), own in sorted(
             answers.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
@@ -168,9 +183,10 @@ class _Reading:
 def _shared(session: Session, dataset_id: int) -> dict[int, list[_Reading]]:
     """The readings of the samples that several people have answered, by sample."""
     reader = func.coalesce(Annotation.annotator, 0)
+    asked = Annotation.task.has(purpose=Purpose.ASKED.value)
     several = (
         _standing(dataset_id, Annotation.sample_id)
-        .where(Annotation.answer.in_(ANSWERS))
+        .where(Annotation.answer.in_(ANSWERS), asked)
         .group_by(Annotation.sample_id)
         .having(func.count(func.distinct(reader)) > 1)
     )
@@ -178,7 +194,8 @@ def _shared(session: Session, dataset_id: int) -> dict[int, list[_Reading]]:
     found = (
         select(*columns)
         .join(Sample, Sample.id == Annotation.sample_id)
-        .where(Annotation.sample_id.in_(several), ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(Annotation.sample_id.in_(several), asked)
+        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
         .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
     latest: dict[int, dict[int | None, _Reading]] = defaultdict(dict)

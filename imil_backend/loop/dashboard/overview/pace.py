@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS
+from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.loop.rounds.lifecycle import answered, enough
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, now
 
@@ -48,7 +48,8 @@ def pace_of(session: Session, round_: Round) -> Pace:
     given = (
         select(func.count(Annotation.id), func.max(Annotation.label_studio_created_at))
         .join(Annotation.task)
-        .where(Task.round_id == round_.id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
+        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
     )
     _, last = session.execute(given).one()
     answers, _ = session.execute(given.where(Annotation.label_studio_created_at >= since)).one()

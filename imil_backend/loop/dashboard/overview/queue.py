@@ -12,7 +12,7 @@ from imil_backend.errors import ImilError, LearningError
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS, OPEN, PUSHING
+from imil_backend.loop.base.states import ANSWERS, OPEN, PUSHING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, Stamp, answers_stamp, stamp_of
 from imil_backend.loop.rounds.lifecycle import latest_round
@@ -119,7 +119,8 @@ def _waiting(session: Session, dataset: Dataset, round_: Round) -> Listed:
         select(Sample.key, Task.label_studio_id, Project)
         .join(Task, Task.sample_id == Sample.id)
         .join(Project, Project.id == Task.project_id)
-        .where(Task.round_id == round_.id, ~Task.deleted, Task.id.not_in(answers))
+        .where(Task.round_id == round_.id, ~Task.deleted, Task.purpose == Purpose.ASKED.value)
+        .where(Task.id.not_in(answers))
     )
     addresses = {
         key: f"{project.instance}/projects/{project.label_studio_id}/data?task={task}"

@@ -16,7 +16,7 @@ from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING
+from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
 from imil_backend.loop.dashboard.people import SIMULATED, names_of
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
@@ -233,7 +233,7 @@ def _answers(backend: Backend, session: Session, round_: Round) -> tuple[list[By
     given = (
         select(Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
         .join(Annotation.task)
-        .where(Task.round_id == round_.id, ~Annotation.deleted)
+        .where(Task.round_id == round_.id, Task.purpose != Purpose.GOLD.value, ~Annotation.deleted)
         .order_by(Annotation.id)
     )
     names = names_of(backend, session, round_.dataset_id)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
 from imil_backend.loop.dashboard.people import Names, called, names_of
@@ -154,6 +155,7 @@ def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | Non
         select(Annotation.sample_id)
         .join(Project, Project.id == Annotation.project_id)
         .where(Project.dataset_id == dataset.id, ~Annotation.deleted)
+        .where(~Annotation.task.has(purpose=Purpose.GOLD.value))
     )
     if asked.answer in set(Answer):
         found = found.where(Annotation.answer == asked.answer)
@@ -180,6 +182,7 @@ def _shown(
     samples = {each.id: each for each in session.scalars(select(Sample).where(Sample.id.in_(ids)))}
     answers = defaultdict(list)
     standing = select(Annotation).where(Annotation.sample_id.in_(ids), ~Annotation.deleted)
+    standing = standing.where(~Annotation.task.has(purpose=Purpose.GOLD.value))
     for each in session.scalars(standing.order_by(Annotation.id)):
         answers[each.sample_id].append((called(each, names), each.answer))
     return tuple(

@@ -17,7 +17,7 @@ from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_j
 from imil_backend.loop.answers.sample_states import SampleState, sample_states
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.base.states import CLOSED, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
 from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round
@@ -27,6 +27,7 @@ from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 SPLITS = ("validation", "test")
+_FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _answer(annotation: Annotation, names: Names) -> AnswerLine:
     return AnswerLine(
         id=annotation.id,
         by=called(annotation, names),
-        answer=ANSWERS.get(annotation.answer, annotation.answer),
+        answer=ANSWERS.get(annotation.answer, annotation.answer) + _FOR[annotation.task.purpose],
         painted=annotation.mask_sha256 is not None,
         seconds=annotation.lead_time,
         at=annotation.label_studio_updated_at,

@@ -9,6 +9,7 @@ from imil_backend.errors import NotFoundError
 from imil_backend.loop.answers.sample_states import SampleState, load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.pictures import blacked_out, encoded, outlined, painted, panel_of
 from imil_backend.loop.dashboard.rounds.round_pictures import sample_of
@@ -70,7 +71,10 @@ def answer_picture(backend: Backend, dataset_id: int, key: str, annotation_id: i
 def donor_of(backend: Backend, session: Session, dataset: Dataset, sample: Sample) -> Painted | None:
     """Another painted sample, of another class if there is one: its irrelevant part is what is pasted in."""
     painted = exists().where(
-        Annotation.sample_id == Sample.id, ~Annotation.deleted, Annotation.mask_sha256.is_not(None)
+        Annotation.sample_id == Sample.id,
+        ~Annotation.deleted,
+        Annotation.mask_sha256.is_not(None),
+        ~Annotation.task.has(purpose=Purpose.GOLD.value),
     )
     others = (
         select(Sample)
