@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.cleanup.needed import needed_masks
-from imil_backend.loop.proposals import renewal
+from imil_backend.loop.proposals import reasons, renewal
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.proposals.offers import in_control_group
 from imil_backend.loop.proposals.refresh import refresh_proposals
@@ -356,3 +357,70 @@ def test_masks_that_were_proposed_are_kept(
     with backend.store.begin() as session:
         assert {row.mask_sha256 for row in rows(backend)} <= needed_masks(backend, session)
         assert session.scalars(select(Task)).all()
+
+
+def regions_shown(label_studio: FakeLabelStudio) -> dict[int, int]:
+    """How many regions each task begins with."""
+    return {each["task"]: len(each["result"]) for each in label_studio.predictions.values()}
+
+
+def test_switched_off_in_an_open_round_open_tasks_show_none_and_answers_stay_as_they_are(
+    backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset, version: Version
+) -> None:
+    pushed(backend, dataset)
+    first, second, third, fourth = sorted(label_studio.tasks_there)
+    label_studio.accept(first)
+    begun = deepcopy(label_studio.predictions)  # of an editor that is open meanwhile
+    set_policy(backend, proposals=False)
+    pushed(backend, dataset)
+    assert regions_shown(label_studio) == {first: 1, second: 0, third: 0, fourth: 0}
+    label_studio.asked.clear()
+    pushed(backend, dataset)
+    assert not [asked for asked in label_studio.asked if asked.startswith("PATCH")]
+    [own] = [each for each in begun.values() if each["task"] == second]
+    result = [{**item, "origin": "prediction"} for item in own["result"]]
+    label_studio.update(label_studio.annotate(second, result), parent_prediction=own["id"], lead_time=2.0)
+    label_studio.annotate(third, region(mask_of(0, 1, 2, 3)))
+    reconcile(backend, project_of(backend))
+    assert [outcome for _, outcome, _ in answers(backend)] == ["accepted", "accepted", "painted"]
+    set_policy(backend)
+    pushed(backend, dataset)
+    assert regions_shown(label_studio) == {first: 1, second: 0, third: 0, fourth: 1}
+
+
+def why(backend: Backend) -> str | None:
+    [told] = status(backend)["datasets"]
+    return told["nothing_proposed"]  # type: ignore[no-any-return]
+
+
+def test_the_status_says_why_nothing_is_proposed(
+    backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset, version: Version, tmp_path: Path
+) -> None:
+    assert why(backend) is None  # nothing is asked
+    set_policy(backend, proposals=False)
+    pushed(backend, dataset)
+    assert "switched off" in (why(backend) or "")
+    set_policy(backend)
+    assert "images of 0 groups (patients) are painted, and at least 6 are needed" in (why(backend) or "")
+
+
+def test_the_status_tells_what_the_mask_networks_said_that_learned_last(
+    backend: Backend,
+    label_studio: FakeLabelStudio,
+    dataset: Dataset,
+    version: Version,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    set_policy(backend, proposals=False)
+    pushed(backend, dataset)
+    set_policy(backend)
+    monkeypatch.setattr(reasons, "painted_groups", lambda *_: 6)
+    path = tmp_path / PROPOSED_FILE
+    refused = replace(proposed(0), usable=False, reason="No masks are proposed: too far apart.")
+    write_proposed(path, [], refused)
+    reasons.note_reason(backend, dataset.id, path)
+    assert why(backend) == "No masks are proposed: too far apart."
+    write_proposed(path, ["key-train-0"], proposed(1))
+    reasons.note_reason(backend, dataset.id, path)
+    assert "the worker has not learned them" in (why(backend) or "")

@@ -73,6 +73,8 @@ def _show_answers(dataset: dict[str, Any]) -> None:
         _show_readers(readers)
     for sentence in (dataset["proposals"] or {"told": ()})["told"]:
         say(sentence)
+    if dataset["nothing_proposed"]:
+        say(escape(dataset["nothing_proposed"]))
     _show_reviews(dataset["reviews"])
     for each in dataset["gold"]:
         dice = "" if each["dice"] is None else f"; Dice {each['dice']:.2f} over {each['compared']}"

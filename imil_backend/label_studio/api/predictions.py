@@ -36,12 +36,12 @@ def put_predictions(
     for task in wanted:
         if task in without:
             continue
-        ours = _latest(client, task, versions)
+        ours = latest_prediction(client, task, versions)
         if ours is None:
             new.append(task)
             continue
         if any(ours[name] != value for name, value in wanted[task].items()):
-            client.request("PATCH", f"/api/predictions/{ours['id']}/", body=dict(wanted[task]))
+            change_prediction(client, int(ours["id"]), wanted[task])
         yield task
     remaining = iter(new)
     while some := list(islice(remaining, AT_ONCE)):
@@ -58,7 +58,12 @@ def show_predictions(client: LabelStudio, project_id: int, version: str) -> None
         client.request("PATCH", f"/api/projects/{project_id}/", body=wanted)
 
 
-def _latest(client: LabelStudio, task: int, versions: Collection[str]) -> Mapping[str, Any] | None:
+def change_prediction(client: LabelStudio, number: int, wanted: Mapping[str, Any]) -> None:
+    """Give a prediction this `result`, `score` and `model_version`."""
+    client.request("PATCH", f"/api/predictions/{number}/", body=dict(wanted))
+
+
+def latest_prediction(client: LabelStudio, task: int, versions: Collection[str]) -> Mapping[str, Any] | None:
     """The latest prediction of ours that a task has."""
     found: Sequence[Mapping[str, Any]] = client.request("GET", "/api/predictions/", params={"task": task})
     ours = [each for each in found if each["model_version"] in versions]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import math
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from imil_backend.learning.contract.proposed import FEWEST_GROUPS
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import OPEN, PAINTED, Purpose
+from imil_backend.loop.base.states import OPEN, Purpose
 from imil_backend.loop.projects.mapping import mapping_of
 from imil_backend.loop.proposals.offers import are_proposed
+from imil_backend.loop.proposals.painted import painted_groups
 from imil_backend.loop.proposals.refresh import refresh_proposals
 from imil_backend.loop.proposals.sources import learned_masks
 from imil_backend.loop.queues.engine import LABELLING_QUEUE, WorkflowQueues
@@ -36,24 +36,6 @@ def enqueue_due_renewals(backend: Backend, queues: WorkflowQueues, dataset_id: i
     if round_id is not None and step is not None and policy_of(dataset).proposals:
         workflow_id = f"propose-round-{round_id}-{step}"
         queues.enqueue(PROPOSE_WORKFLOW, LABELLING_QUEUE, round_id, step, workflow_id=workflow_id)
-
-
-def painted_groups(session: Session, dataset_id: int) -> int:
-    """Of how many groups (patients) images were painted, in any round."""
-    found = (
-        select(func.count(func.distinct(Sample.group)))
-        .select_from(Annotation)
-        .join(Annotation.sample)
-        .join(Annotation.task)
-        .where(
-            Sample.dataset_id == dataset_id,
-            Task.purpose != Purpose.GOLD.value,
-            ~Annotation.deleted,
-            Annotation.answer == PAINTED,
-            Annotation.mask_sha256.is_not(None),
-        )
-    )
-    return session.scalar(found) or 0
 
 
 def renewal_step(groups: int) -> int | None:

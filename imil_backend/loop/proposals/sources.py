@@ -30,6 +30,7 @@ from imil_backend.learning.contract.training_job import (
     write_training_job,
 )
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.proposals.reasons import note_reason
 from imil_backend.loop.versions.training_jobs import baseline_of, training_samples
 from imil_backend.store.tables import Dataset, Sample, Version
 
@@ -105,7 +106,9 @@ def learned_masks(
     try:
         write_training_job(directory, _job(backend, baseline), samples)
         painted = sum(each.mask is not None for each in samples)
-        return _read(run_proposing(directory), samples, f"{painted} painted masks")
+        path = run_proposing(directory)
+        note_reason(backend, dataset.id, path)
+        return _read(path, samples, f"{painted} painted masks")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

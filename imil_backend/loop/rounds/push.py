@@ -39,6 +39,7 @@ from imil_backend.loop.projects.readers import ask_readers
 from imil_backend.loop.proposals.offers import Offer, are_proposed, keep_offer, offers_of, prediction_of
 from imil_backend.loop.proposals.refresh import refresh_proposals
 from imil_backend.loop.proposals.sources import kept_masks
+from imil_backend.loop.proposals.switching import switch_proposals
 from imil_backend.loop.rounds.beside import Beside, evidence_beside
 from imil_backend.loop.rounds.lifecycle import change_state, check_not_cancelled, held_round
 from imil_backend.loop.versions.champions import champion_of
@@ -51,7 +52,8 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
 
     Args:
         backend: the store and Label Studio.
-        round_id: a round that is being pushed; for an open one the number of readers is updated.
+        round_id: a round that is being pushed; in an open one the number of readers is updated, and proposed
+            masks are shown or taken away.
         progress: called with the number of tasks done, and of all.
 
     Returns:
@@ -71,6 +73,7 @@ def push_round(backend: Backend, round_id: int, progress: Callable[[int, int], N
             count = session.scalar(select(func.count(Task.id)).where(*own)) or 0
         if round_.state == OPEN and project is not None:
             ask_readers(backend, project, round_)
+            switch_proposals(backend, project)
         if round_.state != PUSHING:
             return count
         if project is None:
@@ -113,6 +116,8 @@ def _push(
         raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
     refresh_proposals(backend, project, mapping, proposing.masks)
+    if not policy_of(project.dataset).proposals:
+        switch_proposals(backend, project)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)

@@ -20,6 +20,7 @@ from imil_backend.loop.base.states import EXCLUDED_AS, TRAINING, Purpose
 from imil_backend.loop.erasure.erasing import unfinished_erasures
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.proposals.figures import proposal_figures
+from imil_backend.loop.proposals.reasons import why_nothing_is_proposed
 from imil_backend.loop.queues.engine import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
@@ -110,6 +111,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "agreement": _agreement(session, dataset),
         "readers": _readers(standing),
         "proposals": _proposals(standing),
+        "nothing_proposed": why_nothing_is_proposed(backend, session, dataset),
         "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below)),
         "gold": _gold(backend, session, dataset),
         "left_training": _left_training(train),
