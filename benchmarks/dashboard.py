@@ -2,9 +2,10 @@
 
     python -m benchmarks dashboard [--samples N] [--rounds N] [--requests N] [--json FILE]
 
-Each page is asked for in turns, within one process and without the network: the first request of each is told
-by itself, for it fills what is kept in memory. The time on the CPU stands beside that on the clock, which
-measures what else the machine does. Images are no part of it. Predictions and answers are drawn at random.
+Each page is asked for in turns, within one process and without the network: the first request of each is
+told by itself, for it fills what is kept in memory. Then the worker's part follows, a round's figures and
+plots. The time on the CPU stands beside that on the clock, which measures what else the machine does. Images
+are no part of it. Predictions and answers are drawn at random.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PAGES = {
     "annotators": "/dashboard/datasets/1/annotators",
     "queue": "/dashboard/datasets/1/queue",
     "rounds": "/dashboard/datasets/1/rounds",
-    "round": "/dashboard/datasets/1/rounds/19",
+    "round": "/dashboard/datasets/1/rounds/{latest}",
     "sample": "/dashboard/datasets/1/samples/{asked}",
     "machine": "/dashboard/machine",
 }
@@ -72,20 +73,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        rows = measure(Path(scratch), options.samples, options.rounds, options.requests)
+        rows, drawing = measure(Path(scratch), options.samples, options.rounds, options.requests)
     print(f"{'page':24} {'first':>8} {'median':>8} {'95th':>8} {'CPU 95th':>9}  milliseconds")
     for row in rows:
         print(
             f"{row['page']:24} {row['first']:8.0f} {row['median']:8.0f} {row['p95']:8.0f} "
             f"{row['cpu p95']:9.0f}"
         )
+    print(f"figures and plots of a round: {drawing['seconds']:.1f} s, {drawing['cpu']:.1f} s of the CPU")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        options.json.write_text(json.dumps({"pages": rows, "drawing": drawing}, indent=1))
 
 
-def measure(directory: Path, samples: int, rounds: int, requests: int) -> list[dict[str, Any]]:
-    """Milliseconds of each page."""
+def measure(
+    directory: Path, samples: int, rounds: int, requests: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Milliseconds of each page; seconds that the worker needs for a round's figures and plots."""
     settings = settings_of(directory)
     backend = Backend(settings)
     prepare(backend)
@@ -96,14 +100,16 @@ def measure(directory: Path, samples: int, rounds: int, requests: int) -> list[d
     with backend.store.begin() as session:
         painted = select(Sample.key).join(Annotation).where(Annotation.mask_sha256.is_not(None)).limit(1)
         asked = session.scalars(painted).one()
+    paths = {name: path.format(asked=asked, latest=rounds - 1) for name, path in PAGES.items()}
     for _ in range(requests + 1):
-        for name, path in ((name, path.format(asked=asked)) for name, path in PAGES.items()):
+        for name, path in paths.items():
             began, cpu_began = time.perf_counter(), time.thread_time()
             answer = visitor.get(path)
             took[name].append(1000 * (time.perf_counter() - began))
             worked[name].append(1000 * (time.thread_time() - cpu_began))
             if answer.status_code != 200:
                 raise RuntimeError(f"{path} answered {answer.status_code}: {answer.text[:500]}")
+    drawing = _draw(backend, rounds)
     backend.close()
     return [
         {
@@ -114,7 +120,18 @@ def measure(directory: Path, samples: int, rounds: int, requests: int) -> list[d
             "cpu p95": float(np.quantile(worked[name][1:], 0.95)),
         }
         for name, values in took.items()
-    ]
+    ], drawing
+
+
+def _draw(backend: Backend, rounds: int) -> dict[str, float]:
+    """Of the latest round."""
+    began, cpu_began = time.perf_counter(), time.process_time()
+    with backend.store.begin() as session:
+        round_ = session.get_one(Round, rounds)
+        assert round_.version is not None
+        evaluate_version(session, round_.version)
+        keep_changes(session, round_, folder_of(round_.version))
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu_began}
 
 
 def fill(backend: Backend, samples: int, rounds: int) -> None:
