@@ -11,6 +11,7 @@ pytest_plugins = [
     "support.label_studio",
     "support.installation",
     "support.browser",
+    "support.looking",
     "support.clouds",
     "support.faults",
     "support.logs",
