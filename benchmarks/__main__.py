@@ -3,10 +3,10 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-    python -m benchmarks accuracy|correction|dashboard|masks|null|painting|slow|webhook ...
+    python -m benchmarks accuracy|correction|dashboard|masks|null|painting|scale|slow|webhook ...
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. The last eight have options of their own, which `--help` after their name tells.
+safetensors alone. The last nine have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import argparse
 import importlib
 import runpy
 import sys
-
-from benchmarks import report
 
 BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
 NAMES = (*BARE, "latency")
@@ -27,6 +25,7 @@ COMMANDS = (
     "masks",
     "null",
     "painting",
+    "scale",
     "slow",
     "webhook",
 )  # with options of their own
@@ -38,6 +37,8 @@ def main() -> None:
         name = sys.argv.pop(1)
         runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
         return
+    from benchmarks import report  # brings torch, which the others may not need
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

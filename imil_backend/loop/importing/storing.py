@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from imil_backend.images.reading import ImageInfo
@@ -26,6 +26,8 @@ from imil_backend.loop.splitting.duplicates import (
 from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
 from imil_backend.loop.splitting.splits import Grouped, Splits, assign_splits
 from imil_backend.store.tables import Dataset, Sample
+
+_AT_ONCE = 500  # rows, or values in a statement, which takes a limited number
 
 LookedAt = tuple[Row, ImageInfo]
 
@@ -129,11 +131,13 @@ def _add(
     mask_means: str,
     keep_leaking: bool,
 ) -> None:
-    for row, info in new:
+    def values(row: Row, info: ImageInfo) -> dict[str, Any]:
         leaks = row.name in judged.leaking and not keep_leaking
         group = judged.groups.get(row.name) or group_of(row, info)
-        session.add(_sample(dataset, row, info, judged.split[row.name], group, leaks, mask_means))
-    session.flush()
+        return _values(dataset, row, info, judged.split[row.name], group, leaks, mask_means)
+
+    for start in range(0, len(new), _AT_ONCE):  # as rows: objects of a million samples would take gigabytes
+        session.execute(insert(Sample), [values(*each) for each in new[start : start + _AT_ONCE]])
 
 
 def _sorted_out(
@@ -213,10 +217,10 @@ def _leaking_since(
     """Names of the samples that are there already and whose group has come into the test split now."""
     in_test = sorted({group_of(row, info) for row, info in new if split[row.name] == "test"})
     names = []
-    for start in range(0, len(in_test), 500):  # a statement takes a limited number of values
+    for start in range(0, len(in_test), _AT_ONCE):
         crossing = select(Sample).where(
             Sample.dataset_id == dataset_id,
-            Sample.group.in_(in_test[start : start + 500]),
+            Sample.group.in_(in_test[start : start + _AT_ONCE]),
             Sample.split != "test",
             Sample.excluded.is_(None),
         )
@@ -229,9 +233,9 @@ def _leaking_since(
 def _exclude(session: Session, dataset_id: int, reasons: Mapping[str, str]) -> None:
     """Leave out what is left out from now on. A copy stays one, so nothing is ever taken back."""
     names = sorted(reasons)
-    for start in range(0, len(names), 500):
+    for start in range(0, len(names), _AT_ONCE):
         chosen = select(Sample).where(
-            Sample.dataset_id == dataset_id, Sample.name.in_(names[start : start + 500])
+            Sample.dataset_id == dataset_id, Sample.name.in_(names[start : start + _AT_ONCE])
         )
         for sample in session.scalars(chosen):
             sample.excluded = reasons[sample.name]
@@ -282,27 +286,28 @@ def group_of(row: Row, info: ImageInfo) -> str:
     return row.group or info.group or row.name
 
 
-def _sample(
+def _values(
     dataset: Dataset, row: Row, info: ImageInfo, split: str, group: str, leaking: bool, mask_means: str
-) -> Sample:
-    return Sample(
-        dataset_id=dataset.id,
-        key=hashlib.sha256(f"{dataset.name}\0{row.name}\0{info.sha256}".encode()).hexdigest()[:32],
-        name=row.name,
-        path=str(row.image.absolute()),
-        sha256=info.sha256,
-        width=info.width,
-        height=info.height,
-        channels=info.channels,
-        shown_as_is=info.shown_as_is,
-        label=row.label,
-        split=split,
-        group=group,
-        excluded=GROUP_IN_TEST if leaking else None,
-        pixels_sha256=info.pixels_sha256,
-        perceptual_hash=info.perceptual_hash,
-        clinician_mask=str(row.mask.absolute()) if row.mask else None,
-        clinician_mask_means=mask_means,
-        address=row.address,
-        source_task=row.task,
-    )
+) -> dict[str, Any]:
+    """Of a sample's row."""
+    return {
+        "dataset_id": dataset.id,
+        "key": hashlib.sha256(f"{dataset.name}\0{row.name}\0{info.sha256}".encode()).hexdigest()[:32],
+        "name": row.name,
+        "path": str(row.image.absolute()),
+        "sha256": info.sha256,
+        "width": info.width,
+        "height": info.height,
+        "channels": info.channels,
+        "shown_as_is": info.shown_as_is,
+        "label": row.label,
+        "split": split,
+        "group": group,
+        "excluded": GROUP_IN_TEST if leaking else None,
+        "pixels_sha256": info.pixels_sha256,
+        "perceptual_hash": info.perceptual_hash,
+        "clinician_mask": str(row.mask.absolute()) if row.mask else None,
+        "clinician_mask_means": mask_means,
+        "address": row.address,
+        "source_task": row.task,
+    }
