@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imil_backend.errors import SettingsError
@@ -126,6 +126,13 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda)$")
     training_processes: int = Field(1, ge=1, description="Number of training processes, one per GPU.")
+    training_nodes: int = Field(
+        1, ge=1, le=64, description="Number of hosts that do a training together, each with a worker."
+    )
+    training_address: str | None = Field(
+        None,
+        description="This host's address for trainings on several; empty: the one that faces PostgreSQL.",
+    )
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
 
     @field_validator("webhook_secrets", "image_hosts", "label_studio_aliases", mode="before")
@@ -135,10 +142,19 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("label_studio_api_key", "metrics_token", "worker_port", mode="before")
+    @field_validator(
+        "label_studio_api_key", "metrics_token", "worker_port", "training_address", mode="before"
+    )
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("training_nodes")
+    @classmethod
+    def _share_a_database(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and not info.data.get("database_url"):
+            raise ValueError("several hosts need PostgreSQL; set IMIL_DATABASE_URL")
+        return value
 
     @field_validator("image_hosts")
     @classmethod

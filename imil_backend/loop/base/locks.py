@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,12 @@ _KEEPALIVES = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
+)
+
+# The advisory locks of a kind in this database.
+_HELD = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :kind "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
 
@@ -93,22 +99,26 @@ def wait_for_erasures(backend: Backend) -> None:
         pass
 
 
+def which_are_held(backend: Backend, kind: str, names: Iterable[str]) -> set[str]:
+    """Those of the names under which some process holds a lock of this kind."""
+    if _on_one_host(backend):
+        return {name for name in names if _is_held(_file(backend, kind, name))}
+    with _session(backend) as connection:
+        taken = set(connection.scalars(text(f"SELECT objid {_HELD}"), {"kind": _number(kind)}))
+    return {name for name in names if _number(name) in taken}
+
+
 def any_is_held(backend: Backend, kind: str) -> bool:
     """Whether some process holds a lock of this kind."""
     if not _on_one_host(backend):
         with _session(backend) as connection:
-            return _ask(
-                connection,
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted "
-                "AND classid = :kind "
-                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-                kind=_number(kind),
-            )
-    for path in _file(backend, kind, "x").parent.glob(f"{kind}-*"):
-        with path.open(encoding="ascii") as file:
-            if not _try_file(file, fcntl.LOCK_SH):
-                return True
-    return False
+            return _ask(connection, f"SELECT EXISTS (SELECT {_HELD})", kind=_number(kind))
+    return any(_is_held(path) for path in _file(backend, kind, "x").parent.glob(f"{kind}-*"))
+
+
+def _is_held(path: Path) -> bool:
+    with path.open(encoding="ascii") as file:
+        return not _try_file(file, fcntl.LOCK_SH)
 
 
 def _on_one_host(backend: Backend) -> bool:

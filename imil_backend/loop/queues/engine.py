@@ -41,6 +41,7 @@ SERIALIZER = DBOSPortableJSONSerializer()  # JSON; DBOS's default pickles
 TRAINING_QUEUE = "training"
 LABELLING_QUEUE = "labelling"
 SYNC_QUEUE = "sync"
+JOINING_QUEUE = "joining"  # with a worker's id, the queue of its parts of trainings on several hosts
 
 _WORKER_ID = re.compile(r"[\w.-]{1,50}", re.ASCII)
 
@@ -86,6 +87,11 @@ def prepare(backend: Backend) -> None:
 
 
 _Workflow = tuple[dict[str, Any], tuple[Any, ...]]  # DBOS's options, arguments
+
+
+def joining_queue(worker_id: str) -> str:
+    """The queue through which a worker gets its part of a training on several hosts."""
+    return f"{JOINING_QUEUE}-{worker_id}"
 
 
 class WorkflowQueues:
@@ -254,9 +260,20 @@ def launched(backend: Backend, worker_id: str = "worker") -> Iterator[Watchdog]:
             "log_level": "WARNING",
         }
         engine = DBOS(config=config)
+        joining = joining_queue(worker_id)
+        DBOS.listen_queues([TRAINING_QUEUE, LABELLING_QUEUE, SYNC_QUEUE, joining])
         DBOS.launch()
         try:
-            DBOS.register_queue(TRAINING_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
+            # Of trainings on several hosts one is under way: two would wait for each other's workers.
+            several = backend.settings.training_nodes > 1
+            DBOS.register_queue(
+                TRAINING_QUEUE,
+                worker_concurrency=1,
+                global_concurrency=1 if several else None,
+                polling_interval_sec=1.0,
+            )
+            if several:
+                DBOS.register_queue(joining, worker_concurrency=1, polling_interval_sec=1.0)
             DBOS.register_queue(LABELLING_QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
             DBOS.register_queue(SYNC_QUEUE, worker_concurrency=4, polling_interval_sec=0.2)
             _poll_cheaply(engine)

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import RoundError, StoreError
-from imil_backend.learning.contract.launch import run_training
+from imil_backend.learning.contract.hosts import Hosts
+from imil_backend.learning.contract.launch import join_training, run_training
 from imil_backend.learning.contract.training_job import (
     PREDICTIONS_FILE,
     Progress,
@@ -27,6 +28,7 @@ from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.locks import locked, wait_for_erasures
 from imil_backend.loop.base.policy import policy_of, recipe_of, with_policy
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, PUSHING, TRAINING
+from imil_backend.loop.queues.hosts import own_address
 from imil_backend.loop.rounds.lifecycle import (
     change_state,
     check_not_cancelled,
@@ -91,9 +93,12 @@ def check_takes_effect(backend: Backend, session: Session, dataset: Dataset) -> 
 
 
 def run_round_training(
-    backend: Backend, round_id: int, on_progress: Callable[[Progress], None] | None = None
+    backend: Backend,
+    round_id: int,
+    on_progress: Callable[[Progress], None] | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
-    """Run a round's training process to its end; an interrupted training resumes."""
+    """Run a round's training process to its end, with those of other hosts; an interrupted one resumes."""
     with backend.store.begin() as session:
         round_ = session.get_one(Round, round_id)
     check_not_cancelled(round_)
@@ -106,12 +111,24 @@ def run_round_training(
         result = run_training(
             directory,
             processes=backend.settings.training_processes,
+            hosts=hosts,
             on_progress=_each(on_progress, told.progress if told else None),
             should_stop=_Cancelled(backend, round_id),
         )
         if told is not None:
             told.end(result, directory)
         return result
+
+
+def join_round_training(backend: Backend, round_id: int) -> int | None:
+    """Do this host's part of a round's training that another worker runs; see `join_training`."""
+    with backend.store.begin() as session:
+        name = session.get_one(Round, round_id).version_name
+    if name is None:
+        return None
+    return join_training(
+        directory_of(backend, name), own_address(backend), processes=backend.settings.training_processes
+    )
 
 
 def _run(backend: Backend, round_: Round) -> Run:

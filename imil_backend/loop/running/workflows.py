@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError, RoundError, StoreError
+from imil_backend.learning.contract.hosts import Hosts
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.backend import Backend, find_project
@@ -24,6 +25,7 @@ from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_prop
 from imil_backend.loop.queues import names
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import WorkflowQueues
+from imil_backend.loop.queues.hosts import OtherWorkers, own_address
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.running import counters
@@ -97,7 +99,22 @@ def _prepare_training(round_id: int) -> None:
 
 @DBOS.step(name="_run_job")
 def _run_training(round_id: int) -> dict[str, Any]:
-    return training.run_round_training(_backend(), round_id)
+    return training.run_round_training(_backend(), round_id, hosts=_hosts(round_id))
+
+
+def _hosts(round_id: int) -> Hosts | None:
+    backend = _backend()
+    count = backend.settings.training_nodes
+    if count == 1:
+        return None
+    others = OtherWorkers(backend, _queues(), str(DBOS.executor_id), round_id)
+    return Hosts(count, own_address(backend), others.invite)
+
+
+@DBOS.step()
+def _join(round_id: int) -> int | None:
+    _queues().has_begun(str(DBOS.workflow_id))
+    return training.join_round_training(_backend(), round_id)
 
 
 @DBOS.step()
@@ -217,6 +234,18 @@ def train_round(round_id: int) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001
             logger.warning("Round %d is closed, but: %s", round_id, _message(error))
     return verdict
+
+
+@DBOS.workflow(name=names.JOIN_WORKFLOW)
+@round_named_in_logs(_backend)
+def join_training(round_id: int) -> dict[str, Any]:
+    """Do this worker's part of a training. What comes of it is for the worker that trains the round."""
+    try:
+        return {"status": _join(round_id)}
+    except Exception as error:  # noqa: BLE001
+        message = _message(error)
+        logger.error("This worker takes no part in the training of round %d: %s", round_id, message)
+        return {"error": message}
 
 
 @DBOS.workflow(name=names.PUSH_WORKFLOW)
