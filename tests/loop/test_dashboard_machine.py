@@ -125,3 +125,12 @@ def test_a_progress_of_an_earlier_release_has_no_history(tmp_path: Path) -> None
     progress = read_progress(tmp_path)
     assert progress is not None
     assert progress.history == ()
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_who_waits_is_told_what_is_looked_at_in_the_background(open_round: OpenRound) -> None:
+    prepare(open_round.backend)
+    found = machine_of(open_round.backend, Checks(open_round.backend), wait=True)
+    assert found.checked is not None
+    assert found.checked.at <= found.now
+    assert found.used["versions"] > 0

@@ -56,6 +56,7 @@ def machine_of(backend: Backend, checks: Checks, *, wait: bool = False) -> Machi
         checks: the doctor's.
         wait: until what is looked at in the background is known.
     """
+    checked, used = checks.latest(wait=wait), disk_usage_of(backend.directory).by_kind(wait=wait)
     disk, backups = shutil.disk_usage(backend.directory), timestamps.last(backend, timestamps.BACKUP)
     with backend.store.begin() as session:
         connections = _connections(backend, session)
@@ -69,9 +70,9 @@ def machine_of(backend: Backend, checks: Checks, *, wait: bool = False) -> Machi
         connections=tuple(connections),
         free=disk.free,
         size=disk.total,
-        used=disk_usage_of(backend.directory).by_kind(wait=wait),
+        used=used,
         trainings=tuple(under_way),
-        checked=checks.latest(wait=wait),
+        checked=checked,
     )
 
 
