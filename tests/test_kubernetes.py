@@ -120,6 +120,16 @@ def test_a_training_uses_the_gpus_of_its_worker() -> None:
     assert environment(worker)["IMIL_TRAINING_PROCESSES"] == "4"
 
 
+def test_workers_that_train_together_reach_each_other_on_all_ports() -> None:
+    alone, together = (manifests(**POSTGRESQL, settings__IMIL_TRAINING_NODES=nodes) for nodes in (1, 2))
+    (added,) = together.keys() - alone.keys()
+    spec = together[added]["spec"]
+    workers = together["StatefulSet imil-worker"]["spec"]["selector"]
+    assert spec["podSelector"] == workers
+    assert spec["ingress"] == [{"from": [{"podSelector": workers}]}]
+    kubernetes_validate.validate(together[added], RELEASES[0], strict=True)
+
+
 @pytest.mark.parametrize("values", [{}, POSTGRESQL], ids=["sqlite", "postgresql"])
 def test_containers_have_settings_that_exist_and_no_rights(values: dict[str, Any]) -> None:
     for pod in pods(manifests(**values, settings__IMIL_LOG_FORMAT="json")).values():
