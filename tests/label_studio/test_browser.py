@@ -12,7 +12,12 @@ from support.push import png, push_item
 from support.strokes import assert_is_painted
 
 from imil_backend.label_studio.api.client import LabelStudio
-from imil_backend.label_studio.api.predictions import put_predictions, show_predictions
+from imil_backend.label_studio.api.predictions import (
+    change_prediction,
+    latest_prediction,
+    put_predictions,
+    show_predictions,
+)
 from imil_backend.label_studio.api.simulated_clinician import paint
 from imil_backend.label_studio.api.tasks import push_tasks
 from imil_backend.label_studio.labeling.annotations import (
@@ -133,9 +138,11 @@ def test_a_proposed_mask_is_accepted_corrected_or_rejected(
     }
     items = [
         replace(push_item(number, read=lambda: png(WIDTH, HEIGHT)), prediction=prediction)
-        for number in range(3)
+        for number in range(5)
     ]
-    first, second, third = [task.task_id for task in push_tasks(client, project, items, already={})]
+    first, second, third, fourth, fifth = [
+        task.task_id for task in push_tasks(client, project, items, already={})
+    ]
     moved = {**prediction, "result": [brush_region(MAPPING, ~mask, "proposed")], "model_version": "version-2"}
     for _ in range(2):  # it is replaced, and nothing is piled up
         put = put_predictions(
@@ -165,6 +172,19 @@ def test_a_proposed_mask_is_accepted_corrected_or_rejected(
     rejected = editor.submit()
     assert begins_with_a_prediction(rejected)
     assert read(client, rejected["id"]).answer is Answer.NOTHING
+
+    # Taken away while the editor shows it, and before.
+    editor.open_task(project, fourth)
+    editor.wait_for_regions(1)
+    for task in (fourth, fifth):
+        there = latest_prediction(client, task, ("version-1",))
+        assert there is not None
+        change_prediction(client, int(there["id"]), {**prediction, "result": []})
+    begun = editor.submit()
+    assert begins_with_a_prediction(begun)
+    assert np.array_equal(read(client, begun["id"]).mask, mask)
+    editor.open_task(project, fifth)
+    editor.wait_for_regions(0)
 
     show_predictions(client, project, "version-2")
     editor.open_task(project, second)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from imil_backend.cli import app
 from imil_backend.errors import RoundError
 from imil_backend.images.masks.masks import annotation_mask
+from imil_backend.label_studio.api.tabs import remove_tabs
 from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.answers.agreement import contradicted
 from imil_backend.loop.answers.reconcile import reconcile
@@ -218,6 +219,21 @@ def test_an_open_review_tells_the_answers_and_is_filled_with_what_counts_now(rea
         assert [each.source for each in session.scalars(select(Proposal))] == ["answers in dispute"]
     [told] = status(readings.backend)["datasets"]
     assert (told["proposals"], told["reviews"]["decided"]) == (None, 1)
+
+
+def test_a_teams_project_gives_the_tab_back_and_is_shown_no_masks_that_it_did_not_want(
+    readings: OpenRound,
+) -> None:
+    with readings.backend.store.begin() as session:
+        session.scalars(select(Project)).one().connected = {"webhook": True}
+    set_policy(readings.backend, blind_review=False)
+    push_reviews(readings.backend, readings.dataset)
+    with readings.backend.store.begin() as session:
+        assert session.scalars(select(Project)).one().connected == {"webhook": True, "tab": True}
+    there = readings.label_studio
+    assert (len(there.tabs), there.predictions, there.shown) == (2, {}, {})
+    remove_tabs(there, PROJECT)
+    assert there.tabs == []
 
 
 def test_reviews_need_a_project_in_which_something_was_answered(

@@ -28,6 +28,7 @@ ROLLED_BACK = "rolled back"
 CANCELLED = "cancelled"
 BACKED_UP = "backed up"
 ERASED = "erased"  # what was known of samples or of an annotator; not told of whom
+PROPOSALS = "proposals"  # proposed masks were switched off or on in Label Studio
 READERS = "readers"  # Label Studio was told how many people are to answer each task of a round
 WEBHOOK_REPAIRED = "webhook repaired"
 PROJECT_GONE = "project gone"

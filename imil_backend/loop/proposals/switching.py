@@ -7,6 +7,7 @@ from dataclasses import fields
 from sqlalchemy import select
 
 from imil_backend.label_studio.api.predictions import change_prediction, latest_prediction
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import Purpose
@@ -31,7 +32,11 @@ def switch_proposals(backend: Backend, project: Project) -> int:
     Raises:
         LabelStudioError: Label Studio cannot be reached or refuses.
     """
+    wished = policy_of(project.dataset).proposals
     with backend.store.begin() as session:
+        switched = audit.latest(session, project.dataset_id, audit.PROPOSALS)
+        if wished == (switched is None or switched.details["shown"]):
+            return 0
         asked = (Task.project_id == project.id, ~Task.deleted, Task.purpose == Purpose.ASKED.value)
         tasks = session.scalars(select(Task).where(*asked, Task.id.in_(select(Proposal.task_id))))
         latest = {task: latest_proposal(session, task.id) for task in tasks}
@@ -42,7 +47,7 @@ def switch_proposals(backend: Backend, project: Project) -> int:
     mapping = mapping_of(backend, project)
     if not can_be_shown(project, mapping) or shows_something(mapping):
         return 0  # Label Studio asks for them each time
-    client, wished = backend.label_studio, policy_of(project.dataset).proposals
+    client = backend.label_studio
     changed = 0
     for listed in list(client.tasks(project.label_studio_id)):
         if listed["id"] not in shown or listed["total_annotations"] or not listed["total_predictions"]:
@@ -55,4 +60,6 @@ def switch_proposals(backend: Backend, project: Project) -> int:
         offer = Offer(**{**values, "shown": wished})
         change_prediction(client, int(there["id"]), prediction_of(backend, mapping, task.sample, offer))
         changed += 1
+    with backend.store.begin() as session:
+        audit.note(session, project.dataset_id, audit.PROPOSALS, shown=wished)
     return changed

@@ -116,8 +116,7 @@ def _push(
         raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
     refresh_proposals(backend, project, mapping, proposing.masks)
-    if not policy_of(project.dataset).proposals:
-        switch_proposals(backend, project)
+    switch_proposals(backend, project)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
         check_not_cancelled(round_)
