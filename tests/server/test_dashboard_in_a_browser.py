@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dashboard_scene import make_scene
-from loop_fakes import FakeLabelStudio, make_backend
+from loop_fakes import FakeLabelStudio, make_backend, make_dataset
 from pages_seen import HOSTILE, name_it
 from server_fakes import FakeChampion
 from support.label_studio import free_port
@@ -111,8 +111,16 @@ def test_the_report_is_sound_as_a_file(
     look(path.as_uri())
 
 
-def test_an_empty_installation_is_sound(look: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_an_empty_installation_is_sound_and_so_is_a_dataset_before_its_baseline(
+    look: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "examine", lambda *_, **__: [])
     backend = make_backend(tmp_path / "data")
+    prepare(backend)
     with served(backend) as url:
         look(f"{url}/dashboard/")
+        look(f"{url}/dashboard/machine", [(390, "dark")])
+        make_dataset(backend)
+        for page in ("rounds", "reasons", "samples", "versions", "queue", "annotators"):
+            look(f"{url}/dashboard/datasets/1/{page}", [(390, "light")])
     backend.close()
