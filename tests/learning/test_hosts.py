@@ -30,7 +30,7 @@ from imil_backend.learning.contract.training_job import (
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
-DETERMINISTIC = {"deterministic": True}
+DETERMINISTIC = {"deterministic": True, "backbone": "resnet18"}
 # The same micro-batches are added up in another order, as by two processes of one host: see test_training.py.
 TOLERANCE = 1e-5
 MEETING = Rendezvous("meeting", f"{FIRST}:1", 2, 2)
@@ -127,18 +127,6 @@ def test_a_killed_host_leaves_the_other_to_go_on_from_the_checkpoint(
     assert_same_losses(result, of_one_process)
 
 
-def test_a_killed_host_can_come_back(
-    of_one_process: dict[str, Any], make_job: JobMaker, second_host: SecondHost
-) -> None:
-    job = make_job(recipe=DETERMINISTIC)
-    result = run_training(
-        job, hosts=Hosts(2, FIRST, second_host.invite(job)), on_progress=in_second_epoch(second_host.kill)
-    )
-    assert len(second_host.starts) > 1
-    assert result["choices"]["processes"] == 2
-    assert_same_losses(result, of_one_process)
-
-
 def test_a_host_that_vanished_without_a_word_is_gone_on_without(
     of_one_process: dict[str, Any],
     make_job: JobMaker,
@@ -175,21 +163,20 @@ def test_the_others_stop_with_the_first_host(make_job: JobMaker, second_host: Se
             should_stop=(job / CHECKPOINT_FILE).exists,
         )
     assert second_host.starts[-1].wait(60) != 0
-    assert len(run_training(job)["epochs"]) == 3  # this host alone
 
 
 def test_a_host_that_never_comes_is_an_error_after_a_while(
     make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "SECONDS_TO_COME", 2)
-    job = make_job()
+    job = make_job(recipe=DETERMINISTIC)
     with pytest.raises(TrainingFailedError, match="for the 2 hosts of IMIL_TRAINING_NODES, and not all came"):
         run_training(job, hosts=Hosts(2, FIRST, lambda _: True))
     assert join_training(job, SECOND) is None  # nobody waits any more
 
 
 def test_a_host_that_cannot_do_its_part_is_named(make_job: JobMaker, second_host: SecondHost) -> None:
-    job = make_job(resume_from="nowhere.pt")
+    job = make_job(recipe=DETERMINISTIC, resume_from="nowhere.pt")
     with pytest.raises(WeightsError, match=rf"nowhere\.pt .*\(on {re.escape(socket.gethostname())}\)"):
         run_training(job, hosts=Hosts(2, FIRST, second_host.invite(job)))
 
