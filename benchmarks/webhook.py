@@ -37,7 +37,8 @@ from sqlalchemy import select
 from benchmarks.report import machine, table
 from imil_backend.config import SECRET_HEADER, Settings
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import WorkflowQueues, prepare
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Project
 

@@ -21,8 +21,10 @@ from imil_backend.errors import BackupError
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare, worker_lock
+from imil_backend.loop.queues.engine import SYNC_QUEUE, prepare
+from imil_backend.loop.queues.launching import worker_lock
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.upkeep.backup.making import back_up
 from imil_backend.loop.upkeep.backup.restoring import restore
 from imil_backend.store.database import SQLITE_FILE

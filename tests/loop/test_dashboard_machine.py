@@ -16,8 +16,9 @@ from imil_backend.loop.base.states import TRAINING
 from imil_backend.loop.dashboard.machine import checks as checks_module
 from imil_backend.loop.dashboard.machine.checks import Checks
 from imil_backend.loop.dashboard.machine.machine import Machine, machine_of
-from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare
+from imil_backend.loop.queues.engine import SYNC_QUEUE, prepare
 from imil_backend.loop.queues.names import SYNC_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.upkeep.check_results import CheckResult, State
 from imil_backend.loop.versions.training_jobs import directory_of

@@ -12,8 +12,10 @@ from support.conditions import wait_until
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.draining import drain, drain_is_wanted, forget_drain
-from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare, worker_lock
+from imil_backend.loop.queues.engine import SYNC_QUEUE, prepare
+from imil_backend.loop.queues.launching import worker_lock
 from imil_backend.loop.queues.names import SYNC_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.running import worker, workflows
 
 pytestmark = pytest.mark.slow  # databases

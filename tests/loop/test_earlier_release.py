@@ -26,7 +26,8 @@ from imil_backend.config import Settings
 from imil_backend.learning.contract.training_job import CHECKPOINT_FILE, read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED, FAILED, OPEN, PUSHING, TRAINING
-from imil_backend.loop.queues.engine import WorkflowQueues, prepare
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import close_due_rounds, close_round, ensure_workflow
 from imil_backend.loop.rounds.training import bring_in_line, prepare_round_training
 from imil_backend.loop.running import workflows

@@ -19,17 +19,11 @@ from imil_backend.config import Settings
 from imil_backend.errors import RoundError, StoreError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import forget_set_aside, note_set_aside
-from imil_backend.loop.queues import engine
+from imil_backend.loop.queues import workflow_queues
 from imil_backend.loop.queues.ended import remove_ended_workflows
-from imil_backend.loop.queues.engine import (
-    APPLICATION,
-    SYNC_QUEUE,
-    WorkflowQueues,
-    launched,
-    prepare,
-    worker_is_running,
-    worker_lock,
-)
+from imil_backend.loop.queues.engine import APPLICATION, SYNC_QUEUE, prepare
+from imil_backend.loop.queues.launching import launched, worker_is_running, worker_lock
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.running import workflows
 from imil_backend.store.tables import Dataset, Project, SetAside
 
@@ -81,7 +75,7 @@ def test_an_event_waits_for_a_database_that_others_hold_for_a_while_only(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(backend)
-    monkeypatch.setattr(engine, "RECORD_SECONDS", 1)
+    monkeypatch.setattr(workflow_queues, "RECORD_SECONDS", 1)
     web, others = WorkflowQueues(backend), WorkflowQueues(backend)
     web.status("nothing")  # connects
     began = time.monotonic()

@@ -19,14 +19,10 @@ from imil_backend.loop.cleanup.removal import find_removable
 from imil_backend.loop.monitoring import figures
 from imil_backend.loop.monitoring.disk_usage import DiskUsage
 from imil_backend.loop.monitoring.figures import LoopFigures
-from imil_backend.loop.queues.engine import (
-    SYNC_QUEUE,
-    TRAINING_QUEUE,
-    WorkflowQueues,
-    prepare,
-    worker_lock,
-)
+from imil_backend.loop.queues.engine import SYNC_QUEUE, TRAINING_QUEUE, prepare
+from imil_backend.loop.queues.launching import worker_lock
 from imil_backend.loop.queues.names import SYNC_WORKFLOW, TRAIN_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.versions.champions import promote, reject
 from imil_backend.loop.versions.training_jobs import directory_of

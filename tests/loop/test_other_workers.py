@@ -15,8 +15,9 @@ from imil_backend.errors import SettingsError
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues import hosts
-from imil_backend.loop.queues.engine import joining_queue, worker_lock
+from imil_backend.loop.queues.engine import joining_queue
 from imil_backend.loop.queues.hosts import OtherWorkers, own_address
+from imil_backend.loop.queues.launching import worker_lock
 
 ROUND = 7
 NODES = 3

@@ -30,8 +30,9 @@ from imil_backend.loop.answers.reconcile import Differences, reconcile
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.states import CLOSED, TRAINING
 from imil_backend.loop.monitoring.figures import LoopFigures
-from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, prepare
+from imil_backend.loop.queues.engine import SYNC_QUEUE, prepare
 from imil_backend.loop.queues.names import SYNC_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.running import counters
 from imil_backend.loop.versions.training_jobs import directory_of

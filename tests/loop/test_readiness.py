@@ -15,7 +15,7 @@ from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.monitoring import readiness
 from imil_backend.loop.monitoring.readiness import Readiness, check_readiness
-from imil_backend.loop.queues.engine import worker_lock
+from imil_backend.loop.queues.launching import worker_lock
 from imil_backend.loop.queues.watchdog import Watchdog
 
 

@@ -27,7 +27,8 @@ from support.conditions import wait_until
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import LockTakenError, locked
-from imil_backend.loop.queues.engine import prepare, worker_is_running, worker_lock
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.launching import worker_is_running, worker_lock
 from imil_backend.loop.queues.watchdog import LOCK_LOST
 from imil_backend.store.tables import Dataset, Promotion, Round, Version
 

@@ -30,7 +30,8 @@ from imil_backend.learning.contract.training_job import (
     write_training_job,
 )
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import WorkflowQueues, prepare
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.beginning import begin_training
 from imil_backend.loop.rounds.lifecycle import ensure_workflow
 from imil_backend.loop.rounds.training import training_progress

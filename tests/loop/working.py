@@ -18,7 +18,8 @@ from imil_backend.config import Settings
 from imil_backend.errors import RoundError
 from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import prepare, take_over
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.launching import take_over
 from imil_backend.loop.rounds import training
 from imil_backend.loop.running.worker import running
 

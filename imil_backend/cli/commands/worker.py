@@ -54,7 +54,7 @@ def worker(
 
 def _work(context: typer.Context, worker_id: str, dead: str | None) -> None:
     from imil_backend.loop.queues.draining import drain_is_wanted, forget_drain
-    from imil_backend.loop.queues.engine import take_over
+    from imil_backend.loop.queues.launching import take_over
     from imil_backend.loop.running import counters
     from imil_backend.loop.running.worker import running
     from imil_backend.server.monitoring.worker_port import worker_port

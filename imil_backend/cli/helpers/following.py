@@ -15,7 +15,9 @@ from imil_backend.cli.helpers.console import errors, say
 from imil_backend.cli.helpers.showing import phase_in_words, shortcut_test_in_words, show_versions
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.states import OPEN, PUSHING
-from imil_backend.loop.queues.engine import FINISHED, WorkflowQueues, worker_is_running
+from imil_backend.loop.queues.engine import FINISHED
+from imil_backend.loop.queues.launching import worker_is_running
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import ensure_workflow, latest_round, workflow_id_of
 from imil_backend.loop.running.waiting import POLL_SECONDS, follow, verdict_of
 from imil_backend.loop.views.status import versions

@@ -21,7 +21,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.monitoring.dataset_figures import dataset_figures
 from imil_backend.loop.monitoring.disk_usage import disk_usage_of, latest_version_bytes
 from imil_backend.loop.monitoring.gauges import gauge
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.queues.workflow_counts import count_unfinished
 
 logger = logging.getLogger(__name__)

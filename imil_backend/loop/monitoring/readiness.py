@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 
 from imil_backend.errors import StoreError
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.upkeep.doctor_machine import FULL_BYTES
 
 logger = logging.getLogger(__name__)

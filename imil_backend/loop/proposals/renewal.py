@@ -17,8 +17,9 @@ from imil_backend.loop.proposals.offers import are_proposed
 from imil_backend.loop.proposals.painted import painted_groups
 from imil_backend.loop.proposals.refresh import refresh_proposals
 from imil_backend.loop.proposals.sources import learned_masks
-from imil_backend.loop.queues.engine import LABELLING_QUEUE, WorkflowQueues
+from imil_backend.loop.queues.engine import LABELLING_QUEUE
 from imil_backend.loop.queues.names import PROPOSE_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task
 
 GROWTH = 4 / 3  # of the painted groups (patients), before masks are learned again

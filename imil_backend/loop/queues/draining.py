@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imil_backend.errors import RoundError
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.queues.engine import worker_lock
+from imil_backend.loop.queues.launching import worker_lock
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 

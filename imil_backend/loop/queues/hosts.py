@@ -12,8 +12,9 @@ from imil_backend.errors import SettingsError, StoreError
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import which_are_held
-from imil_backend.loop.queues.engine import WorkflowQueues, joining_queue
+from imil_backend.loop.queues.engine import joining_queue
 from imil_backend.loop.queues.names import JOIN_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 
 SECONDS_BETWEEN_LOOKS = 2.0
 _POSTGRESQL_PORT = 5432

@@ -25,14 +25,9 @@ from imil_backend.loop.base.states import (
     UNDER_WAY,
     Purpose,
 )
-from imil_backend.loop.queues.engine import (
-    FINISHED,
-    LABELLING_QUEUE,
-    SYNC_QUEUE,
-    TRAINING_QUEUE,
-    WorkflowQueues,
-)
+from imil_backend.loop.queues.engine import FINISHED, LABELLING_QUEUE, SYNC_QUEUE, TRAINING_QUEUE
 from imil_backend.loop.queues.names import CLOSE_WORKFLOW, PUSH_WORKFLOW, TRAIN_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, now

@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from imil_backend.errors import NotFoundError, RoundError
 from imil_backend.loop.base.backend import Backend, find_project
-from imil_backend.loop.queues.engine import FINISHED, SYNC_QUEUE, WorkflowQueues
+from imil_backend.loop.queues.engine import FINISHED, SYNC_QUEUE
 from imil_backend.loop.queues.names import RECONCILE_ALL_WORKFLOW, RECONCILE_WORKFLOW, SYNC_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import close_round, ensure_workflow, latest_round
 from imil_backend.store.tables import Project
 

@@ -11,7 +11,9 @@ from imil_backend.learning.contract.training_job import Progress, read_progress
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import TRAINING
 from imil_backend.loop.evaluation.kept import evaluate_round
-from imil_backend.loop.queues.engine import FINISHED, WorkflowQueues, worker_is_running
+from imil_backend.loop.queues.engine import FINISHED
+from imil_backend.loop.queues.launching import worker_is_running
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import training
 from imil_backend.loop.rounds.lifecycle import check_not_cancelled, ensure_workflow
 from imil_backend.loop.rounds.report import write_report

@@ -9,8 +9,10 @@ from dbos import DBOS
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.relocated import warn_of_other_addresses
-from imil_backend.loop.queues.engine import SYNC_QUEUE, WorkflowQueues, launched, let_workflows_end
+from imil_backend.loop.queues.engine import SYNC_QUEUE
+from imil_backend.loop.queues.launching import launched, let_workflows_end
 from imil_backend.loop.queues.names import CLEAN_UP_WORKFLOW, RECONCILE_ALL_WORKFLOW
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import close_due_rounds
 from imil_backend.loop.running import workflows
 

@@ -24,8 +24,8 @@ from imil_backend.loop.evaluation.told_clinicians import tell_clinicians
 from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals
 from imil_backend.loop.queues import names
 from imil_backend.loop.queues.ended import remove_ended_workflows
-from imil_backend.loop.queues.engine import WorkflowQueues
 from imil_backend.loop.queues.hosts import OtherWorkers, own_address
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.running import counters

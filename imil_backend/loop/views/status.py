@@ -21,7 +21,7 @@ from imil_backend.loop.erasure.erasing import unfinished_erasures
 from imil_backend.loop.importing.importing import group_counts, left_out_counts, sample_counts
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.proposals.reasons import why_nothing_is_proposed
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.rounds.lifecycle import answered, find_closed_round, latest_round
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.rounds.worth import worth_of

@@ -15,7 +15,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.machine.checks import Checked, Checks
 from imil_backend.loop.dashboard.machine.trainings import Training, trainings
 from imil_backend.loop.monitoring.disk_usage import disk_usage_of
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.queues.workflow_counts import WorkflowCount, count_unfinished
 from imil_backend.store.tables import Project
 

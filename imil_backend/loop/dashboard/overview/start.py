@@ -17,7 +17,7 @@ from imil_backend.loop.dashboard.datasets import made_as
 from imil_backend.loop.dashboard.keeping import contradicted_samples
 from imil_backend.loop.dashboard.overview.pace import Pace, pace_of
 from imil_backend.loop.evaluation.kept import kept_evaluation
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.rounds.lifecycle import Answered, answered, latest_round
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.loop.versions.champions import champion_of

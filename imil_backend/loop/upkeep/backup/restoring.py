@@ -32,7 +32,7 @@ from imil_backend.loop.base.unfinished import (
     revoke,
     working_folder,
 )
-from imil_backend.loop.queues.engine import worker_is_running
+from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.upkeep.backup import relocation
 from imil_backend.loop.upkeep.backup.checking import check_databases
 from imil_backend.loop.upkeep.backup.contents import (
