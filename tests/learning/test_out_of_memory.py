@@ -15,9 +15,9 @@ def test_out_of_memory_ends_the_child_which_goes_on_with_half_the_micro_batch(
 ):
     """The batch stays as it is, of more micro-batches; epochs that are done are not done again."""
     job = make_job()
-    command = launch._command(job, 1)
+    command = launch._command(job, 1, None)
     faulty = [{"imil_backend.learning.child": "faulty_training"}.get(word, word) for word in command]
-    monkeypatch.setattr(launch, "_command", lambda _directory, _processes: faulty)
+    monkeypatch.setattr(launch, "_command", lambda *_: faulty)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
 
     result = launch.run_training(job)

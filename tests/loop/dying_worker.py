@@ -78,8 +78,8 @@ def train(directory: Path, **_: Any) -> dict[str, Any]:
 
 
 def dying(step: Callable[..., Any]) -> Callable[..., Any]:
-    def do_it_and_die(*arguments: Any) -> Any:
-        step(*arguments)
+    def do_it_and_die(*arguments: Any, **named: Any) -> Any:
+        step(*arguments, **named)
         os._exit(DIED)
 
     return do_it_and_die

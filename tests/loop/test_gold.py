@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from imil_backend.cli import app
 from imil_backend.loop.answers.reconcile import reconcile
-from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.answers.sample_states import sample_states, standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -80,7 +80,7 @@ def reconciled(backend: Backend) -> Backend:
 def figures(backend: Backend) -> dict[int, GoldFigures]:
     """By the person's id in Label Studio."""
     with reconciled(backend).store.begin() as session:
-        found = gold_figures(backend, session, 1)
+        found = gold_figures(backend, session, standing_answers(session, 1))
         people = {each.annotator: each.user for each in session.scalars(select(Annotation))}
     return {people[key] or 0: own for key, own in found.items()}
 

@@ -20,7 +20,7 @@ from imil_backend.label_studio.labeling.brush_regions import brush_region
 from imil_backend.label_studio.labeling.label_config import load_label_config
 from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.answers.reconcile import reconcile
-from imil_backend.loop.answers.sample_states import load_mask, sample_states
+from imil_backend.loop.answers.sample_states import load_mask, sample_states, standing_answers
 from imil_backend.loop.asking.gold import gold_figures
 from imil_backend.loop.asking.reviews import push_reviews
 from imil_backend.loop.base.backend import Backend
@@ -163,7 +163,7 @@ def test_two_readers_a_reviewer_and_a_gold_task(
     assert not (painted & left(0.1)).any()  # of what the readers painted, nothing
     assert [scene.next_for(person) for person in (one, two, reviewer)] == [None] * 3
     with scene.backend.store.begin() as session:
-        told = gold_figures(scene.backend, session, 1)
+        told = gold_figures(scene.backend, session, standing_answers(session, 1))
     assert sorted(each.dice or 0.0 for each in told.values()) == [pytest.approx(2 / 3), 1.0]
 
     # Another dispute, and a reviewer who is shown what was answered.

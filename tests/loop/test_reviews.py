@@ -28,7 +28,7 @@ from imil_backend.label_studio.api.tabs import remove_tabs
 from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.answers.agreement import contradicted
 from imil_backend.loop.answers.reconcile import reconcile
-from imil_backend.loop.answers.sample_states import SampleState, load_mask, sample_states
+from imil_backend.loop.answers.sample_states import SampleState, load_mask, sample_states, standing_answers
 from imil_backend.loop.asking.disputes import disputes_of
 from imil_backend.loop.asking.reviews import push_reviews
 from imil_backend.loop.base import audit
@@ -60,7 +60,12 @@ def readings(open_round: OpenRound) -> OpenRound:
 
 def disputed(readings: OpenRound, bound: float = 0.7) -> list[tuple[str, float | None]]:
     with readings.backend.store.begin() as session:
-        found = disputes_of(session, session.get_one(Dataset, readings.dataset.id), bound)
+        found = disputes_of(
+            session,
+            session.get_one(Dataset, readings.dataset.id),
+            bound,
+            standing_answers(session, readings.dataset.id),
+        )
     return [(each.task.sample.name, each.dice) for each in found]
 
 

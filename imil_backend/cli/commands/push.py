@@ -115,6 +115,7 @@ def _push_reviews(
     context: typer.Context, changes: dict[str, Any], dataset: str | None, *, dry_run: bool
 ) -> None:
     """Put answers in dispute to a reviewer, or say which would be."""
+    from imil_backend.loop.answers.sample_states import standing_answers
     from imil_backend.loop.asking.disputes import disputes_of
     from imil_backend.loop.asking.reviews import push_reviews, reviewed_project
     from imil_backend.loop.base.backend import find_dataset
@@ -130,7 +131,7 @@ def _push_reviews(
             if latest is not None and latest.state == OPEN:
                 check_takes_effect(latest, policy_of(found), policy)
             number = reviewed_project(session, found).label_studio_id
-            disputes = disputes_of(session, found, policy.review_below)
+            disputes = disputes_of(session, found, policy.review_below, standing_answers(session, found.id))
             if not dry_run:
                 found.policy = asdict(policy)
         if dry_run:

@@ -133,6 +133,18 @@ def sample_states(
     return states
 
 
+def standing_answers(session: Session, dataset_id: int) -> list[Annotation]:
+    """All annotations of a dataset that stand, those without an answer that counts, too."""
+    found = select(Annotation).join(Annotation.sample)
+    return list(session.scalars(found.where(Sample.dataset_id == dataset_id, ~Annotation.deleted)))
+
+
+def in_order(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Those with an answer that counts, the earliest first."""
+    counting = (each for each in annotations if each.answer in ANSWERS)
+    return sorted(counting, key=lambda each: (each.label_studio_updated_at, each.id))
+
+
 def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
     """Store the agreement of a sample's annotators: the mean Dice between their masks, reviews left out.
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.answers.agreement import readings_of
-from imil_backend.loop.answers.sample_states import decides
+from imil_backend.loop.answers.sample_states import decides, in_order
 from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
@@ -50,7 +50,9 @@ class Reviews:
     decided: int
 
 
-def disputes_of(session: Session, dataset: Dataset, bound: float) -> list[Dispute]:
+def disputes_of(
+    session: Session, dataset: Dataset, bound: float, standing: Sequence[Annotation]
+) -> list[Dispute]:
     """A dataset's answers in dispute that no review was asked for, those that differ most first.
 
     Of each sample the latest task counts, since its answers are the latest.
@@ -59,6 +61,7 @@ def disputes_of(session: Session, dataset: Dataset, bound: float) -> list[Disput
         session: of the store.
         dataset: whose samples.
         bound: Dice coefficient, 0..1; less is a dispute.
+        standing: the dataset's `standing_answers`.
     """
     tasks = (
         select(Task)
@@ -72,7 +75,7 @@ def disputes_of(session: Session, dataset: Dataset, bound: float) -> list[Disput
             asked[task.sample_id] = task
         elif task.purpose == Purpose.REVIEW.value:
             reviewed.add((task.round_id, task.sample_id))
-    answers = _answers(session, dataset)
+    answers = _by_task(standing)
     found = (
         _dispute(task, answers[task.id], bound)
         for task in asked.values()
@@ -81,15 +84,14 @@ def disputes_of(session: Session, dataset: Dataset, bound: float) -> list[Disput
     return sorted((each for each in found if each), key=lambda each: (each.dice or 0.0, each.task.id))
 
 
-def reviews_of(session: Session, dataset: Dataset, bound: float) -> Reviews:
-    """How far a dataset's disputes are reviewed; the bound as in `disputes_of`."""
+def reviews_of(session: Session, dataset: Dataset, bound: float, standing: Sequence[Annotation]) -> Reviews:
+    """How far a dataset's disputes are reviewed; all as in `disputes_of`."""
     tasks = select(Task).join(Task.sample).where(Sample.dataset_id == dataset.id, ~Task.deleted)
     reviews = session.scalars(tasks.where(Task.purpose == Purpose.REVIEW.value)).all()
-    standing = select(Annotation).join(Annotation.sample).where(Sample.dataset_id == dataset.id)
-    standing = standing.where(Annotation.sample_id.in_([each.sample_id for each in reviews]))
     by_sample = defaultdict(list)
-    for annotation in session.scalars(standing.where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))):
-        by_sample[annotation.sample_id].append(annotation)
+    for annotation in standing:
+        if annotation.answer in ANSWERS:
+            by_sample[annotation.sample_id].append(annotation)
     waiting = by_themselves = decided = 0
     for review in reviews:
         given = by_sample[review.sample_id]
@@ -97,19 +99,13 @@ def reviews_of(session: Session, dataset: Dataset, bound: float) -> Reviews:
         decided += any(decides(each, given) for each in own)
         waiting += not own
         by_themselves += bool(own) and not any(decides(each, given) for each in own)
-    return Reviews(len(disputes_of(session, dataset, bound)), waiting, by_themselves, decided)
+    return Reviews(len(disputes_of(session, dataset, bound, standing)), waiting, by_themselves, decided)
 
 
-def _answers(session: Session, dataset: Dataset) -> dict[int, list[Annotation]]:
-    """The answers that stand, by task, the earliest first; of each person the latest."""
-    found = (
-        select(Annotation)
-        .join(Annotation.sample)
-        .where(Sample.dataset_id == dataset.id, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
-        .order_by(Annotation.label_studio_updated_at, Annotation.id)
-    )
+def _by_task(standing: Sequence[Annotation]) -> dict[int, list[Annotation]]:
+    """The answers by task, the earliest first; of each person the latest."""
     latest: dict[int, dict[int | None, Annotation]] = defaultdict(dict)
-    for annotation in session.scalars(found):
+    for annotation in in_order(standing):
         latest[annotation.task_id][annotation.annotator] = annotation
     return {task: list(answers.values()) for task, answers in latest.items()}
 

@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 
 from imil_backend.errors import MaskError
 from imil_backend.images.masks.masks import dice
+from imil_backend.loop.answers.sample_states import in_order
 from imil_backend.loop.asking.known_masks import known_of, known_samples, painted_by
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import Policy, policy_of
-from imil_backend.loop.base.states import ANSWERS, Purpose
+from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.versions.mispredictions import MinedMisprediction, all_mispredictions
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
@@ -144,20 +145,20 @@ class GoldFigures:
     compared: int
 
 
-def gold_figures(backend: Backend, session: Session, dataset_id: int) -> dict[int | None, GoldFigures]:
+def gold_figures(
+    backend: Backend, session: Session, standing: Sequence[Annotation]
+) -> dict[int | None, GoldFigures]:
     """How each annotator has answered gold tasks, by the annotator's key.
 
     Nobody is compared with an answer of their own.
+
+    Args:
+        backend: with masks.
+        session: of the store.
+        standing: a dataset's `standing_answers`.
     """
-    found = (
-        select(Annotation)
-        .join(Annotation.task)
-        .join(Annotation.sample)
-        .where(Sample.dataset_id == dataset_id, Task.purpose == Purpose.GOLD.value)
-        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
-        .order_by(Annotation.label_studio_updated_at, Annotation.id)
-    )
-    latest = {(each.annotator, each.task_id): each for each in session.scalars(found)}
+    gold = (each for each in in_order(standing) if each.task.purpose == Purpose.GOLD.value)
+    latest = {(each.annotator, each.task_id): each for each in gold}
     told: dict[int | None, list[tuple[bool, float | None]]] = defaultdict(list)
     for annotation in latest.values():
         if (compared := _compared(backend, session, annotation)) is not None:

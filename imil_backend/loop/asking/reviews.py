@@ -21,7 +21,7 @@ from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.label_studio.labeling.task_data import PROBLEM_KEY, REVIEW_KEY, ROUND_KEY, sample_key_of
 from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.answers.notes import answer_in_words
-from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.answers.sample_states import sample_states, standing_answers
 from imil_backend.loop.asking.disputes import Dispute, disputes_of
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend, project_of
@@ -60,7 +60,9 @@ def push_reviews(
         with backend.store.begin() as session:
             project = reviewed_project(session, dataset)
             policy = policy_of(session.get_one(Dataset, dataset.id))
-            disputes = disputes_of(session, dataset, policy.review_below)
+            disputes = disputes_of(
+                session, dataset, policy.review_below, standing_answers(session, dataset.id)
+            )
         if not disputes:
             return 0
         mapping = mapping_of(backend, project)

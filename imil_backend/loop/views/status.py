@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.answers.agreement import agreement_of, readings_of
+from imil_backend.loop.answers.sample_states import standing_answers
 from imil_backend.loop.asking.disputes import reviews_of
 from imil_backend.loop.asking.gold import gold_figures
 from imil_backend.loop.base import audit
@@ -89,7 +90,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
     champion = champion_of(session, dataset.id)
     round_ = latest_round(session, dataset.id)
     closed = find_closed_round(session, dataset.id)
-    standing = _standing(session, dataset)
+    standing = standing_answers(session, dataset.id)
     train = [each for each in standing if each.task.purpose != Purpose.GOLD.value]
     repair = audit.latest(session, dataset.id, audit.WEBHOOK_REPAIRED)
     return {
@@ -112,8 +113,8 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "readers": _readers(standing),
         "proposals": _proposals(standing),
         "nothing_proposed": why_nothing_is_proposed(backend, session, dataset),
-        "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below)),
-        "gold": _gold(backend, session, dataset),
+        "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below, standing)),
+        "gold": _gold(backend, session, standing),
         "left_training": _left_training(train),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
@@ -155,11 +156,6 @@ def _excluded(session: Session, dataset: Dataset) -> list[dict[str, str]]:
     ]
 
 
-def _standing(session: Session, dataset: Dataset) -> list[Annotation]:
-    found = select(Annotation).join(Annotation.sample)
-    return list(session.scalars(found.where(Sample.dataset_id == dataset.id, ~Annotation.deleted)))
-
-
 def _agreement(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     """The mean Dice between annotators, over the samples that several of them answered."""
     agreed = select(func.count(Sample.agreement), func.avg(Sample.agreement))
@@ -198,9 +194,9 @@ def _proposals(standing: Sequence[Annotation]) -> dict[str, Any] | None:
     return None if figures is None else {**asdict(figures), "told": figures.sentences}
 
 
-def _gold(backend: Backend, session: Session, dataset: Dataset) -> list[dict[str, Any]]:
+def _gold(backend: Backend, session: Session, standing: Sequence[Annotation]) -> list[dict[str, Any]]:
     """How each annotator has answered gold tasks, by the id in Label Studio, as elsewhere in the status."""
-    figures = gold_figures(backend, session, dataset.id)
+    figures = gold_figures(backend, session, standing)
     known = session.scalars(select(Annotator).where(Annotator.key.in_(figures)))
     users = {each.key: each.label_studio_id for each in known}
     return [{"annotator": users.get(key or 0), **asdict(own)} for key, own in figures.items()]

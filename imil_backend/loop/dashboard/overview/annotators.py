@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.loop.answers.sample_states import standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -120,7 +121,10 @@ _kept = Kept[_Figures]()
 
 
 def _figures(backend: Backend, session: Session, dataset_id: int, names: Names) -> _Figures:
-    shared, gold = _shared(session, dataset_id), gold_figures(backend, session, dataset_id)
+    shared, gold = (
+        _shared(session, dataset_id),
+        gold_figures(backend, session, standing_answers(session, dataset_id)),
+    )
     return tuple(_annotators(session, dataset_id, names, shared, gold)), tuple(_pairs(shared, names))
 
 
