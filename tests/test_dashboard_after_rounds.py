@@ -1,0 +1,107 @@
+"""The dashboard after real rounds: promoted, undecided, rejected by a person, cancelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from support.conditions import wait_until
+from support.dashboard_numbers import CHECKS, Files, check_machine, check_reasons
+from support.installation import Installation
+from support.label_studio import RunningLabelStudio
+from support.looking import look_at_all
+
+from imil_backend.images.masks.masks import Mask
+from imil_backend.label_studio.api.simulated_clinician import paint
+from imil_backend.label_studio.labeling.label_config import read_label_config
+
+pytestmark = [
+    pytest.mark.label_studio,
+    pytest.mark.browser,
+    pytest.mark.npm,
+    pytest.mark.training,
+    pytest.mark.timeout(1800),
+]
+SIDE = 48
+RECIPE = (
+    *("--from-scratch", "--backbone", "resnet18", "--image-size", "32", "--epochs", "3"),
+    *("--batch-size", "8", "--learning-rate", "0.002", "--correction", "blackout", "--no-spread"),
+)
+CLOSING = ("--close-share", "1", "--close-quiet-seconds", "0", "--no-next-round", "--no-proposals")
+FEW = ("--budget", "0.06", "--fill-budget", *CLOSING)
+ANY_MARGIN = ("--promotion-margin", "0.99", "--recall-margin", "0.99", "--auc-margin", "0.99")
+SMALL_MARGIN = ("--promotion-margin", "0.02", "--recall-margin", "0.1", "--auc-margin", "0.05")
+
+
+@pytest.fixture
+def trained(installation: Installation, tmp_path: Path) -> Installation:
+    """A network that tells bright films from dark ones, and both processes."""
+    random = np.random.default_rng(0)
+    for number in range(100):
+        path = tmp_path / "films" / ("bright", "dark")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = random.normal((190, 60)[number % 2], 20, (SIDE, SIDE))
+        Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(path)
+    installation.imil("import", str(tmp_path / "films"), "--name", "films")
+    installation.imil("train", *RECIPE)
+    for process in ("serve", "worker"):
+        installation.start(process)
+    installation.wait_for(lambda _: installation.answers())
+    return installation
+
+
+def test_every_page_is_sound_and_right_however_rounds_ended(
+    trained: Installation, label_studio: RunningLabelStudio, look: Callable[..., list[str]]
+) -> None:
+    corner = np.zeros((SIDE, SIDE), bool)
+    corner[:8, :8] = True
+    files = Files(trained.data_dir)
+
+    def answer(mask: Mask, count: int | None = None) -> None:
+        project = files.count("SELECT number FROM projects")
+        mapping = read_label_config(label_studio.client.project(project)["label_config"])
+        tasks = [each["id"] for each in label_studio.client.tasks(project) if not each["total_annotations"]]
+        for task in tasks[:count]:
+            paint(label_studio.client, mapping, task, mask)
+
+    def verdict(number: int) -> str:
+        report = f"versions/films-round{number}-*/report/reasons.json"  # the last that the worker writes
+        wait_until(lambda: any(trained.data_dir.glob(report)), 600)
+        told = files.ask("SELECT verdict FROM rounds WHERE number = ?", number)[0][0]
+        return str(json.loads(told)["verdict"])
+
+    def see(width: int, scheme: str, *, but: Callable[..., None] | None = None) -> None:
+        look_at_all(f"{trained.url}/dashboard/", look, [(width, scheme)])
+        for each in CHECKS:
+            if each not in {check_machine, but}:  # the disk is measured every quarter of an hour
+                each(visit, files)
+
+    def visit(path: str) -> str:
+        return requests.get(f"{trained.url}/dashboard{path}", timeout=60).text
+
+    trained.imil("push", *FEW, *ANY_MARGIN)
+    answer(corner)
+    assert verdict(1) == "promote"
+    see(1280, "light")
+
+    trained.imil("push", *FEW, *SMALL_MARGIN)
+    answer(corner)
+    assert verdict(2) == "undecided"
+    see(390, "dark")
+
+    undecided = json.loads(trained.imil("models", "--json"))[2]["name"]
+    trained.imil("reject", undecided)
+    assert "A person rejected it" in visit("/datasets/1/rounds/2")
+    look(f"{trained.url}/dashboard/datasets/1/rounds/2")
+
+    trained.imil("push", *FEW)
+    answer(corner, 1)
+    wait_until(lambda: files.answered(files.count("SELECT max(id) FROM rounds"))[0] == 1, 60)
+    trained.imil("cancel")
+    assert "was cancelled" in visit("/datasets/1/rounds/3")
+    see(1280, "dark", but=check_reasons)  # which are worked out when a round closes, without later answers
