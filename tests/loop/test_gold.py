@@ -80,7 +80,7 @@ def reconciled(backend: Backend) -> Backend:
 def figures(backend: Backend) -> dict[int, GoldFigures]:
     """By the person's id in Label Studio."""
     with reconciled(backend).store.begin() as session:
-        found = gold_figures(backend, session, standing_answers(session, 1))
+        found = gold_figures(backend, session, standing_answers(session, 1, Purpose.GOLD))
         people = {each.annotator: each.user for each in session.scalars(select(Annotation))}
     return {people[key] or 0: own for key, own in found.items()}
 

@@ -163,7 +163,7 @@ def test_two_readers_a_reviewer_and_a_gold_task(
     assert not (painted & left(0.1)).any()  # of what the readers painted, nothing
     assert [scene.next_for(person) for person in (one, two, reviewer)] == [None] * 3
     with scene.backend.store.begin() as session:
-        told = gold_figures(scene.backend, session, standing_answers(session, 1))
+        told = gold_figures(scene.backend, session, standing_answers(session, 1, Purpose.GOLD))
     assert sorted(each.dice or 0.0 for each in told.values()) == [pytest.approx(2 / 3), 1.0]
 
     # Another dispute, and a reviewer who is shown what was answered.

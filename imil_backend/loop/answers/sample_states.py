@@ -133,9 +133,17 @@ def sample_states(
     return states
 
 
-def standing_answers(session: Session, dataset_id: int) -> list[Annotation]:
-    """All annotations of a dataset that stand, those without an answer that counts, too."""
+def standing_answers(session: Session, dataset_id: int, purpose: Purpose | None = None) -> list[Annotation]:
+    """The annotations of a dataset that stand, those without an answer that counts, too.
+
+    Args:
+        session: of the store.
+        dataset_id: of the dataset.
+        purpose: of their tasks; None: all.
+    """
     found = select(Annotation).join(Annotation.sample)
+    if purpose is not None:
+        found = found.join(Annotation.task).where(Task.purpose == purpose.value)
     return list(session.scalars(found.where(Sample.dataset_id == dataset_id, ~Annotation.deleted)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -146,7 +146,7 @@ class GoldFigures:
 
 
 def gold_figures(
-    backend: Backend, session: Session, standing: Sequence[Annotation]
+    backend: Backend, session: Session, given: Iterable[Annotation]
 ) -> dict[int | None, GoldFigures]:
     """How each annotator has answered gold tasks, by the annotator's key.
 
@@ -155,10 +155,9 @@ def gold_figures(
     Args:
         backend: with masks.
         session: of the store.
-        standing: a dataset's `standing_answers`.
+        given: to a dataset's gold tasks, of its `standing_answers`.
     """
-    gold = (each for each in in_order(standing) if each.task.purpose == Purpose.GOLD.value)
-    latest = {(each.annotator, each.task_id): each for each in gold}
+    latest = {(each.annotator, each.task_id): each for each in in_order(given)}
     told: dict[int | None, list[tuple[bool, float | None]]] = defaultdict(list)
     for annotation in latest.values():
         if (compared := _compared(backend, session, annotation)) is not None:

@@ -91,6 +91,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
     round_ = latest_round(session, dataset.id)
     closed = find_closed_round(session, dataset.id)
     standing = standing_answers(session, dataset.id)
+    gold = [each for each in standing if each.task.purpose == Purpose.GOLD.value]
     train = [each for each in standing if each.task.purpose != Purpose.GOLD.value]
     repair = audit.latest(session, dataset.id, audit.WEBHOOK_REPAIRED)
     return {
@@ -114,7 +115,7 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "proposals": _proposals(standing),
         "nothing_proposed": why_nothing_is_proposed(backend, session, dataset),
         "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below, standing)),
-        "gold": _gold(backend, session, standing),
+        "gold": _gold(backend, session, gold),
         "left_training": _left_training(train),
         "set_aside": set_aside(session, dataset, standing),
         "passed_over": passed_over(session, standing),
@@ -194,9 +195,9 @@ def _proposals(standing: Sequence[Annotation]) -> dict[str, Any] | None:
     return None if figures is None else {**asdict(figures), "told": figures.sentences}
 
 
-def _gold(backend: Backend, session: Session, standing: Sequence[Annotation]) -> list[dict[str, Any]]:
+def _gold(backend: Backend, session: Session, given: Sequence[Annotation]) -> list[dict[str, Any]]:
     """How each annotator has answered gold tasks, by the id in Label Studio, as elsewhere in the status."""
-    figures = gold_figures(backend, session, standing)
+    figures = gold_figures(backend, session, given)
     known = session.scalars(select(Annotator).where(Annotator.key.in_(figures)))
     users = {each.key: each.label_studio_id for each in known}
     return [{"annotator": users.get(key or 0), **asdict(own)} for key, own in figures.items()]

@@ -121,10 +121,8 @@ _kept = Kept[_Figures]()
 
 
 def _figures(backend: Backend, session: Session, dataset_id: int, names: Names) -> _Figures:
-    shared, gold = (
-        _shared(session, dataset_id),
-        gold_figures(backend, session, standing_answers(session, dataset_id)),
-    )
+    shared = _shared(session, dataset_id)
+    gold = gold_figures(backend, session, standing_answers(session, dataset_id, Purpose.GOLD))
     return tuple(_annotators(session, dataset_id, names, shared, gold)), tuple(_pairs(shared, names))
 
 
