@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from loop_fakes import (
+    URL,
     FakeLabelStudio,
     FakeQueues,
     OpenRound,
@@ -15,7 +16,9 @@ from loop_fakes import (
     make_version,
 )
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner, Result
 
+from imil_backend.cli import app
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Dataset
 
@@ -61,3 +64,14 @@ def open_round(backend: Backend, label_studio: FakeLabelStudio, dataset: Dataset
     project = make_project(backend, dataset)
     round_ = make_round(backend, label_studio, project, version, names)
     return OpenRound(backend, label_studio, dataset, version, project, round_.id)
+
+
+@pytest.fixture
+def imil(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`imil` on this backend's data directory."""
+    monkeypatch.chdir(backend.directory)
+    monkeypatch.setenv("IMIL_DATA_DIR", str(backend.directory))
+    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(app, arguments)

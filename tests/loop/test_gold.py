@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from loop_fakes import (
-    URL,
     FakeLabelStudio,
     chosen,
     make_dataset,
@@ -18,9 +17,8 @@ from loop_fakes import (
     write_mask,
 )
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from imil_backend.cli import app
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import sample_states, standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
@@ -253,17 +251,9 @@ def test_only_an_answer_that_counts_can_be_named(
         assert f"no annotation {number} that counts" in " ".join(shown.stderr.split())
 
 
-@pytest.fixture
-def imil(backend: Backend, mined: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.chdir(backend.directory)
-    monkeypatch.setenv("IMIL_DATA_DIR", str(backend.directory))
-    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    monkeypatch.setenv("COLUMNS", "200")
-    return lambda *arguments: CliRunner().invoke(app, arguments)
-
-
-def test_a_dry_run_says_how_many_gold_tasks_there_would_be(imil: Callable[..., Result]) -> None:
+def test_a_dry_run_says_how_many_gold_tasks_there_would_be(
+    mined: Dataset, imil: Callable[..., Result]
+) -> None:
     shown = imil("push", "--dry-run", "--gold-share", "1.0")
     assert shown.exit_code == 0, shown.output
     assert "Would push 2 and 2 gold tasks to project 3" in shown.stdout

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from loop_fakes import (
     PROJECT,
-    URL,
     FakeLabelStudio,
     OpenRound,
     chosen,
@@ -21,9 +20,8 @@ from loop_fakes import (
     write_mask,
 )
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from imil_backend.cli import app
 from imil_backend.errors import RoundError, SettingsError
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import audit
@@ -301,23 +299,16 @@ def test_combining_annotators_asks_for_several_readers(backend: Backend, dataset
         assert policy_of(found).readers == 1
 
 
-@pytest.fixture
-def imil(backend: Backend, mined: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`imil` on the data directory of the mined dataset."""
-    monkeypatch.chdir(backend.directory)
-    monkeypatch.setenv("IMIL_DATA_DIR", str(backend.directory))
-    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    monkeypatch.setenv("COLUMNS", "200")
-    return lambda *arguments: CliRunner().invoke(app, arguments)
-
-
 @pytest.mark.parametrize(
     ("connected", "setting"),
     [(None, "maximum_annotations of the project"), ({}, "the project's own setting stays")],
 )
 def test_a_dry_run_says_what_becomes_of_the_projects_setting(
-    backend: Backend, imil: Callable[..., Result], connected: dict[str, Any] | None, setting: str
+    backend: Backend,
+    mined: Dataset,
+    imil: Callable[..., Result],
+    connected: dict[str, Any] | None,
+    setting: str,
 ) -> None:
     with backend.store.begin() as session:
         session.scalars(select(Project)).one().connected = connected
@@ -327,7 +318,9 @@ def test_a_dry_run_says_what_becomes_of_the_projects_setting(
     assert "readers" not in imil("push", "--dry-run").stdout  # it was not kept
 
 
-def test_combining_readers_without_several_is_refused_by_name(imil: Callable[..., Result]) -> None:
+def test_combining_readers_without_several_is_refused_by_name(
+    mined: Dataset, imil: Callable[..., Result]
+) -> None:
     shown = imil("push", "--dry-run", "--annotators", "majority")
     assert shown.exit_code == 1
     assert "--annotators majority combines the masks of several people" in shown.stderr

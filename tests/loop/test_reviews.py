@@ -9,7 +9,6 @@ import pytest
 from loop_fakes import (
     MAPPING,
     PROJECT,
-    URL,
     FakeLabelStudio,
     OpenRound,
     chosen,
@@ -19,9 +18,8 @@ from loop_fakes import (
     region,
 )
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from imil_backend.cli import app
 from imil_backend.errors import RoundError
 from imil_backend.images.masks.masks import annotation_mask
 from imil_backend.label_studio.api.tabs import remove_tabs
@@ -248,16 +246,6 @@ def test_reviews_need_a_project_in_which_something_was_answered(
         session.scalars(select(Project)).one().disconnected_at = readings.round.created_at
     with pytest.raises(RoundError, match="disconnected"):
         push_reviews(backend, dataset)
-
-
-@pytest.fixture
-def imil(readings: OpenRound, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.chdir(readings.backend.directory)
-    monkeypatch.setenv("IMIL_DATA_DIR", str(readings.backend.directory))
-    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    monkeypatch.setenv("COLUMNS", "200")
-    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_a_dry_run_tells_what_would_be_reviewed_and_keeps_nothing(
