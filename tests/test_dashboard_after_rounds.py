@@ -11,7 +11,8 @@ import pytest
 import requests
 from PIL import Image
 from support.conditions import wait_until
-from support.dashboard_numbers import CHECKS, Files, check_machine, check_reasons
+from support.dashboard_numbers import CHECKS, check_machine, check_reasons
+from support.dashboard_numbers.files import Files
 from support.installation import Installation
 from support.label_studio import RunningLabelStudio
 from support.looking import look_at_all

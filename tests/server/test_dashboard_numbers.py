@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from dashboard_scene import make_scene
 from loop_fakes import FakeLabelStudio, chosen, make_backend, mask_of, region
-from support.dashboard_numbers import CHECKS, Files, Visit
+from support.dashboard_numbers import CHECKS
+from support.dashboard_numbers.files import Files
+from support.dashboard_numbers.page import Visit
 from test_dashboard import app_of
 
 from imil_backend.loop.answers.reconcile import reconcile

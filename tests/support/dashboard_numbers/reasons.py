@@ -1,0 +1,76 @@
+"""The page of reasons."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from support.dashboard_numbers.files import COUNTED, Files
+from support.dashboard_numbers.page import Page, Visit
+
+
+def check_reasons(visit: Visit, files: Files) -> None:
+    """Evidence inside painted pixels, before and after, and the means of what was painted."""
+    page = Page(visit("/datasets/1/reasons"))
+    (after,) = files.ask(
+        "SELECT versions.* FROM versions JOIN rounds ON version_id = versions.id WHERE parent_id IS NOT NULL "
+        "AND state = 'closed' ORDER BY rounds.number DESC LIMIT 1"
+    )
+    before = files.ask("SELECT * FROM versions WHERE id = ?", after["parent_id"])[0]
+    evidence = [_evidence(each) for each in (before, after)]
+    samples = {row["id"]: row for row in files.ask("SELECT * FROM samples")}
+    masks = {samples[number]["key"]: mask for number, mask in _training_masks(files).items()}
+    measured = defaultdict(list)
+    for row in samples.values():
+        key, mask = row["key"], masks.get(row["key"])
+        if mask is not None and all(key in each and each[key].clip(0).any() for each in evidence):
+            old, new = (_inside(each[key], mask) for each in evidence)
+            for title in ("All", row["label"]):
+                measured[title].append((row["group"], mask.mean(), old, new))
+    for title, values in measured.items():
+        groups = len({group for group, *_ in values})
+        row = page.row(f"{title} ({len(values)} in {groups} group{'' if groups == 1 else 's'})")
+        share, old, new = (fmean(float(each[place]) for each in values) for place in (1, 2, 3))
+        assert row[1] == f"{share:.3f}"
+        assert row[2].startswith(f"{old:.3f} (")
+        assert row[3].startswith(f"{new:.3f} (")
+        # A difference of nothing has either sign.
+        assert abs(float(row[4].split()[0]) - (new - old)) <= 0.0005 + 1e-9
+    for label in {row["label"] for row in samples.values() if row["key"] in masks}:
+        count = sum(row["label"] == label and row["key"] in masks for row in samples.values())
+        assert f"{label} : {count} sample" in page.text
+
+
+def _evidence(version: sqlite3.Row) -> dict[str, NDArray[np.float64]]:
+    """By key, what spoke for the class that was predicted, (cells, cells)."""
+    tensors = load_file(Path(version["directory"]) / "evidence.safetensors")
+    found = {}
+    for name in tensors:
+        if name.endswith(".keys"):
+            maps = tensors[f"{name.removesuffix('.keys')}.predicted"].astype(np.float64)
+            keys = [bytes(row).rstrip(b"\0").decode() for row in tensors[name]]
+            found |= dict(zip(keys, maps, strict=True))
+    return found
+
+
+def _training_masks(files: Files) -> dict[int, NDArray[np.bool_]]:
+    """By sample, what training takes for irrelevant: the latest painted answer's mask."""
+    found: dict[int, NDArray[np.bool_] | None] = {}
+    for each in files.standing():
+        if each["answer"] in COUNTED:
+            found[each["sample_id"]] = files.mask(each["mask_sha256"])
+    return {sample: mask for sample, mask in found.items() if mask is not None}
+
+
+def _inside(evidence: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+    """The share of what is positive that lies inside the mask: every cell is cut into parts of a pixel."""
+    cells, (height, width) = evidence.shape[0], mask.shape
+    fine = np.repeat(np.repeat(mask, cells, axis=0), cells, axis=1)  # (cells * height, cells * width)
+    covered = fine.reshape(cells, height, cells, width).mean(axis=(1, 3))
+    positive = evidence.clip(0)
+    return float((positive * covered).sum() / positive.sum())
