@@ -33,6 +33,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.base.states import Purpose
+from imil_backend.loop.dashboard.samples.one_sample import sample_page
 from imil_backend.loop.rounds.lifecycle import Answered, answered
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Dataset, Project, Proposal, Sample, Task
@@ -140,6 +141,21 @@ def test_a_review_stands_for_the_answers_in_dispute_and_nothing_is_lost(readings
     # Without the review, the readers' answers count again.
     readings.label_studio.delete(max(readings.label_studio.annotations) - 1)
     assert painted_in(readings, "train-1") == [7]
+
+
+def test_the_page_of_a_sample_says_which_of_several_masks_counts(readings: OpenRound) -> None:
+    def counts() -> str:
+        return sample_page(readings.backend, 1, "key-train-1").counts
+
+    assert painted_in(readings, "train-1") == [5, 6]
+    assert counts() == "that of the latest answer"
+    set_policy(readings.backend, readers=2, annotators="union")
+    assert painted_in(readings, "train-1") == [1, 2, 5, 6]
+    assert counts() == "what anybody painted"
+    push_reviews(readings.backend, readings.dataset)
+    readings.label_studio.annotate(reviews(readings)[0], region(mask_of(3)), by=3)
+    assert painted_in(readings, "train-1") == [3]
+    assert counts() == "what anybody painted; a review stands for the answers up to its round"
 
 
 def test_nobody_reviews_an_answer_of_their_own(readings: OpenRound) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.evidence import read_evidence
 from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
-from imil_backend.loop.answers.sample_states import SampleState, sample_states
+from imil_backend.loop.answers.sample_states import SampleState, decides, in_order, sample_states
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import CLOSED, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
@@ -27,6 +28,12 @@ from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 SPLITS = ("validation", "test")
+_COUNTS = {
+    "latest": "that of the latest answer",
+    "union": "what anybody painted",
+    "intersection": "what everybody painted",
+    "majority": "what more than half of the annotators painted",
+}
 _FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 
 
@@ -80,7 +87,8 @@ class SamplePage:
     left_as: str | None  # why clinicians made it leave training
     answers: Sequence[AnswerLine]
     painted: bool  # whether training knows something irrelevant in it
-    several: bool  # whether the mask is made of several
+    several: bool  # whether several were painted
+    counts: str  # which of them are in the mask, in words
     correction: str | None  # of the champion-to-be's recipe: what training makes of the mask
     exchanged: bool  # whether it is painted, and so is another sample, whose irrelevant part can be pasted in
     round: int | None  # whose two versions' evidence is shown
@@ -111,7 +119,8 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
     with backend.store.begin() as session:
         dataset, sample = dataset_of(session, dataset_id), sample_of(session, dataset_id, key)
         names = names_of(backend, session, dataset_id)
-        answers = [_answer(each, names) for each in _annotations(session, sample)]
+        annotations = _annotations(session, sample)
+        answers = [_answer(each, names) for each in annotations]
         state = sample_states(backend, session, dataset, sample.id).get(sample.id, SampleState(None, None))
         round_ = _round_shown(session, dataset_id, key, round_number)
         version = round_.version if round_ else None
@@ -129,6 +138,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             answers=answers,
             painted=state.mask_sha256 is not None,
             several=sum(each.painted for each in answers) > 1,
+            counts=_counts(dataset, annotations),
             correction=_correction(session, dataset),
             exchanged=bool(state.mask_sha256 and donor_of(backend, session, dataset, sample)),
             round=round_.number if round_ else None,
@@ -155,6 +165,13 @@ def _answer(annotation: Annotation, names: Names) -> AnswerLine:
         at=annotation.label_studio_updated_at,
         note=annotation.reason,
     )
+
+
+def _counts(dataset: Dataset, annotations: Sequence[Annotation]) -> str:
+    answers = in_order(annotations)
+    reviewed = any(decides(each, answers) for each in answers)
+    words = _COUNTS[policy_of(dataset).annotators]
+    return f"{words}; a review stands for the answers up to its round" if reviewed else words
 
 
 def _round_shown(session: Session, dataset_id: int, key: str, number: int | None) -> Round | None:

@@ -26,7 +26,7 @@ def sample_picture(backend: Backend, dataset_id: int, key: str, kind: str) -> by
         backend: the store and the images.
         dataset_id: whose.
         key: of the sample.
-        kind: IMAGE, MASK (all answers together), BLACKOUT or COUNTEREXAMPLE (what training sees).
+        kind: IMAGE, MASK (the one that counts), BLACKOUT or COUNTEREXAMPLE (what training sees).
 
     Raises:
         NotFoundError: there is no such sample or kind, or nothing was painted.
