@@ -211,7 +211,7 @@ def test_a_samples_probability_in_each_version_is_that_of_the_files(
         assert line.predicted == ("lesion" if version is scene.after else "normal")
 
 
-def test_a_sample_has_the_answers_of_each_and_its_history(scene: Scene) -> None:
+def test_a_sample_has_the_answers_of_each_their_agreement_and_its_history(scene: Scene) -> None:
     page = sample_page(scene.backend, ONE, "key-train-0")
     assert [(each.by, each.answer) for each in page.answers] == [
         ("annotator A", "painted"),
@@ -219,7 +219,10 @@ def test_a_sample_has_the_answers_of_each_and_its_history(scene: Scene) -> None:
     ]
     assert page.several and page.simulated == 0
     assert [entry.event for entry in page.history] == ["answered", "answered"]
-    assert "by annotator A" in page.history[0].details
+    assert page.history[0].details == (
+        "annotation 1, answer painted, by annotator A, changed in Label Studio 2026-01-01 00:00:06"
+    )
+    assert page.agreement == 0.5
     assert page.tasks == ["http://label-studio.test/projects/3/data?task=101"]
     assert sample_page(scene.backend, ONE, "key-train-3").left_as == "unreadable"
 

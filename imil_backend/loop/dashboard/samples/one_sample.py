@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class SamplePage:
     excluded: str | None  # why it is used for nothing
     left_as: str | None  # why clinicians made it leave training
     answers: Sequence[AnswerLine]
+    agreement: float | None  # the mean Dice between the masks of those who were asked; None with one of them
     painted: bool  # whether training knows something irrelevant in it
     several: bool  # whether several were painted
     counts: str  # which of them are in the mask, in words
@@ -136,6 +137,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             excluded=EXPLAINED.get(sample.excluded, sample.excluded) if sample.excluded else None,
             left_as=ANSWERS[state.excluded_as] if state.excluded_as else None,
             answers=answers,
+            agreement=sample.agreement,
             painted=state.mask_sha256 is not None,
             several=sum(each.painted for each in answers) > 1,
             counts=_counts(dataset, annotations),
@@ -238,10 +240,16 @@ def _event(entry: dict[str, Any], names: Names) -> Event:
         who = details.pop("annotator")
         details["by"] = SIMULATED if simulated else names.get(who, "an annotator")
     details.pop("mask_sha256", None)
+    if "answer" in details:
+        details["answer"] = ANSWERS.get(details["answer"], details["answer"])
+    if "changed_there" in details:
+        details["changed in Label Studio"] = _moment(details.pop("changed_there"))
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in details.items())
-    return Event(
-        str(entry["at"])[:19].replace("T", " "), entry["event"], entry["round"], entry["version"], told
-    )
+    return Event(_moment(entry["at"]), entry["event"], entry["round"], entry["version"], told)
+
+
+def _moment(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
 def _tasks(session: Session, sample: Sample) -> list[str]:
