@@ -15,6 +15,7 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.versions import Versions, plot_of, version_page, versions_of
 from imil_backend.loop.evaluation.kept import evaluate_version
 from imil_backend.loop.rounds.lifecycle import change_state
+from imil_backend.loop.versions.champions import reject
 from imil_backend.store.tables import Dataset, Version
 
 EPOCHS = [{"epoch": 1, "train_loss": 0.7, "validation": {"loss": 0.5, "accuracy": 0.75}}]
@@ -78,6 +79,16 @@ def test_a_version_says_what_it_is_and_how_often_the_test_split_was_looked_at(
     assert [(each.name, each.before, each.now) for each in page.differences] == [("seed", 0, 7)]
     assert page.looks == 3
     assert page.simulated == 0
+
+
+def test_a_person_who_rejects_is_named_beside_the_verdict(open_round: OpenRound, candidate: Version) -> None:
+    assert [line.rejected for line in shown(open_round).lines] == [False] * 3
+    with open_round.backend.store.begin() as session:
+        session.merge(open_round.round).verdict = {"verdict": "undecided", "reason": "Few samples."}
+        reject(session, session.get_one(Version, candidate.id), who="ann")
+    lines = {line.name: (line.verdict, line.rejected) for line in shown(open_round).lines}
+    assert lines["second"] == ("undecided", True)
+    assert lines["baseline"] == (None, False)
 
 
 def test_plots_come_from_the_report_and_from_nowhere_else(open_round: OpenRound) -> None:

@@ -17,7 +17,7 @@ from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.evaluation.kept import KeptEvaluation, folder_of, kept_evaluation
-from imil_backend.loop.versions.champions import champion_of
+from imil_backend.loop.versions.champions import champion_of, rejected_versions
 from imil_backend.loop.versions.removed_weights import removed_weights
 from imil_backend.store.tables import Annotation, Promotion, Round, Task, Version
 
@@ -31,6 +31,7 @@ class VersionLine:
         round: number of the round that has trained it; None: no round of the store.
         depth: how many versions stand above it: the champion that it was compared with, and so on.
         verdict: promote, reject or undecided; None of the first version.
+        rejected: by a person, because the verdict was undecided.
         evaluation: None of an earlier release; `imil report` makes it.
     """
 
@@ -39,6 +40,7 @@ class VersionLine:
     round: int | None
     depth: int
     verdict: str | None
+    rejected: bool
     is_champion: bool
     weights_removed: datetime | None
     blacked_out: int
@@ -63,8 +65,8 @@ class Versions:
     dataset: str
     lines: tuple[VersionLine, ...]  # a version before those that were compared with it
     promotions: tuple[Promoted, ...]  # the latest first
-    plot: Plot | None  # of the metrics over rounds
-    plot_of: int  # the version that has it
+    latest: VersionLine | None  # of those with an evaluation
+    plot: Plot | None  # its metrics over rounds
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ def versions_of(backend: Backend, dataset_id: int) -> Versions:
         dataset=dataset.name,
         lines=tuple(lines),
         promotions=tuple(promoted),
+        latest=latest,
         plot=next((plot for plot in plots if plot.file == ROUNDS), None),
-        plot_of=latest.id if latest else 0,
     )
 
 
@@ -182,6 +184,7 @@ def _lines(session: Session, dataset_id: int, found: Sequence[Version]) -> list[
         for round_ in session.scalars(select(Round).where(Round.dataset_id == dataset_id))
     }
     champion, removed = champion_of(session, dataset_id), removed_weights(session, dataset_id)
+    rejected = rejected_versions(session, dataset_id)
     return [
         VersionLine(
             id=version.id,
@@ -189,6 +192,7 @@ def _lines(session: Session, dataset_id: int, found: Sequence[Version]) -> list[
             round=rounds[version.id].number if version.id in rounds else None,
             depth=depth,
             verdict=_verdict(rounds.get(version.id)) if version.parent_id else None,
+            rejected=version.id in rejected,
             is_champion=champion is not None and champion.id == version.id,
             weights_removed=removed.get(version.id),
             blacked_out=version.blacked_out,
