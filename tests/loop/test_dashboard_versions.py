@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from loop_fakes import RESULT, OpenRound, make_version
 
 from imil_backend.errors import NotFoundError
 from imil_backend.learning.contract.training_job import RESULT_FILE, Recipe, write_json
+from imil_backend.learning.scoring.metrics import compute_metrics
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.versions import Versions, plot_of, version_page, versions_of
@@ -79,6 +81,22 @@ def test_a_version_says_what_it_is_and_how_often_the_test_split_was_looked_at(
     assert [(each.name, each.before, each.now) for each in page.differences] == [("seed", 0, 7)]
     assert page.looks == 3
     assert page.simulated == 0
+
+
+def test_a_version_without_a_test_split_has_not_looked_at_it(
+    open_round: OpenRound, candidate: Version
+) -> None:
+    assert candidate.metrics["test"]["accuracy"] is not None
+    without = {**candidate.metrics, "test": compute_metrics(np.empty((0, 2)), np.empty(0, np.int64))}
+    with open_round.backend.store.begin() as session:
+        session.add(
+            Version(
+                dataset_id=candidate.dataset_id, name="third", parent_id=candidate.id, metrics=without,
+                directory=candidate.directory, recipe={}, runtime_info={}, fingerprint="f", blacked_out=0,
+                code_version="0", seconds=1.0,
+            )
+        )  # fmt: skip
+    assert version_page(open_round.backend, open_round.dataset.id, candidate.id).looks == 3
 
 
 def test_a_person_who_rejects_is_named_beside_the_verdict(open_round: OpenRound, candidate: Version) -> None:

@@ -146,7 +146,7 @@ def version_page(backend: Backend, dataset_id: int, version_id: int) -> VersionP
         code_version=version.code_version,
         fingerprint=version.fingerprint,
         seconds=version.seconds,
-        looks=sum("test" in each.metrics for each in found),
+        looks=sum(_has_seen_test(each) for each in found),
         simulated=simulated,
     )
 
@@ -201,6 +201,11 @@ def _lines(session: Session, dataset_id: int, found: Sequence[Version]) -> list[
         )
         for version, depth in _tree(found)
     ]
+
+
+def _has_seen_test(version: Version) -> bool:
+    """Whether there was a test split when it was trained."""
+    return version.metrics.get("test", {}).get("accuracy") is not None
 
 
 def _simulated(session: Session, dataset_id: int, until: int | None) -> int:
