@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from shutil import copytree, ignore_patterns
 
 import pytest
 from dashboard_scene import make_scene
@@ -18,14 +19,18 @@ from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds.report import write_report
-from imil_backend.store.tables import Project
+from imil_backend.loop.versions.champions import PERSON, promote, roll_back
+from imil_backend.store.tables import Dataset, Project, Version
 
 pytestmark = pytest.mark.slow  # a database and plots
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, Files]]:
-    """A judged round, with answers that differ, are skipped or cannot be used, and images set aside."""
+    """A judged round, with answers that differ, are skipped or cannot be used, and images set aside.
+
+    And a version of another recipe, without a report; and a promotion that was taken back.
+    """
     backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
     backend.__dict__["label_studio"] = label_studio
     scene = make_scene(backend, label_studio)
@@ -41,6 +46,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, File
     reconcile(backend, project)
     write_report(backend, scene.round_id)
     evaluate_round(backend, scene.round_id)
+    directory = backend.path("versions", "another")
+    copytree(scene.before.directory, directory, ignore=ignore_patterns("report"))
+    with backend.store.begin() as session:
+        session.add(
+            Version(
+                dataset_id=scene.dataset.id, name="another", parent_id=scene.after.id,
+                baseline_id=scene.before.id, directory=str(directory), metrics=scene.after.metrics,
+                recipe={**scene.after.recipe, "seed": 7}, runtime_info={"threads": 2}, fingerprint="g",
+                blacked_out=3, code_version="0", seconds=2000.0,
+            )
+        )  # fmt: skip
+        promote(session, session.get_one(Version, scene.before.id), PERSON, "It is older.", "ann")
+        roll_back(session, session.get_one(Dataset, scene.dataset.id))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "examine", lambda *_, **__: [])  # the doctor asks the network
         visitor = app_of(backend).test_client()

@@ -97,6 +97,11 @@ class Files:
         return {each["key"]: each for each in records}
 
 
+def moment(stored: str) -> str:
+    """A moment of the database as pages write it."""
+    return f"{stored[:16]} UTC"
+
+
 def dice_of(masks: Iterable[NDArray[np.bool_]]) -> float:
     """The mean Dice coefficient over all pairs."""
     both = [(2 * (a & b).sum(), a.sum() + b.sum()) for a, b in combinations(masks, 2)]
