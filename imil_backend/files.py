@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from imil_backend.errors import StoreError
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+UNFINISHED = ".*.[0-9]*-[0-9]*"  # matches what `replacing` writes to, if it is killed
 OTHERS = 0o077  # all that others could be allowed; as a umask, what nobody gets
 
 _TORCH_ARCHIVE = "inline_container.cc"  # the source of torch's archive writer, which its errors name

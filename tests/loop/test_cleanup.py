@@ -13,6 +13,7 @@ from loop_fakes import OpenRound, make_version, mask_of, on_both_databases, regi
 from sqlalchemy import select
 
 from imil_backend.errors import StoreError
+from imil_backend.files import unfinished
 from imil_backend.learning.contract.proposed import (
     PROPOSED_FILE,
     Proposed,
@@ -206,10 +207,12 @@ def test_masks_of_answers_stay_also_of_withdrawn_and_changed_ones(open_round: Op
     kept = set(backend.directory.glob("masks/*/*.png"))
     assert len(kept) == 5
     path = mask_path(backend, save_mask(backend, mask_of(7)))
-    for each in (*kept, path):
+    partial = unfinished(next(iter(kept)))
+    partial.touch()
+    for each in (*kept, path, partial):
         os.utime(each, LONG_AGO)
-    assert [item.name for item in remove_unneeded(backend, keep=0)] == ["1 masks"]
-    assert set(backend.directory.glob("masks/*/*.png")) == kept
+    assert [item.name for item in remove_unneeded(backend, keep=0)] == ["2 masks"]
+    assert set(backend.directory.glob("masks/*/*")) == kept
 
 
 def test_a_version_that_is_promoted_meanwhile_stays(

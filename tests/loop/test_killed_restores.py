@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import backups
+from support.killing import REPLACING, WRITING, killed_at
 
 from imil_backend.config import Settings
 from imil_backend.errors import BackupError, StoreError
@@ -21,31 +20,7 @@ from imil_backend.loop.upkeep.backup.restoring import restore
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
-DIED = 9
-CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "sqlite3.connect", "open"}
-
-
-def killed_at(number: int, work: Callable[[], object]) -> bool:
-    """Do something in a process that dies, as by kill -9, after so many changes of files; whether it did."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DIED
-    left = number
-
-    def count(event: str, values: tuple[Any, ...]) -> None:
-        nonlocal left
-        writes = event != "open" or (isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR))
-        if event in CHANGES and writes:
-            left -= 1
-            if left < 0:
-                os._exit(DIED)
-
-    try:
-        os.close(2)
-        sys.addaudithook(count)
-        work()
-    finally:
-        os._exit(0)
+CHANGES = WRITING | REPLACING
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -90,9 +65,9 @@ def test_a_restore_that_is_killed_anywhere_is_finished_or_undone(
         place = tmp_path / str(number)
         settings = installed(place)
         before = files(settings.data_dir)
-        died = killed_at(number, lambda settings=settings: restore(settings, backup, replace=True))
+        died = killed_at(number, lambda settings=settings: restore(settings, backup, replace=True), CHANGES)
         for later in range(number % 4, 1000, 4):  # and the next starts are killed as well
-            if not killed_at(later, lambda settings=settings: Backend(settings).close()):
+            if not killed_at(later, lambda settings=settings: Backend(settings).close(), CHANGES):
                 break
         Backend(settings).close()
         now = files(settings.data_dir)
@@ -115,7 +90,7 @@ def test_the_next_start_says_what_happened(
     tmp_path: Path, backup: Path, caplog: pytest.LogCaptureFixture, changes: int, said: str
 ) -> None:
     settings = installed(tmp_path)
-    assert killed_at(changes, lambda: restore(settings, backup, replace=True))
+    assert killed_at(changes, lambda: restore(settings, backup, replace=True), CHANGES)
     Backend(settings).close()
     assert said in caplog.text
     caplog.clear()
@@ -143,7 +118,7 @@ def test_a_backup_that_is_killed_anywhere_leaves_nothing(backend: Backend, tmp_p
     made = tmp_path / "made"
     made.mkdir()
     for number in range(1000):
-        died = killed_at(number, lambda: back_up(backend, made / "backup.tar"))
+        died = killed_at(number, lambda: back_up(backend, made / "backup.tar"), CHANGES)
         Backend(backend.settings).close()
         assert not folders(backend.directory, BACKING_UP)
         assert set(files(backend.directory)) - set(before) <= {

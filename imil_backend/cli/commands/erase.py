@@ -55,24 +55,32 @@ def erase(
     Label Studio. Original files outside of the data directory stay, and are listed, as are the versions that
     were trained on them and the backups. An annotator's answers stay, under a random key.
 
-    Without --sample, --group and --annotator: go on with erasures that are not finished.
+    An erasure that was interrupted is finished first; without --sample, --group and --annotator, nothing else
+    is done.
     """
-    from imil_backend.errors import SettingsError
+    from imil_backend.errors import NotFoundError, SettingsError
     from imil_backend.loop.erasure.erasing import finish_erasures
 
     given = [each for each in (sample, group, annotator) if each is not None]
-    if len(given) > 1:
+    if len(given) > 1 or (dry_run and not given):
         raise SettingsError("Give one of --sample, --group and --annotator.")
     if given and not dry_run and not reason.strip():
         raise SettingsError("Say why with --reason; the audit trail keeps it. Name nobody in it.")
     with open_backend(context) as backend:
-        if not given:
-            _show_finished(finish_erasures(backend), as_json=as_json)
-        elif annotator is not None:
-            _forget(backend, annotator, reason, dry_run=dry_run, as_json=as_json)
-        else:
-            find = partial(_find, backend, dataset, sample, group)
-            _erase(backend, find, reason, dry_run=dry_run, as_json=as_json)
+        finished = [] if dry_run else finish_erasures(backend)
+        try:
+            if annotator is not None:
+                _forget(backend, annotator, reason, dry_run=dry_run, as_json=as_json)
+            elif given:
+                find = partial(_find, backend, dataset, sample, group)
+                _erase(backend, find, reason, dry_run=dry_run, as_json=as_json)
+            else:
+                _show_finished(finished, as_json=as_json)
+        except NotFoundError as error:
+            if not finished:
+                raise
+            # It may have been this very command that was interrupted.
+            _show_finished(finished, as_json=as_json, nothing_more=str(error))
 
 
 def _find(backend: Any, name: str | None, sample: str | None, group: str | None, session: Session) -> Subject:
@@ -141,7 +149,7 @@ def _show_outcome(outcome: Outcome) -> None:
         )
 
 
-def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool, nothing_more: str = "") -> None:
     if as_json:
         print_json([asdict(each) for each in outcomes])
         return
@@ -149,8 +157,10 @@ def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         say("No erasure is unfinished.")
     for each in outcomes:
         if each.problem is None:
-            say("An erasure was finished.")
+            say("An erasure that was interrupted is finished now.")
         _show_outcome(each)
+    if nothing_more:
+        say(f"Nothing more was erased: {escape(nothing_more)}")
 
 
 def _forget(backend: Any, user: str, reason: str, *, dry_run: bool, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from imil_backend.files import UNFINISHED
 from imil_backend.images.row_store import removed_stores
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, holds_masks
 from imil_backend.learning.contract.training_job import (
@@ -34,7 +35,7 @@ from imil_backend.store.tables import Dataset, Version
 Kind = Literal["weights", "intermediate state", "proposed masks", "training files", "cache", "masks"]
 
 UNTOUCHED_SECONDS = 24 * 3600.0  # what was written since may be in use before anything refers to it
-WHILE_TRAINING = (CHECKPOINT_FILE, MASKS_FILE, "best-*.safetensors", "kept-*.npy", ".*.[0-9]*-[0-9]*")
+WHILE_TRAINING = (CHECKPOINT_FILE, MASKS_FILE, "best-*.safetensors", "kept-*.npy", UNFINISHED)
 _OF_A_TRAINING = (MODEL_FILE, INTERMEDIATE_FILE, PROPOSED_FILE, *WHILE_TRAINING)
 CACHE = re.compile(r"\d+px_[13]ch|before-\w+_\d+px_[0-9a-f]{16}")
 
@@ -115,12 +116,9 @@ def _caches(backend: Backend, session: Session) -> Iterator[Removable]:
 
 
 def _masks(backend: Backend, session: Session) -> Iterator[Removable]:
-    needed = needed_masks(backend, session)
-    unused = [
-        path
-        for path in sorted((backend.directory / "masks").glob("*/*.png"))
-        if path.stem not in needed and _is_untouched(path)
-    ]
+    needed, folder = needed_masks(backend, session), backend.directory / "masks"
+    there = [*folder.glob("*/*.png"), *folder.glob(f"*/{UNFINISHED}")]  # the latter of a killed process
+    unused = [path for path in sorted(there) if path.stem not in needed and _is_untouched(path)]
     if unused:
         reason = "no answer, no version and no entry of the audit trail has them"
         yield Removable("masks", f"{len(unused)} masks", reason, tuple(unused), _size(unused))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,9 +20,9 @@ from imil_backend.loop.comparing.runs import comparisons_under_way
 from imil_backend.loop.erasure.plan import Findings, Plan, make_plan, plan_from_json
 from imil_backend.loop.erasure.rows import erase_rows
 from imil_backend.loop.erasure.subject import Subject
-from imil_backend.loop.erasure.sweeping import still_found, sweep
+from imil_backend.loop.erasure.sweeping import rounds_to_report_anew, still_found, sweep
 from imil_backend.loop.erasure.tidying import tidy
-from imil_backend.loop.evaluation.kept import REPORT_FOLDER, evaluate_round
+from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import Erasure, Project, Round
@@ -163,9 +162,11 @@ def _carry_out(backend: Backend, erasure_id: int, plan: Plan) -> Outcome:
     if not plan.swept:
         with backend.store.begin() as session:
             check_nothing_runs(backend, session)
+        plan = replace(plan, rounds=rounds_to_report_anew(backend, plan))
+        _keep(backend, erasure_id, plan)
         sweep(backend, plan)
         remove_ended_workflows(backend, timedelta(0))  # what went wrong in one may name a sample
-        _write_reports(backend)
+        _write_reports(backend, plan.rounds)
         plan = replace(plan, swept=True)
         _keep(backend, erasure_id, plan)
     tasks, uploads = _delete_tasks(backend, plan)
@@ -179,23 +180,21 @@ def _keep(backend: Backend, erasure_id: int, plan: Plan | None) -> None:
         session.get_one(Erasure, erasure_id).plan = plan.to_json() if plan else {}
 
 
-def _write_reports(backend: Backend) -> None:
+def _write_reports(backend: Backend, round_ids: Iterable[int]) -> None:
     """Those that were removed, without the samples."""
     with backend.store.begin() as session:
-        rounds = session.scalars(select(Round).where(Round.version_id.is_not(None))).all()
+        rounds = session.scalars(select(Round).where(Round.id.in_(round_ids))).all()
     for round_ in rounds:
-        directory = Path(round_.version.directory) if round_.version else None
-        if directory and directory.is_dir() and not (directory / REPORT_FOLDER).exists():
-            try:
-                write_report(backend, round_.id)
-                evaluate_round(backend, round_.id)
-            except (ImilError, OSError) as error:  # no reason to keep a patient's traces
-                logger.warning(
-                    "The report of round %d is not complete (%s). Write it again: `imil report --round %d`.",
-                    round_.number,
-                    error,
-                    round_.number,
-                )
+        try:
+            write_report(backend, round_.id)
+            evaluate_round(backend, round_.id)
+        except (ImilError, OSError) as error:  # no reason to keep a patient's traces
+            logger.warning(
+                "The report of round %d is not complete (%s). Write it again: `imil report --round %d`.",
+                round_.number,
+                error,
+                round_.number,
+            )
 
 
 def _delete_tasks(backend: Backend, plan: Plan) -> tuple[int, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.learning.contract.training_job import JOB_FILE, read_samples
+from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
@@ -163,7 +163,7 @@ def _other_masks(backend: Backend, session: Session, ids: set[int], keys: set[st
 
 def _training_samples(backend: Backend) -> Iterable[tuple[Path, list[Any]]]:
     for directory in sorted((backend.directory / "versions").glob("*/")):
-        if (directory / JOB_FILE).exists():
+        if (directory / SAMPLES_FILE).exists():
             yield directory, read_samples(directory)
 
 
@@ -187,7 +187,7 @@ def _versions(session: Session, keys: set[str]) -> tuple[tuple[str, ...], tuple[
     trained, measured = [], []
     for version in session.scalars(select(Version).order_by(Version.id)):
         directory = Path(version.directory)
-        if not (directory / JOB_FILE).exists():
+        if not (directory / SAMPLES_FILE).exists():
             continue
         splits = {each.split for each in read_samples(directory) if each.key in keys}
         if "train" in splits:

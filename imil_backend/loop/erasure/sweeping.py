@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import or_, select
 
 from imil_backend.errors import StoreError
+from imil_backend.files import UNFINISHED
 from imil_backend.images.reading import image_format
 from imil_backend.images.row_store import remove_store, removed_stores
 from imil_backend.learning.contract.evidence import (
@@ -20,7 +21,7 @@ from imil_backend.learning.contract.evidence import (
     write_evidence,
 )
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed, write_proposed
-from imil_backend.learning.contract.training_job import JOB_FILE, SAMPLES_FILE, read_samples
+from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import mask_path
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
@@ -51,13 +52,13 @@ def sweep(backend: Backend, plan: Plan) -> None:
     try:
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
-        shutil.rmtree(backend.directory / "proposing", ignore_errors=True)  # left by one that was killed
+        _remove_folder(backend.directory / "proposing")  # left by one that was killed
         _sweep_comparisons(backend, plan)
         _sweep_unpacked(backend, plan)
         for name in plan.files:
             (backend.directory / name).unlink(missing_ok=True)
         for sha256 in plan.masks:
-            mask_path(backend, sha256).unlink(missing_ok=True)
+            _remove_mask(mask_path(backend, sha256))
         _sweep_caches(backend, plan)
         _sweep_copies(backend.directory)
     except OSError as error:
@@ -76,32 +77,58 @@ def still_found(backend: Backend, plan: Plan) -> list[str]:
     ]
 
 
-def _sweep_reports(backend: Backend, plan: Plan) -> None:
-    """Those that name a sample, and of rounds that asked about it: pictures may show it, as a donor too."""
+def rounds_to_report_anew(backend: Backend, plan: Plan) -> tuple[int, ...]:
+    """Ids of those that asked about a sample, since pictures may show it, and whose report names one.
+
+    A report that is half removed may name none any more: keep them before anything is removed.
+    """
+    return tuple(
+        round_id
+        for round_id, report in _reports(backend)
+        if round_id in plan.rounds
+        or any(mentions(path, plan) for path in report.rglob("*") if path.is_file())
+    )
+
+
+def _reports(backend: Backend) -> list[tuple[int, Path]]:
+    """The round and the folder of each, whether it was written or not."""
     made = select(Round.id, Version.directory).join(Version, Round.version_id == Version.id)
     with backend.store.begin() as session:
-        rounds = session.execute(made).all()
-    for round_id, directory in rounds:
-        report = Path(directory) / REPORT_FOLDER
-        files = [path for path in report.rglob("*") if path.is_file()]
-        if round_id in plan.rounds or any(mentions(path, plan) for path in files):
-            shutil.rmtree(report, ignore_errors=True)
+        return [(round_id, Path(directory) / REPORT_FOLDER) for round_id, directory in session.execute(made)]
+
+
+def _sweep_reports(backend: Backend, plan: Plan) -> None:
+    for round_id, report in _reports(backend):
+        if round_id in plan.rounds:
+            _remove_folder(report)
 
 
 def _sweep_versions(backend: Backend, plan: Plan) -> None:
     with backend.store.begin() as session:
         versions = set(session.scalars(select(Version.name)))
     for directory in sorted((backend.directory / "versions").glob("*/")):
-        if not (directory / JOB_FILE).exists() or not _holds(directory, plan):
+        _remove_unfinished(directory)
+        if not _holds(directory, plan):
             continue
         if directory.name in versions:
             _clean_version(directory, plan)
         else:  # of a round that failed or was cancelled: it begins anew
-            shutil.rmtree(directory)
+            _remove_training(directory)
 
 
 def _holds(directory: Path, plan: Plan) -> bool:
-    return any(sample.key in plan.keys for sample in read_samples(directory))
+    there = (directory / SAMPLES_FILE).exists()
+    return there and any(sample.key in plan.keys for sample in read_samples(directory))
+
+
+def _remove_training(directory: Path) -> None:
+    """The list of samples last: by it the training is known to hold one of them."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != SAMPLES_FILE:
+            path.unlink()
+    shutil.rmtree(directory)
 
 
 def _clean_version(directory: Path, plan: Plan) -> None:
@@ -159,7 +186,8 @@ def _without(split: Evidence, plan: Plan) -> Evidence:
 def _sweep_comparisons(backend: Backend, plan: Plan) -> None:
     """Finished runs without the samples. What is half done goes: the fixed data set is no more."""
     for directory in sorted((backend.directory / COMPARE).glob("*/")):
-        shutil.rmtree(directory / WORK, ignore_errors=True)
+        _remove_folder(directory / WORK)
+        _remove_unfinished(directory)
         runs = directory / RUNS_FILE
         if runs.exists() and mentions(runs, plan):
             clean_json_lines(runs, plan)
@@ -171,7 +199,7 @@ def _sweep_unpacked(backend: Backend, plan: Plan) -> None:
         top = backend.directory / UNPACKED / folder
         stems = {Path(name).stem for name in plan.files if Path(name).parts[1] == folder}
         for path in _of_no_sample(backend, top):
-            if path.stem in stems:
+            if path.stem in stems or path.match(UNFINISHED):
                 path.unlink()
             elif is_text(path):
                 clean_lines(path, plan)
@@ -207,6 +235,24 @@ def _sweep_caches(backend: Backend, plan: Plan) -> None:
             raise StoreError(f"The cache in {directory} is in use. Try again: `imil erase`.")
     for directory in removed_stores(backend.cache):
         shutil.rmtree(directory)
+
+
+def _remove_mask(path: Path) -> None:
+    """And what a process that was killed has written of it."""
+    path.unlink(missing_ok=True)
+    for unfinished in path.parent.glob(f".{path.name}.*"):
+        unfinished.unlink()
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """What a process that was killed has written of a file, an earlier erasure among them."""
+    for path in directory.glob(UNFINISHED):
+        path.unlink()
+
+
+def _remove_folder(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def copies_of_everything(directory: Path) -> list[Path]:

@@ -1,0 +1,155 @@
+"""`imil erase` that is killed anywhere: the same command finishes it, and the rest is as after any other."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erasure_scene import PATIENT, erased, make_scene, traces, where
+from loop_fakes import FakeLabelStudio, OpenRound, make_version
+from sqlalchemy import Engine, event, select
+from support.killing import LABEL_STUDIO, killed_at
+
+from imil_backend.learning.contract.training_job import write_json
+from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import CLOSED, FAILED
+from imil_backend.loop.erasure import erasing
+from imil_backend.loop.erasure.erasing import finish_erasures
+from imil_backend.loop.evaluation.kept import folder_of
+from imil_backend.store.tables import Base, Dataset, Round
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
+
+COMMAND = ("erase", "--group", PATIENT, "--reason", "request no. 12")
+
+
+class OtherProcess(FakeLabelStudio):
+    """A Label Studio that outlives whoever asks it."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__()
+        self.state = state
+
+    def request(self, method: str, path: str, **request: Any) -> Any:
+        sys.audit(LABEL_STUDIO)
+        try:
+            return super().request(method, path, **request)
+        finally:
+            self.state.write_bytes(pickle.dumps(vars(self)))
+
+    def as_of_now(self) -> None:
+        vars(self).update(pickle.loads(self.state.read_bytes()))  # what was written above
+
+
+@pytest.fixture
+def label_studio(tmp_path: Path) -> OtherProcess:
+    return OtherProcess(tmp_path / "label-studio")
+
+
+@pytest.fixture
+def scene(
+    open_round: OpenRound, label_studio: OtherProcess, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OpenRound]:
+    """A patient with traces everywhere: in a training that failed, and an earlier report, too."""
+    scene = make_scene(open_round)
+    scene.backend.group_key()  # is made when it is first needed
+    backend, directory = scene.backend, scene.backend.directory
+    with backend.store.begin() as session:
+        dataset = session.get_one(Dataset, scene.dataset.id)
+        earlier = make_version(backend, dataset, "earlier", baseline=scene.version, champion=False)
+        for number, state, version in ((2, CLOSED, earlier.id), (3, FAILED, None)):
+            session.add(
+                Round(
+                    dataset_id=dataset.id, number=number, state=state, version_id=version,
+                    version_name=f"films-round{number}", mined_version_id=scene.version.id, verdict={},
+                )
+            )  # fmt: skip
+        report = folder_of(earlier)
+    shutil.copytree(scene.version.directory, directory / "versions" / "films-round3")
+    report.mkdir()
+    (report / "a.md").write_text(PATIENT)
+    shutil.copy(directory / "originals" / "train-1.png", report / "before-after-1.png")
+    monkeypatch.setattr(erasing, "write_report", partial(_write, "report.md"))
+    monkeypatch.setattr(erasing, "evaluate_round", partial(_write, "evaluation.json"))
+    monkeypatch.setattr(type(backend), "label_studio", label_studio)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here loses its power
+    event.listen(Engine, "connect", _hurry)
+    label_studio.request("GET", "/api/projects/3/file-uploads")  # is kept as it is
+    backend.close()
+    yield scene
+    event.remove(Engine, "connect", _hurry)
+
+
+def _write(name: str, backend: Backend, round_id: int) -> None:
+    """In the place of a report and its plots, which take long to draw."""
+    with backend.store.begin() as session:
+        version = session.get_one(Round, round_id).version
+        assert version is not None
+    folder_of(version).mkdir(exist_ok=True)
+    write_json(folder_of(version) / name, {})
+
+
+def _hurry(connection: sqlite3.Connection, _: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def rest(scene: OpenRound) -> dict[str, Any]:
+    """What is in a data directory, in its database and in Label Studio, but for times."""
+    directory = scene.backend.directory
+    kept: dict[str, Any] = {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and ".sqlite" not in path.name and path.parent.name not in {"locks", "timestamps"}
+    }
+    with scene.backend.store.begin() as session:
+        for name, table in Base.metadata.tables.items():
+            kept[name] = [
+                [value for value in row if not isinstance(value, datetime)]
+                for row in session.execute(select(table))
+            ]
+    there = scene.label_studio
+    return deepcopy(
+        {**kept, "tasks": there.tasks_there, "images": there.images, "answers": there.annotations}
+    )
+
+
+def test_an_erasure_that_is_killed_anywhere_is_finished_by_the_next(
+    scene: OpenRound, label_studio: OtherProcess, tmp_path: Path
+) -> None:
+    directory, before = scene.backend.directory, tmp_path / "before"
+    wanted, untouched = traces(scene), rest(scene)
+    scene.backend.close()
+    shutil.copytree(directory, before)
+    there = label_studio.state.read_bytes()
+    erased(scene)
+    after = rest(scene)
+    last: dict[str, Any] = {}
+    for number in range(1000):
+        scene.backend.close()
+        shutil.rmtree(directory)
+        shutil.copytree(before, directory)
+        label_studio.state.write_bytes(there)
+        label_studio.as_of_now()
+        killed = killed_at(number, lambda: erased(scene))
+        label_studio.as_of_now()
+        if not killed:
+            break
+        left, last = last, rest(scene)
+        if left == last:
+            continue
+        if not finish_erasures(scene.backend):
+            assert last == untouched, number
+            erased(scene)
+        assert where(scene, wanted) == [], number
+        assert rest(scene) == after, number
+    assert number > 60
