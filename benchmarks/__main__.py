@@ -3,10 +3,10 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-    python -m benchmarks accuracy|correction|dashboard|masks|null|painting|scale|slow|webhook ...
+    python -m benchmarks accuracy|correction|dashboard|growth|masks|null|painting|scale|slow|webhook ...
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. The last nine have options of their own, which `--help` after their name tells.
+safetensors alone. The last ten have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ COMMANDS = (
     "accuracy",
     "correction",
     "dashboard",
+    "growth",
     "masks",
     "null",
     "painting",

@@ -162,9 +162,9 @@ def fill(backend: Backend, samples: int, rounds: int) -> None:
     budget = round(BUDGET * len(training))
     for number in range(rounds):
         directory = backend.path("versions", f"films-round{number}", "x").parent
-        _write_results(directory, random, splits, labels, keys, groups)
+        write_results(directory, random, splits, labels, keys, groups)
         if number == 0:
-            _write_evidence(directory, random, splits, labels, keys)
+            write_maps(directory, random, splits, labels, keys)
         else:
             (directory / EVIDENCE_FILE).hardlink_to(directory.with_name("films-round0") / EVIDENCE_FILE)
         _add_round(backend, directory, number)
@@ -172,9 +172,10 @@ def fill(backend: Backend, samples: int, rounds: int) -> None:
             _add_answers(backend, random, number, asked[(number - 1) * budget : number * budget])
 
 
-def _write_results(
+def write_results(
     directory: Path, random: np.random.Generator, splits: Any, labels: Any, keys: list[str], groups: list[str]
 ) -> None:
+    """Predictions, mispredictions and epochs of a version, drawn at random."""
     scores = np.clip(random.normal(0.5 + 0.3 * (2 * labels - 1), 0.25), 0.001, 0.999)
     probabilities = np.stack([1 - scores, scores], axis=1)
     split_of = {name: np.flatnonzero(splits == name) for name in ("validation", "test")}
@@ -210,9 +211,10 @@ def _write_results(
     )
 
 
-def _write_evidence(
+def write_maps(
     directory: Path, random: np.random.Generator, splits: Any, labels: Any, keys: list[str]
 ) -> None:
+    """Class evidence of a version, drawn at random."""
     kept = {}
     for name, _ in SHARES:
         own = np.flatnonzero(splits == name)
