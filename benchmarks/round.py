@@ -110,7 +110,6 @@ def fine_tune(scratch: str, size: int, device: str, held_out: int, epochs: int, 
         recipe_of(size, device),
         epochs=epochs + 1,
         trainable=trainable,  # type: ignore[arg-type]
-        augmentation="light" if trainable == "all" else "none",
     )
     job = replace(
         training_job_of(root / "cache-of-this-run", recipe, device, trainable),

@@ -48,7 +48,7 @@ def test_a_compiled_training_is_the_same_training(make_job: JobMaker, monkeypatc
     monkeypatch.setattr(compiling, "_pays", pays_the_second_time)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)  # put back after the test
-    recipe = {"epochs": 2, "trainable": "layer4", "augmentation": "none"}
+    recipe = {"epochs": 2, "trainable": "layer4"}
     jobs: list[Path] = [make_job(name, recipe=recipe) for name in ("plain", "compiled")]
     for job in jobs:
         training_process.run_training_job(job)

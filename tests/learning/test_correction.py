@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from imil_backend.learning.contract.training_job import Recipe
+from imil_backend.learning.inference.looks import looks_at
 from imil_backend.learning.inputs.batches import draw_views, plan_epoch
 from imil_backend.learning.inputs.data import Draw, SampleSet
 from imil_backend.learning.inputs.exchange import NOBODY, Masks
@@ -118,3 +119,25 @@ def test_beside_shows_the_blackout_in_a_share_of_the_draws() -> None:
     assert 0.4 < (drawn[order < 40] == 0).mean() < 0.6
     images = some.images(Draw(np.array([5, 5, 60]), np.array([NOBODY, 0, NOBODY])), CPU)
     assert images[:, 0, 0, 0].tolist() == [5, 105, 60]
+
+
+def test_the_views_whose_features_are_kept_are_what_epochs_would_show() -> None:
+    some = samples()
+    plain, *views = looks_at(some, "train", RECIPE, 2)
+    assert len(views) == 4
+    shown = np.stack([np.empty(COUNT, np.int64) for _ in views])
+    for row, view in zip(shown, views, strict=True):
+        row[view.draw.indices] = view.draw.views
+    assert 0.4 < (shown[:, :40] != NOBODY).mean() < 0.6 and (shown[:, 40:] == NOBODY).all()
+    seen = [np.empty((COUNT, 4, 4, 1), np.uint8) for _ in (plain, *views)]
+    for images, look in zip(seen, (plain, *views), strict=True):
+        for part in look.parts(np.arange(COUNT)):
+            images[look.draw.indices[part.places]] = part.images(CPU)[0].numpy()
+    assert np.array_equal(seen[0], some.images(np.arange(COUNT), CPU).numpy())
+    assert all((images != seen[0]).any((1, 2, 3)).mean() > 0.9 for images in seen[1:])  # augmented
+    kept = replace(some, views=shown, masks=None, drawn=True)
+    assert set(draw_views(kept, np.arange(COUNT), RECIPE, 1)) == {0, 1, 2, 3}
+
+
+def test_without_masks_and_augmentation_there_are_no_other_views() -> None:
+    assert len(looks_at(samples(masks=None), "train", replace(RECIPE, augmentation="none"), 2)) == 1

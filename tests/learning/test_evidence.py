@@ -121,7 +121,7 @@ def test_a_training_keeps_it_for_all_splits_of_images_as_they_are(
 def test_where_last_layers_are_trained_it_is_kept_of_training_samples_that_were_asked(
     make_job: JobMaker, painted: list[TrainingSample]
 ) -> None:
-    job = make_job(given=painted, recipe={**SMALL, "trainable": "layer4", "augmentation": "none"})
+    job = make_job(given=painted, recipe={**SMALL, "trainable": "layer4"})
     run_training_job(job)
     file = EvidenceFile(job / EVIDENCE_FILE)
     assert file.split("train").keys == tuple(each.key for each in painted if each.confirmed)

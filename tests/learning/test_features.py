@@ -19,7 +19,7 @@ from imil_backend.learning.networks.runtime import Runtime
 @pytest.fixture
 def make_features(make_job: JobMaker, tmp_path: Path) -> Callable[..., list[str]]:
     """Computes features before the classifier by random weights; the directories that there are then."""
-    directory = make_job(recipe={"trainable": "classifier", "augmentation": "none"})
+    directory = make_job(recipe={"trainable": "classifier"})
     job, samples = read_training_job(directory), read_samples(directory)
     dataset = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None))
     runtime = Runtime(torch.device("cpu"), "float32")

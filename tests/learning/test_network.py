@@ -116,7 +116,7 @@ def test_one_entry_adds_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(SettingsError, match="backbone is 'resnext50_32x4d'"):
         check_recipe(Recipe(backbone="resnext50_32x4d"))
     monkeypatch.setitem(BACKBONES, "resnext50_32x4d", Backbone("ResNeXt-50", "IMAGENET1K_V2", 96))
-    recipe = Recipe(backbone="resnext50_32x4d", image_size=32, trainable="layer4", augmentation="none")
+    recipe = Recipe(backbone="resnext50_32x4d", image_size=32, trainable="layer4")
     check_recipe(recipe)
     config = ModelConfig(("a", "b"), 32, 1, "v1.5", backbone=recipe.backbone)
     network = build_network(2, "v1.5", recipe.backbone)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_jobs import RECIPE
 
-from imil_backend.errors import SettingsError
 from imil_backend.learning.contract.augmentations import AUGMENTATIONS
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.inference.looks import looks_at
@@ -120,8 +119,3 @@ def test_of_features_a_few_views_are_drawn_once_and_always_shown(name: str):
         images, _ = missing.images(torch.device("cpu"))
         for place, image in zip(missing.places, images.numpy(), strict=True):
             np.testing.assert_array_equal(image, whole[place])
-
-
-def test_light_augmentation_needs_pixels():
-    with pytest.raises(SettingsError, match="set augmentation to none"):
-        check_recipe(type(RECIPE)(**{**vars(RECIPE), "trainable": "layer4"}))

@@ -98,10 +98,7 @@ def test_another_backbone_is_trained_kept_and_asked(
     weights = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "weights", backbone="resnet18")
     with pytest.raises(WeightsError, match="holds weights of ResNet-18, and the recipe asks for ResNet-50"):
         training_process.run_training_job(make_job("wrong", weights=str(weights)))
-    recipe = {**SMALL, "trainable": trainable, "epochs": 2}
-    if trainable != "all":
-        recipe["augmentation"] = "none"
-    job = make_job(recipe=recipe, weights=str(weights))
+    job = make_job(recipe={**SMALL, "trainable": trainable, "epochs": 2}, weights=str(weights))
     training_process.run_training_job(job)
     predictor = Predictor(job, "cpu", remembered)
     assert predictor.config.backbone == "resnet18"

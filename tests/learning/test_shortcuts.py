@@ -170,7 +170,7 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_tests_its_version_and_its_parent_alike_and_an_interrupted_end_goes_on(
     make_job: JobMaker, monkeypatch: pytest.MonkeyPatch, trainable: str
 ) -> None:
-    recipe = {"epochs": 2, "trainable": trainable, "augmentation": "none"}
+    recipe = {"epochs": 2, "trainable": trainable}
     parent = make_job("parent", recipe=recipe)
     training_process.run_training_job(parent)
     assert read_json(parent / SHORTCUT_FILE)["parent"] is None

@@ -168,8 +168,7 @@ def test_arms_that_cannot_be_compared_are_left_out_and_refused(backend: Backend,
 @pytest.mark.parametrize("name", ARMS)
 @pytest.mark.parametrize("trainable", ["all", "layer4"])
 def test_the_recipe_of_each_arm_can_be_trained(name: str, trainable: Any):
-    augmentation = "light" if trainable == "all" else "none"
-    check_recipe(ARMS[name].of(Recipe(trainable=trainable, augmentation=augmentation)))
+    check_recipe(ARMS[name].of(Recipe(trainable=trainable)))
 
 
 def test_every_run_is_written_down_with_the_protocol(backend: Backend, dataset: str, trainings: Trainings):

@@ -30,7 +30,7 @@ from imil_backend.learning.contract.training_job import (
 )
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.policy import change_policy
+from imil_backend.loop.base.policy import change_policy, change_recipe
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.rounds.lifecycle import begin_baseline
@@ -116,15 +116,17 @@ def test_laying_a_job_down_again_writes_the_same(open_round: OpenRound) -> None:
     assert laid_down(open_round.backend, open_round.id) == laid_down(open_round.backend, open_round.id)
 
 
-def test_a_round_of_the_last_layers_takes_the_baselines_recipe_and_images_as_they_are(
+def test_a_round_of_the_last_layers_takes_the_baselines_recipe_at_its_full_size(
     open_round: OpenRound,
 ) -> None:
     answer(open_round, region(mask_of(1)))
     whole, _ = laid_down(open_round.backend, open_round.id)
     with open_round.backend.store.begin() as session:
-        change_policy(session.get_one(Dataset, open_round.dataset.id), {"trainable": "layer4"})
+        dataset = session.get_one(Dataset, open_round.dataset.id)
+        change_recipe(dataset, {"progressive": True})
+        change_policy(dataset, {"trainable": "layer4"})
     quick, _ = laid_down(open_round.backend, open_round.id)
-    assert quick.recipe == replace(whole.recipe, trainable="layer4", augmentation="none")
+    assert quick.recipe == replace(whole.recipe, trainable="layer4")
     assert quick.name != whole.name
     check_recipe(quick.recipe)
 

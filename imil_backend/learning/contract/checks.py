@@ -36,10 +36,10 @@ def check_recipe(recipe: Recipe) -> None:
 def _check_trainable(recipe: Recipe) -> None:
     if recipe.trainable == "all":
         return
-    if recipe.augmentation == "light" or recipe.progressive:
+    if recipe.progressive:
         raise SettingsError(
-            f"trainable is {recipe.trainable}, which works on features of a few views of each image: set "
-            "augmentation to none and progressive to false."
+            f"trainable is {recipe.trainable}, which works on features of images of one size: set "
+            "progressive to false."
         )
     if recipe.mining == "out-of-fold":
         raise SettingsError(

@@ -99,7 +99,7 @@ class Recipe:
         "none", "How to balance classes of different size.", group=BASELINE
     )
     augmentation: str = option("light", choices=AUGMENTATIONS)
-    trainable: Trainable = option("all")  # less: the last layers only, on features of images as they are
+    trainable: Trainable = option("all")  # less: the last layers only, on features of each image's views
     progressive: bool = option(
         False,
         "Progressive resizing: start with small images, which is faster. The last third of the "

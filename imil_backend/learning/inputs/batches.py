@@ -66,17 +66,21 @@ def plan_epoch(
         weights = np.where(confirmed[visits], float(recipe.confirmed_weight), 1.0)
         visits = _resampled(visits, weights, np.random.default_rng([recipe.seed, epoch, _WEIGHT]))
     order = np.random.default_rng([recipe.seed, epoch, _ORDER]).permutation(visits)
-    parameters = None
-    if recipe.augmentation != "none":
-        random = np.random.default_rng([recipe.seed, epoch, _AUGMENTATION])
-        parameters = random.uniform(-1, 1, (len(order), PARAMETERS)).astype(np.float32)
-    seeds = draw_seeds(len(order), recipe, epoch) if AUGMENTATIONS[recipe.augmentation] else None
-    return EpochPlan(order, _cut(len(order), recipe.batch_size, micro_batches), parameters, seeds)
+    batches = _cut(len(order), recipe.batch_size, micro_batches)
+    return EpochPlan(order, batches, *draw_augmentation(len(order), recipe, epoch))
 
 
-def draw_seeds(positions: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
-    """Seeds (positions,) of a published augmentation."""
-    return np.random.default_rng([recipe.seed, epoch, _PUBLISHED]).integers(2**31, size=positions)
+def draw_augmentation(
+    positions: int, recipe: Recipe, epoch: int
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
+    """Parameters and seeds of the recipe's augmentation, as of `EpochPlan`."""
+    if recipe.augmentation == "none":
+        return None, None
+    random = np.random.default_rng([recipe.seed, epoch, _AUGMENTATION])
+    parameters = random.uniform(-1, 1, (positions, PARAMETERS)).astype(np.float32)
+    if AUGMENTATIONS[recipe.augmentation] is None:
+        return parameters, None
+    return parameters, np.random.default_rng([recipe.seed, epoch, _PUBLISHED]).integers(2**31, size=positions)
 
 
 def draw_views(samples: SampleSet, order: NDArray[np.int64], recipe: Recipe, epoch: int) -> NDArray[np.int64]:
@@ -89,9 +93,9 @@ def draw_views(samples: SampleSet, order: NDArray[np.int64], recipe: Recipe, epo
         epoch: 1-based.
     """
     random = np.random.default_rng([recipe.seed, epoch, _VIEWS])
-    # An augmented view is shown always, as where there are pixels.
-    share = recipe.correction_share if samples.targets is None else 1.0
-    chosen = random.random(len(order)) < share
+    if samples.drawn and samples.views is not None:
+        return random.integers(len(samples.views), size=len(order))
+    chosen = random.random(len(order)) < recipe.correction_share
     if samples.views is not None:
         views = random.integers(len(samples.views), size=len(order))
         return np.where(chosen & (samples.views[views, order] >= 0), views, NOBODY)

@@ -45,7 +45,8 @@ class SampleSet:
     confirmed: NDArray[np.bool_] | None = None  # (samples,) clinicians let their labels stand
     views: NDArray[np.int64] | None = None  # (views, samples) rows of what else may be shown, -1 for nothing
     masks: Masks | None = None  # what is irrelevant in each, to be exchanged as a batch is drawn
-    targets: NDArray[np.float32] | None = None  # (views, samples, classes) of views that were augmented
+    targets: NDArray[np.float32] | None = None  # (views, samples, classes) of views whose labels are mixed
+    drawn: bool = False  # the views were drawn as an epoch draws them, so that always one of them is shown
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -112,6 +113,7 @@ class SampleSet:
             None if self.views is None else self.views[:, indices],
             self.masks and self.masks.select(indices),
             None if self.targets is None else self.targets[:, indices],
+            self.drawn,
         )
 
 

@@ -2,7 +2,7 @@
 
 Rows of bfloat16 under the hash of the pixels, blackout and all, in a directory for these very weights: a
 round computes anew what was blacked out since, and nothing else. 401 kB a sample at 224 px before layer4.
-Counterexamples, and published augmentations, are a few views of each sample, drawn once.
+Training samples have a few augmented views, some of them counterexamples, drawn once.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def with_features(context: Context, learner: Learner) -> Context:
             views=views,
             masks=None,
             targets=np.stack(targets) if targets else None,
+            drawn=name == "train",
         )
     return replace(context, dataset=replace(context.dataset, splits=splits))
 
@@ -74,7 +75,7 @@ def _store(context: Context, trunk: nn.Module) -> RowStore:
     return RowStore(Path(context.job.cache_dir) / name, "features.bf16", np.uint16, (height, width, channels))
 
 
-# The row of each sample, -1 where it has none; and what it is labelled with if the view was augmented.
+# The row of each sample, -1 where it has none; and what it is labelled with if the view was mixed.
 _Found = tuple[NDArray[np.int64], NDArray[np.float32] | None]
 
 
@@ -98,15 +99,16 @@ def _make(store: RowStore, trunk: nn.Module, context: Context, learner: Learner)
 
 
 def _digests(look: Look) -> tuple[list[bytes], NDArray[np.float32] | None]:
-    """The hash of each image, and the targets of all samples if they are augmented."""
-    digests, targets = [], []
+    """The hash of each image, and the targets of all samples if they are mixed."""
+    digests, targets = [], list[NDArray[np.float32]]()
     for part in look.parts(np.arange(len(look.draw.indices))):
         images, own = part.images(torch.device("cpu"))
         digests += [hashlib.sha256(image.data).digest() for image in images.numpy()]
-        targets.append(own)
-    if look.alter is None:
+        if own is not None:
+            targets.append(own)
+    if not targets:
         return digests, None
-    found = np.concatenate([own for own in targets if own is not None])
+    found = np.concatenate(targets)
     of_samples = np.empty_like(found)
     of_samples[look.draw.indices] = found
     return digests, of_samples

@@ -109,7 +109,7 @@ def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:
     """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated."""
     recipe = replace(own, **given, deterministic=True)
     if recipe.trainable != "all":
-        recipe = replace(recipe, augmentation="none", progressive=False)
+        recipe = replace(recipe, progressive=False)
     check_recipe(recipe)
     return recipe
 
