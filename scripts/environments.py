@@ -2,8 +2,9 @@
 """Make the virtual environments, or bring them up to date: .venv and .venv-label-studio.
 
 Label Studio has other dependencies than the project, so it has an environment of its own, which the extra
-`unit` goes without. An environment that is up to date is left as it is; an installation that was interrupted
-goes on. They get the Python that runs this program, which needs nothing else:
+`unit` goes without. They are made at the same time. An environment that is up to date is left as it is; an
+installation that was interrupted goes on. They get the Python that runs this program, which needs
+nothing else:
 
     scripts/environments.py --extra dev
 """
@@ -15,6 +16,7 @@ import fcntl
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +53,8 @@ def ensure(directory: Path, requirements: list[str], wanted: str, included: list
     if not _works(python):
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
     stamp.unlink(missing_ok=True)
-    subprocess.run([str(python), "-m", "pip", "install", *requirements], cwd=ROOT, check=True)
+    pip = [str(python), "-m", "pip", "install", "--progress-bar", "off"]
+    subprocess.run([*pip, *requirements], cwd=ROOT, check=True)
     stamp.write_text("\n".join(included) + "\n", encoding="ascii")
 
 
@@ -83,11 +86,13 @@ def main() -> int:
     included = [fingerprints[name] for name in EXTRAS[: EXTRAS.index(extra) + 1]]
     with project.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would spoil each other's installation
+        work = [(ROOT / ".venv", ["--editable", f".[{extra}]"], fingerprints[extra], included)]
+        for name, requirement in wanted.items():
+            there = fingerprint(requirement.encode())
+            work.append((ROOT / name, [requirement], there, [there]))
         try:
-            ensure(ROOT / ".venv", ["--editable", f".[{extra}]"], fingerprints[extra], included)
-            for name, requirement in wanted.items():
-                there = fingerprint(requirement.encode())
-                ensure(ROOT / name, [requirement], there, [there])
+            with ThreadPoolExecutor(len(work)) as pool:
+                list(pool.map(lambda each: ensure(*each), work))
         except subprocess.CalledProcessError as error:
             print(f"This failed: {' '.join(error.cmd)}. Its message is above.", file=sys.stderr)
             return 1
