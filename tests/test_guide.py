@@ -21,7 +21,8 @@ from imil_backend.images.masks.rle import encode_rle
 
 GUIDE = Path(__file__).parents[1] / "docs" / "existing-label-studio.md"
 # On two cores, and where ImageNet weights cannot be fetched.
-QUICKLY = {("train",): ("train", "--from-scratch", "--epochs", "2", "--image-size", "32")}
+SMALL = ("--from-scratch", "--backbone", "resnet18", "--image-size", "32")
+QUICKLY = {("train",): ("train", *SMALL, "--epochs", "2")}
 PAINTING = """<View>
   <Image name="film" value="$image"/>
   <BrushLabels name="brush" toName="film">

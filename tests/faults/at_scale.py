@@ -12,7 +12,7 @@ from faults_scene import SIZE, Scene
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(0)]
 
 PHANTOMS = 3600  # two thousand and more of them to train on
-TRAINING = ("--from-scratch", "--epochs", "2", "--image-size", "32")
+TRAINING = ("--from-scratch", "--backbone", "resnet18", "--epochs", "2", "--image-size", "32")
 CHANGED = 100
 
 

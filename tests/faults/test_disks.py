@@ -15,7 +15,7 @@ from support.label_studio import missing
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(600)]
 
-DISK = 1100 * 2**20  # bytes; holds two trainings
+DISK = 600 * 2**20  # bytes; holds two trainings
 
 
 @pytest.fixture
