@@ -88,7 +88,9 @@ class Quickstart:
         if not index.exists() or len(index.read_text().splitlines()) != options.count + 1:
             say("Drawing phantoms: the results say nothing about patients")
             self.imil("phantoms", folder, "--count", options.count, *given(options, "seed"))
-        columns = ["--split", "split", "--group", "group", "--mask", "mask"]
+        columns = ["--split", "split", "--group", "group"]
+        # The marker, not the anatomy: as docs/clinicians.md tells people.
+        columns += ["--mask", "letter_mask", "--mask-means", "irrelevant"]
         self.imil("import", folder, "--name", self.dataset, *columns, *limits)
 
     def fetch_weights(self) -> None:
@@ -177,7 +179,7 @@ class Quickstart:
         print(f"\nRound {closed['number']} has closed: {closed['verdict']['verdict']}.")
         if self.options.data is None:
             print("These were phantoms and a simulated clinician: the results say nothing about patients.")
-        say("The report, and pictures before and after the blackout")
+        say("The report, and pictures of what was painted")
         self.imil("report", *self.named())
         print(f"\nTo see it in the browser: {again(self.options)}")
 
