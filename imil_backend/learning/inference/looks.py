@@ -31,8 +31,8 @@ class Look:
     draw: Draw
     classes: int
     parameters: NDArray[np.float32] | None = None  # of `augment`, if they are
-    alter: Alter | None = None  # what has been published does so too
-    seeds: NDArray[np.int64] | None = None  # of it
+    alter: Alter | None = None  # a published augmentation, after that
+    seeds: NDArray[np.int64] | None = None  # of `alter`
 
     def parts(self, places: NDArray[np.int64]) -> list[Part]:
         """Batches of what is at these places.
@@ -55,7 +55,7 @@ class Part:
     places: NDArray[np.int64]
 
     def images(self, device: torch.device) -> tuple[torch.Tensor, NDArray[np.float32] | None]:
-        """uint8 (n, height, width, channels) on the device; of mixed ones the share of each class too."""
+        """uint8 (n, height, width, channels) on the device; with `alter` the share of each class too."""
         look = self.look
         indices = look.draw.indices[self.places]
         images = look.samples.images(Draw(indices, look.draw.views[self.places]), device)
