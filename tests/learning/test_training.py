@@ -164,10 +164,11 @@ def paint(samples: list[TrainingSample], directory: Path) -> list[TrainingSample
 def test_the_blackout_is_what_it_was_before_there_were_other_corrections(
     make_job: JobMaker, samples: list[TrainingSample], tmp_path: Path
 ):
-    job = make_job(recipe=DETERMINISTIC, given=paint(samples, tmp_path))
+    last = {**DETERMINISTIC, "mining_epoch": 2}  # no choice of an epoch, which rounding may decide
+    job = make_job(recipe=last, given=paint(samples, tmp_path))
     run_training(job)
     found = [row[1] for row in read_json(job / PREDICTIONS_FILE)["validation"]["probabilities"]]
-    assert found == pytest.approx(RECORDED, abs=0.02)  # without the stripes it is 0.29 off
+    assert found == pytest.approx(RECORDED, abs=0.1)  # other processors: 0.04; without the stripes: 0.29
 
 
 def test_a_corrected_quick_training_goes_on_with_equal_bits_and_differs_from_the_papers(
