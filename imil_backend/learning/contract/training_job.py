@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +137,10 @@ class Recipe:
     def exchanges(self) -> bool:
         """Whether counterexamples are, or may be, made of the masks."""
         return self.correction in {"counterexample", "auto"}
+
+    def training(self, trainable: Trainable) -> Recipe:
+        """The same, training these layers: the last ones alone work on features of images of one size."""
+        return replace(self, trainable=trainable, progressive=self.progressive and trainable == "all")
 
 
 @dataclass(frozen=True)

@@ -235,8 +235,7 @@ def change_policy(dataset: Dataset, changes: dict[str, Any]) -> None:
 
 def recipe_of_round(baseline: Recipe, policy: Policy) -> Recipe:
     """The baseline's recipe with the policy's correction, and what training only the last layers requires."""
-    recipe = with_policy(baseline, policy)
-    return recipe if policy.trainable == "all" else replace(recipe, progressive=False)
+    return with_policy(baseline, policy).training(policy.trainable)
 
 
 def with_policy(recipe: Recipe, policy: Policy) -> Recipe:

@@ -123,7 +123,7 @@ def _quick(context: Context, known: Context, name: str) -> Context:
     """A quick training of this strength, on masks that have been proposed once for all of them."""
     last = context.recipe
     if last.trainable == "all":
-        last = replace(last, trainable="layer4", progressive=False)
+        last = last.training("layer4")
     splits = dict(known.dataset.splits)
     if not STRENGTHS[name]["spread"]:
         splits["train"] = context.split("train")

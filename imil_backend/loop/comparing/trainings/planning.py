@@ -108,8 +108,7 @@ def hours_of(
 def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:
     """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated."""
     recipe = replace(own, **given, deterministic=True)
-    if recipe.trainable != "all":
-        recipe = replace(recipe, progressive=False)
+    recipe = recipe.training(recipe.trainable)
     check_recipe(recipe)
     return recipe
 
