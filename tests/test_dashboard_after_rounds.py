@@ -13,7 +13,7 @@ from PIL import Image
 from support.conditions import wait_until
 from support.dashboard_numbers import CHECKS, check_machine, check_reasons
 from support.dashboard_numbers.files import Files
-from support.installation import Installation
+from support.installation import SMALL, Installation
 from support.label_studio import RunningLabelStudio
 from support.looking import look_at_all
 
@@ -30,7 +30,7 @@ pytestmark = [
 ]
 SIDE = 48
 RECIPE = (
-    *("--from-scratch", "--backbone", "resnet18", "--image-size", "32", "--epochs", "3"),
+    *(*SMALL, "--epochs", "3"),
     *("--batch-size", "8", "--learning-rate", "0.002", "--correction", "blackout", "--no-spread"),
 )
 CLOSING = ("--close-share", "1", "--close-quiet-seconds", "0", "--no-next-round", "--no-proposals")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.installation import Installation
+from support.installation import SMALL, Installation
 from support.label_configs import classification_config
 from support.label_studio import RunningLabelStudio
 from support.push import png
@@ -20,8 +20,6 @@ from imil_backend.config import load_settings
 from imil_backend.images.masks.rle import encode_rle
 
 GUIDE = Path(__file__).parents[1] / "docs" / "existing-label-studio.md"
-# On two cores, and where ImageNet weights cannot be fetched.
-SMALL = ("--from-scratch", "--backbone", "resnet18", "--image-size", "32")
 QUICKLY = {("train",): ("train", *SMALL, "--epochs", "2")}
 PAINTING = """<View>
   <Image name="film" value="$image"/>

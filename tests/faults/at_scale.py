@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from faults_scene import SIZE, Scene
+from support.installation import SMALL
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(0)]
 
 PHANTOMS = 3600  # two thousand and more of them to train on
-TRAINING = ("--from-scratch", "--backbone", "resnet18", "--epochs", "2", "--image-size", "32")
+TRAINING = (*SMALL, "--epochs", "2")
 CHANGED = 100
 
 

@@ -23,6 +23,8 @@ from imil_backend.config import Settings
 from imil_backend.loop.base.backend import Backend
 
 IMIL = Path(sys.executable).with_name("imil")
+# A training of seconds, where ImageNet weights cannot be fetched.
+SMALL = ("--from-scratch", "--backbone", "resnet18", "--image-size", "32")
 
 
 @dataclass
@@ -167,5 +169,4 @@ def train_small_baseline(installation: Installation, phantoms: Path) -> None:
     """Draw and import phantoms and train a baseline of some seconds, without any process left running."""
     installation.imil("phantoms", str(phantoms), "--count", "60", "--size", "256")
     installation.imil("import", str(phantoms), "--name", "phantoms")
-    small = ("--from-scratch", "--backbone", "resnet18", "--image-size", "32")
-    installation.imil("train", *small, "--epochs", "4")
+    installation.imil("train", *SMALL, "--epochs", "4")
