@@ -19,7 +19,7 @@ from loop_fakes import (
     write_image,
 )
 from PIL import Image
-from sqlalchemy import select, text, update
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import Session
 
 from imil_backend.files import unfinished
@@ -50,7 +50,6 @@ from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.store.tables import (
     Annotation,
-    Base,
     Dataset,
     Proposal,
     Round,
@@ -99,6 +98,9 @@ def make_scene(open_round: OpenRound) -> OpenRound:
     _compare(backend)
     fill_cache(backend)
     thumbnail(backend, dataset.id, "key-train-0")
+    if backend.store.engine.dialect.name != "sqlite":
+        with backend.store.begin() as session:
+            session.execute(text("ANALYZE"))  # as autovacuum does, which keeps values in its statistics
     mask = mask_path(backend, next(iter(backend.directory.glob("masks/*/*.png"))).stem)
     shutil.copy(mask, unfinished(mask))  # of a process that was killed
     shutil.copy(backend.directory / "imil.sqlite", backend.directory / "imil.sqlite.before-0001") if (
@@ -194,13 +196,27 @@ def where(open_round: OpenRound, wanted: dict[str, bytes]) -> list[tuple[str, st
         if path.is_file()
     }
     if backend.store.engine.dialect.name != "sqlite":
-        with backend.store.engine.connect() as connection:
-            for table in Base.metadata.tables:
-                rows = connection.execute(text(f"SELECT t::text FROM {table} t")).scalars()
-                contents[table] = "\n".join(rows).replace('""', '"').encode()
+        contents |= _of_postgresql(backend.store.engine)
     return [
         (name, what) for name, data in contents.items() for what, trace in wanted.items() if trace in data
     ]
+
+
+def _of_postgresql(engine: Engine) -> dict[str, bytes]:
+    """Its tables, which may be compressed in its files; and its files, those of the statistics included."""
+    with engine.connect() as connection:
+        connection.execute(text("CHECKPOINT"))
+        top = Path(str(connection.scalar(text("SHOW data_directory"))))
+        paths = (
+            "SELECT oid::regclass, pg_relation_filepath(oid) FROM pg_class WHERE relkind IN ('r', 'i', 't')"
+        )
+        files = connection.execute(text(paths)).all()
+        contents = {f"file of {name}": (top / path).read_bytes() for name, path in files}
+        tables = "SELECT relid::regclass::text FROM pg_stat_user_tables"
+        for table in connection.scalars(text(tables)).all():
+            rows = connection.scalars(text(f"SELECT t::text FROM {table} t"))
+            contents[table] = "\n".join(rows).replace('""', '"').encode()
+    return contents
 
 
 def patient(open_round: OpenRound) -> Callable[[Session], Subject]:

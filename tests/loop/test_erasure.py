@@ -20,7 +20,7 @@ from loop_fakes import (
     on_both_databases,
     region,
 )
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 from typer.testing import Result
 
@@ -51,6 +51,7 @@ from imil_backend.loop.erasure import erasing
 from imil_backend.loop.erasure.annotators import find_annotator, forget_annotator
 from imil_backend.loop.erasure.erasing import Outcome, finish_erasures, preview
 from imil_backend.loop.erasure.subject import subject_of_group, subject_of_sample
+from imil_backend.loop.erasure.tidying import tidy
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import (
     Annotation,
@@ -270,6 +271,29 @@ def test_the_audit_trail_tells_that_something_was_erased_and_not_what(scene: Ope
     assert [each.event for each in entries if not each.details and each.event != "promoted"] == ["answered"]
     assert [each["event"] for each in told][-2:] == ["backed up", "erased"]
     assert "answered" not in {each["event"] for each in told}
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_postgresqls_statistics_forget_a_table_that_became_empty(backend: Backend, dataset: Dataset) -> None:
+    statistics = text(
+        "SELECT histogram_bounds::text FROM pg_stats WHERE (tablename, attname) = (:table, :column)"
+    )
+    with backend.store.begin() as session:
+        session.add_all(
+            [
+                SetAside(dataset_id=dataset.id, kind="image", reference=f"{PATIENT} {n}", reason="r")
+                for n in (1, 2)
+            ]
+        )
+        session.flush()
+        session.execute(text("ANALYZE"))
+        asked = {"table": SetAside.__tablename__, "column": "reference"}
+        assert PATIENT in session.scalars(statistics, asked).one()
+        session.execute(delete(SetAside))
+    tidy(backend)
+    with backend.store.begin() as session:
+        assert session.scalars(statistics, asked).all() == []
 
 
 CHANGES = ("SET details = '{}', sample_id = NULL", "SET details = '{}', sample_id = NULL, event = 'x'")

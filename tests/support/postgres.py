@@ -63,10 +63,19 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _administer(server: str, command: str) -> None:
+def replace_database(url: str, other: str) -> None:
+    """Have a database be a copy of another one of its server; whoever uses it is thrown out."""
+    (server, _, name), template = url.rpartition("/"), other.rpartition("/")[2]
+    _administer(
+        server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {template}"
+    )
+
+
+def _administer(server: str, *commands: str) -> None:
     engine = create_engine(f"{server.replace('postgresql:', 'postgresql+psycopg:')}/postgres")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(command))
+        for command in commands:
+            connection.execute(text(command))
     engine.dispose()
 
 
