@@ -33,9 +33,11 @@ from imil_backend.learning.contract.training_job import (
     Recipe,
     write_json,
 )
+from imil_backend.loop.answers.sample_states import save_mask
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.evaluation.changes import keep_changes
 from imil_backend.loop.evaluation.kept import evaluate_version, folder_of
+from imil_backend.loop.evaluation.reasons import keep_reasons
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.versions.champions import LOOP, promote
 from imil_backend.server.app import create_app
@@ -45,6 +47,7 @@ CLASSES = ["normal", "pneumonia"]
 SHARES = (("train", 0.7), ("validation", 0.15), ("test", 0.15))
 BUDGET = 0.04
 READERS = 2
+SIZE = (2500, 2000)  # height, width
 PAGES = {
     "start": "/dashboard/",
     "samples": "/dashboard/datasets/1/samples",
@@ -58,6 +61,7 @@ PAGES = {
     "rounds": "/dashboard/datasets/1/rounds",
     "round": "/dashboard/datasets/1/rounds/{latest}",
     "sample": "/dashboard/datasets/1/samples/{asked}",
+    "reasons": "/dashboard/datasets/1/reasons",
     "machine": "/dashboard/machine",
 }
 
@@ -150,8 +154,8 @@ def fill(backend: Backend, samples: int, rounds: int) -> None:
             [
                 {
                     "dataset_id": 1, "key": key, "name": f"images/film-{number:06d}.png",
-                    "path": f"/data/films/images/film-{number:06d}.png", "sha256": key * 2, "width": 2000,
-                    "height": 2500, "channels": 1, "shown_as_is": True, "label": CLASSES[labels[number]],
+                    "path": f"/data/films/images/film-{number:06d}.png", "sha256": key * 2, "width": SIZE[1],
+                    "height": SIZE[0], "channels": 1, "shown_as_is": True, "label": CLASSES[labels[number]],
                     "split": str(splits[number]), "group": groups[number],
                 }
                 for number, key in enumerate(keys)
@@ -169,7 +173,10 @@ def fill(backend: Backend, samples: int, rounds: int) -> None:
             (directory / EVIDENCE_FILE).hardlink_to(directory.with_name("films-round0") / EVIDENCE_FILE)
         _add_round(backend, directory, number)
         if number:
-            _add_answers(backend, random, number, asked[(number - 1) * budget : number * budget])
+            mask = save_mask(backend, np.indices(SIZE)[1] < 100 + number)
+            _add_answers(backend, random, number, asked[(number - 1) * budget : number * budget], mask)
+    with backend.store.begin() as session:
+        keep_reasons(backend, session, session.get_one(Round, rounds), directory / "report")
 
 
 def write_results(
@@ -249,7 +256,9 @@ def _add_round(backend: Backend, directory: Path, number: int) -> None:
             shutil.copytree(directory.with_name("films-round1") / "report", directory / "report")
 
 
-def _add_answers(backend: Backend, random: np.random.Generator, number: int, places: Any) -> None:
+def _add_answers(
+    backend: Backend, random: np.random.Generator, number: int, places: Any, mask_sha256: str
+) -> None:
     kinds = ["blackout", "blackout", "blackout", "nothing", "label_wrong", "unreadable"]
     with backend.store.begin() as session:
         tasks = [
@@ -271,7 +280,7 @@ def _add_answers(backend: Backend, random: np.random.Generator, number: int, pla
                     "label_studio_created_at": at, "label_studio_updated_at": at, "task_id": first + place,
                     "sample_id": task["sample_id"], "annotator": reader + 1, "simulated": False,
                     "answer": str(answer), "lead_time": float(random.gamma(4, 5)),
-                    "mask_sha256": f"{number:064x}" if answer == "blackout" else None,
+                    "mask_sha256": mask_sha256 if answer == "blackout" else None,
                 }
                 for place, task in enumerate(tasks)
                 for reader, answer in enumerate(answers[place])
