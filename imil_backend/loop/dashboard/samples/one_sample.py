@@ -97,7 +97,7 @@ class SamplePage:
     after: str | None
     versions: Sequence[VersionLine]
     history: Sequence[Event]
-    tasks: Sequence[str]  # addresses in Label Studio
+    tasks: Sequence[tuple[int, str]]  # number and address in Label Studio
 
     @property
     def simulated(self) -> int:
@@ -252,7 +252,7 @@ def _moment(iso: str) -> str:
     return f"{datetime.fromisoformat(iso).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def _tasks(session: Session, sample: Sample) -> list[str]:
+def _tasks(session: Session, sample: Sample) -> list[tuple[int, str]]:
     found = (
         select(Project.instance, Project.label_studio_id, Task.label_studio_id)
         .join(Task, Task.project_id == Project.id)
@@ -260,6 +260,6 @@ def _tasks(session: Session, sample: Sample) -> list[str]:
         .order_by(Task.id)
     )
     return [
-        f"{instance}/projects/{project}/data?task={task}"
+        (task, f"{instance}/projects/{project}/data?task={task}")
         for instance, project, task in session.execute(found)
     ]
