@@ -32,20 +32,23 @@ def project(trained: Installation, label_studio: RunningLabelStudio) -> int:
 
 
 def draw_smartly(editor: Editor) -> dict[str, Any]:
-    """Drag a rectangle with the smart tool; what Label Studio asked the ML backend, and its answer."""
+    """Drag a rectangle over nearly all of the image with the smart tool; what was asked, and the answer.
+
+    What is left of 32 pixels after five strides is the upper left: ResNet-18 hardly sees the middle.
+    """
     page = editor.page
     editor.select_label("Irrelevant")
     page.locator(".lsf-tool_smart").first.click()
     box = editor.image_box()
     with page.expect_response("**/interactive-annotating", timeout=60_000) as answer:
-        page.mouse.move(*box.to_page((0.2, 0.2)))
+        page.mouse.move(*box.to_page((0.05, 0.05)))
         page.mouse.down()
-        page.mouse.move(*box.to_page((0.7, 0.7)), steps=10)
+        page.mouse.move(*box.to_page((0.95, 0.95)), steps=10)
         page.mouse.up()
     return {"asked": answer.value.request.post_data_json, "answered": answer.value.json()["data"]}
 
 
-def test_the_editor_is_answered_without_what_is_drawn(
+def test_a_smart_tool_leaves_the_class_as_the_clinician_left_it(
     project: int, label_studio: RunningLabelStudio, browser_page: Callable[[], Editor]
 ) -> None:
     first, second, _ = sorted(task["id"] for task in label_studio.client.tasks(project))
@@ -56,16 +59,17 @@ def test_the_editor_is_answered_without_what_is_drawn(
     [rectangle] = drawn["asked"]["context"]["result"]
     assert rectangle["value"]["rectanglelabels"] == ["Irrelevant"]
     [prediction] = label_studio.ask(f"/api/tasks/{first}/")["predictions"]
-    assert drawn["answered"]["score"] != prediction["score"]
+    assert drawn["answered"]["score"] != prediction["score"]  # of the image without what is drawn
     editor.submit()
-    assert class_in(label_studio, first) is None  # a suggestion, which nobody has touched
+    assert class_in(label_studio, first) is None  # nobody has touched the prediction
 
+    [prediction] = label_studio.predictions(second)
+    [chosen] = {"normal", "lesion"} - set(prediction["result"][0]["value"]["choices"])
     editor.open_task(project, second)
-    [chosen] = draw_smartly(editor)["answered"]["result"]
-    [other] = {"normal", "lesion"} - set(chosen["value"]["choices"])
-    editor.choose(other)
+    editor.choose(chosen)
+    draw_smartly(editor)
     editor.submit()
-    assert class_in(label_studio, second) == other
+    assert class_in(label_studio, second) == chosen
 
 
 def class_in(label_studio: RunningLabelStudio, task: int) -> str | None:

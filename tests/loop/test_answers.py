@@ -85,6 +85,15 @@ def test_a_brush_project_gets_the_score_alone_and_a_class_project_the_class(
     assert (second["result"][0]["from_name"], second["result"][0]["score"]) == ("finding", 0.7)
 
 
+def test_an_interactive_answer_names_no_class(
+    champion: PredictionService, backend: Backend, dataset: Dataset
+) -> None:
+    make_project(backend, dataset)
+    make_version(backend, dataset, "A")
+    answered = champion.predict(PROJECT, tasks(0), CLASSES_CONFIG, {"result": []})
+    assert answered == [{"result": [], "score": 0.8, "model_version": "A"}]
+
+
 def test_no_score_stands_beside_the_confidence_that_the_task_shows(
     champion: PredictionService, backend: Backend, dataset: Dataset
 ) -> None:

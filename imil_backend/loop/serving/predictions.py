@@ -112,7 +112,11 @@ class PredictionService:
         label_config: str | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """One prediction per task, in order; with the regions of an interactive request, without them.
+        """One prediction per task, in order.
+
+        An interactive request is answered with the score alone, of the image without the regions drawn so
+        far: Label Studio would write a class over the one that the clinician has chosen, and what it
+        submits then could not be told from her choice.
 
         In a project with a Choices of the classes: the class and its score. Without one: the score alone. Not
         even that where the task shows how sure the model was when it was asked: the champion's score, without
@@ -158,7 +162,7 @@ class PredictionService:
             for image in images
         ]
         if context is not None:
-            return answers
+            return [{**answer, "result": []} for answer in answers]
         return with_proposed_masks(self._backend, project, mapping, tasks, answers)
 
     def _version(self, session: Session, project_number: int | None) -> Version | None:
