@@ -45,7 +45,7 @@ from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.locks import locked
-from imil_backend.loop.base.states import FAILED, TRAINING
+from imil_backend.loop.base.states import FAILED, TRAINING, Purpose
 from imil_backend.loop.comparing.runs import COMPARE, Runs
 from imil_backend.loop.erasure import erasing
 from imil_backend.loop.erasure.annotators import find_annotator, forget_annotator
@@ -62,6 +62,7 @@ from imil_backend.store.tables import (
     Round,
     Sample,
     SetAside,
+    Task,
 )
 
 
@@ -234,6 +235,27 @@ def test_copies_of_an_image_go_with_it_and_a_group_elsewhere_is_told(scene: Open
     assert (len(findings.samples), findings.copies, findings.elsewhere) == (3, 1, ("other",))
     with scene.backend.store.begin() as session:
         assert session.scalars(select(Sample.key).where(Sample.group == PATIENT)).all() == ["another"]
+
+
+def test_a_patients_review_and_gold_task_go_with_their_answers(scene: OpenRound) -> None:
+    backend, label_studio = scene.backend, scene.label_studio
+    first, *others = scene.tasks
+    data = label_studio.tasks_there[first]["data"]
+    with backend.store.begin() as session:
+        asked = session.scalars(select(Task).where(Task.label_studio_id == first)).one()
+        names = ("project_id", "round_id", "sample_id", "rank")
+        for column, purpose in enumerate((Purpose.REVIEW, Purpose.GOLD), start=5):
+            [number] = label_studio.import_tasks(3, [{"data": data}])
+            values = {name: getattr(asked, name) for name in names}
+            session.add(Task(**values, label_studio_id=number, purpose=purpose.value))
+            label_studio.annotate(number, region(mask_of(column)), by=8)
+    reconcile(backend, scene.project)
+    wanted = traces(scene)
+    assert sum(name.startswith("pixels of mask") for name in wanted) == 4  # three answers and a proposal
+    _, outcome = erased(scene)
+    assert (outcome.problem, outcome.tasks, outcome.still_found) == (None, 3, ())
+    assert where(scene, wanted) == []
+    assert set(label_studio.tasks_there) == set(others)
 
 
 def test_a_mask_that_another_sample_has_too_stays(scene: OpenRound) -> None:
