@@ -36,3 +36,13 @@ def test_names_that_are_taken_are_not_taken_again() -> None:
     )
     after = read_label_config(completed_config(xml, read_label_config(xml)))
     assert (after.brush_name, after.review_name) == ("imil_mask", "imil_review")
+
+
+@pytest.mark.parametrize(("fields", "shown"), [("", True), ('<Text name="t" value="$report"/>', False)])
+def test_class_evidence_is_shown_where_its_pictures_can_be_uploaded(fields: str, shown: bool) -> None:
+    xml = f'<View><Image name="image" value="$image"/>{fields}</View>'
+    completed = completed_config(xml, read_label_config(xml, complete=False), evidence=True)
+    after = read_label_config(completed)
+    assert ("evidence" in after.fields) is shown
+    assert after.takes_uploads is shown
+    assert completed_config(completed, after, evidence=True) == completed

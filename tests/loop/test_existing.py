@@ -122,10 +122,11 @@ def test_what_was_added_to_the_config_and_the_ml_backend_are_taken_back_too(
     assert differing(before, snapshot(real_label_studio, number)) == set()
     connect_project(real, films, number, {}, write=True, predictions=True)
     after = snapshot(real_label_studio, number)
-    assert {"webhooks", "ML backends", "project.label_config", "project.model_version"} <= differing(
-        before, after
-    )
+    changed = {"label_config", "model_version", "enable_empty_annotation"}
+    assert {"webhooks", "ML backends", *(f"project.{name}" for name in changed)} <= differing(before, after)
+    assert not after["project"]["enable_empty_annotation"]
     config = after["project"]["label_config"]
+    assert "$evidence_says" in config
     begin, image, rest = CLASSES.rstrip().partition("<Image")
     assert config.startswith(begin)
     assert config.endswith(image + rest)

@@ -43,9 +43,9 @@ def connect(
         bool,
         typer.Option(
             "--write",
-            help="Add what is missing: answers, label and prediction above the image, a tab of the answers "
-            "that do not count, and storages with the images of another project. Their credentials are "
-            "asked for in a terminal.",
+            help="Add what is missing: answers, label, prediction and class evidence above the image, a tab "
+            "of the answers that do not count, and storages with the images of another project (their "
+            "credentials are asked for in a terminal). Empty answers can no longer be submitted.",
         ),
     ] = False,
     language: Annotated[

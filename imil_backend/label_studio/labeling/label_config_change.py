@@ -9,14 +9,19 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from imil_backend.label_studio.labeling.label_config import ProjectMapping
-from imil_backend.label_studio.labeling.task_data import PREDICTED_KEY
+from imil_backend.label_studio.labeling.task_data import EVIDENCE_KEY, PREDICTED_KEY
 from imil_backend.label_studio.labeling.words import filled
 
 _HOTKEY = re.compile(r' hotkey="\w"')
 
 
 def completed_config(
-    xml: str, mapping: ProjectMapping, language: str = "en", classes: Sequence[str] = ()
+    xml: str,
+    mapping: ProjectMapping,
+    language: str = "en",
+    classes: Sequence[str] = (),
+    *,
+    evidence: bool = False,
 ) -> str:
     """The config with what it lacks above its image: a brush, choices of the review, label and prediction.
 
@@ -25,6 +30,7 @@ def completed_config(
         mapping: what was read from it.
         language: of what is added; what stands in annotations is the same in every language.
         classes: of the dataset, to say what an image with a wrong label shows.
+        evidence: show class evidence too, which takes Label Studio 1.23 and a project that takes uploads.
     """
     there = {tag.get("name") for tag in ElementTree.fromstring(xml).iter()}  # noqa: S314 - read before
     names = {
@@ -36,6 +42,7 @@ def completed_config(
         "facts": PREDICTED_KEY not in mapping.fields,
         "brush": not mapping.paints,
         "answers": mapping.review_name is None,
+        "evidence": evidence and mapping.takes_uploads and EVIDENCE_KEY not in mapping.fields,
     }
     if not any(lacking.values()):
         return xml

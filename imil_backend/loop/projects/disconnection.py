@@ -74,6 +74,9 @@ def _take_back(
         remove_webhook(calls, number, url, backend.webhook_secrets)
     if "tab" in record:
         remove_tabs(calls, number)
+    if "empty_annotations" in record and not there["enable_empty_annotation"]:
+        body = {"enable_empty_annotation": True}
+        calls.request("PATCH", f"/api/projects/{number}/", body=body)
     if change := record.get("label_config"):
         if there["label_config"] != change["after"]:
             left.append("The labeling config has been changed since; it stays as it is.")

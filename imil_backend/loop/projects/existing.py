@@ -32,6 +32,7 @@ from imil_backend.label_studio.labeling.words import words_of
 from imil_backend.loop.base.backend import Backend, find_project, project_of
 from imil_backend.loop.base.policy import Policy, changed_policy
 from imil_backend.loop.projects.existing_storages import Credentials, add_storages, needed_storages, offer
+from imil_backend.loop.projects.guide import shows_evidence
 from imil_backend.loop.projects.relocated import elsewhere
 from imil_backend.store.tables import Dataset, Project
 
@@ -81,7 +82,7 @@ def connect_project(
         predictions: register the ML backend too. Label Studio then pre-fills tasks, writes predictions and
             sets the project's model_version.
         write: add to the labeling config what it lacks, the tab of answers that do not count, and storages
-            that images of another project lie in.
+            that images of another project lie in; have Label Studio refuse empty answers.
         language: what clinicians read from now on, one of LANGUAGES; the dataset's if absent.
         credentials: asked for those of a storage that is to be added, since Label Studio does not tell them.
         rehearsal: dry run; change nothing, neither here nor in Label Studio.
@@ -162,7 +163,11 @@ class _ConnectionPlan:
 
     def _apply(self, calls: Calls, record: dict[str, Any], credentials: Credentials) -> Changes:
         """Change config, registrations and storages; `record` says at every moment what can be taken back."""
-        words = {"language": self.policy.language, "classes": self.dataset.classes}
+        words = {
+            "language": self.policy.language,
+            "classes": self.dataset.classes,
+            "evidence": shows_evidence(self.backend.label_studio.version()),
+        }
         changes = _change(
             self.backend, calls, self.there, self.meanings, words, record,
             predictions=self.predictions, write=self.write,
@@ -172,6 +177,10 @@ class _ConnectionPlan:
             title = words_of(self.policy.language)["look_again"]
             if ensure_tab(calls, self.number, title, changes.mapping.image_key):
                 record["tab"] = True
+            if self.there.get("enable_empty_annotation"):
+                body = {"enable_empty_annotation": False}
+                calls.request("PATCH", f"/api/projects/{self.number}/", body=body)
+                record["empty_annotations"] = True
             added, by_hand = add_storages(calls, self.number, needed, credentials)
             record["storages"] = self.earlier.get("storages", []) + added
             changes.by_hand += by_hand
