@@ -119,6 +119,18 @@ def test_tasks_are_pushed_with_the_masks_that_the_version_was_trained_with(
         assert (mask == LEFT).all()
 
 
+def test_a_push_works_each_mask_out_once(
+    backend: Backend, dataset: Dataset, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out: list[str] = []
+    of = ProposedMasks.of
+    monkeypatch.setattr(
+        ProposedMasks, "of", lambda self, sample: (worked_out.append(sample.name), of(self, sample))[1]
+    )
+    pushed(backend, dataset)
+    assert sorted(worked_out) == NAMES
+
+
 @pytest.mark.parametrize(
     ("policy", "how"),
     [({"proposals": False}, {}), ({}, {"confidence": 0.4}), ({}, {"columns": 0}), ({}, {"columns": SIZE})],

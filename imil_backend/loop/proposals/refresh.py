@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -32,7 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 def refresh_proposals(
-    backend: Backend, project: Project, mapping: ProjectMapping, masks: ProposedMasks | None
+    backend: Backend,
+    project: Project,
+    mapping: ProjectMapping,
+    masks: ProposedMasks | None,
+    *,
+    done: Collection[int] = (),
 ) -> int:
     """Propose masks for all tasks of a project that have no annotation, those of earlier rounds too.
 
@@ -43,6 +48,7 @@ def refresh_proposals(
         project: which project.
         mapping: what its labeling config means.
         masks: what mask networks propose.
+        done: ids in Label Studio of tasks that were pushed just now with what these masks propose.
 
     Returns:
         How many tasks have another proposal than before.
@@ -53,7 +59,7 @@ def refresh_proposals(
     if masks is None or not are_proposed(project, mapping, policy_of(project.dataset)):
         return 0
     listed = {task["id"]: task for task in backend.label_studio.tasks(project.label_studio_id)}
-    open_ = {number for number, task in listed.items() if not task["total_annotations"]}
+    open_ = {number for number, task in listed.items() if not task["total_annotations"]} - set(done)
     changed = _changed(backend, project, masks, open_)
     if shows_something(mapping):  # the champion's predictions come with the masks, when Label Studio asks
         for task, offer in changed.values():

@@ -72,9 +72,10 @@ def _says(evidence: SampleEvidence, language: str, classes: list[str]) -> str:
 
 def _picture(pixels: NDArray[np.uint8], evidence: NDArray[np.float16]) -> bytes:
     """The image in grey, with what speaks for a class over it, smoothed between the cells."""
-    grey = Image.fromarray(pixels).convert("L").convert("RGB")
+    grey = Image.fromarray(pixels).convert("L")
     scale = _SIDE / max(grey.size)
-    grey = grey.resize([max(1, round(side * scale)) for side in grey.size], Image.Resampling.BICUBIC)
+    size = [max(1, round(side * scale)) for side in grey.size]
+    grey = grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
     speaking = evidence.astype(np.float32).clip(min=0)
     share = Image.fromarray(speaking / (speaking.max() or 1)).resize(grey.size, Image.Resampling.BICUBIC)
     opacity = (255 * _OPACITY * np.asarray(share).clip(0, 1)).astype(np.uint8)

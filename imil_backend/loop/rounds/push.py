@@ -98,7 +98,7 @@ def _push(
     items = mixed(asked, gold, round_.number)
     by_key = {item.sample.key: item for item in items}
     proposing = _Proposing(backend, project, round_, mapping, {item.sample.key for item in gold})
-    count = 0
+    count, created = 0, set()
     for task in push_tasks(
         backend.label_studio,
         project.label_studio_id,
@@ -112,10 +112,12 @@ def _push(
         purpose = Purpose.GOLD if task.sample_key in proposing.gold else Purpose.ASKED
         _keep_task(backend, project, round_, by_key[task.sample_key], task.task_id, offer, purpose)
         count += purpose is Purpose.ASKED
+        if task.created:
+            created.add(task.task_id)
     if not count:
         raise RoundError("None of the images to ask about can be read; `imil status` says why.")
     ask_readers(backend, project, round_)
-    refresh_proposals(backend, project, mapping, proposing.masks)
+    refresh_proposals(backend, project, mapping, proposing.masks, done=created)
     switch_proposals(backend, project)
     with backend.store.begin() as session:
         round_ = held_round(session, round_.id)
