@@ -9,7 +9,13 @@ import torch
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.steps import spread
-from imil_backend.learning.child.steps.spread import count_images, deal_folds, dice_coefficients, spread_masks
+from imil_backend.learning.child.steps.spread import (
+    FOLDS,
+    count_images,
+    deal_folds,
+    dice_coefficients,
+    spread_masks,
+)
 from imil_backend.learning.contract.proposed import Proposed, Quality, read_proposed, write_proposed
 from imil_backend.learning.inputs.exchange import soften
 from imil_backend.learning.networks import mask_network
@@ -91,6 +97,22 @@ def test_the_same_seed_proposes_the_same(briefly: None, contented: None) -> None
     assert first.quality == again.quality
     assert not np.array_equal(first.confidence, other.confidence)
     assert torch.equal(torch.get_rng_state(), before)  # the training's own draws go on as they were
+
+
+@pytest.mark.training
+def test_for_people_the_networks_go_on_with_all_masks_and_look_at_mirror_images_too(
+    briefly: None, contented: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_MORE_STEPS", 2)
+    images, masks = with_squares(8)
+    both = np.concatenate((images, images[:, :, ::-1]))
+    told: list[int] = []
+    proposed = propose(both, masks, seen=True, advance=told.append)
+    assert sum(told) == count_images(16, 8) + FOLDS * 2 * 16
+    found = proposed.masks(np.arange(16))
+    assert 0 < found.mean() < 1
+    assert dice_coefficients(found[8:], found[:8, :, ::-1]).min() > 0.99
+    assert dice_coefficients(found[8:], found[:8]).min() < 0.99
 
 
 @pytest.mark.training

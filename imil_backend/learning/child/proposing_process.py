@@ -47,6 +47,7 @@ def propose(directory: Path) -> None:
         seed=job.recipe.seed,
         device=_DEVICE,
         advance=lambda _: None,
+        seen=True,
     )
     write_proposed(directory / PROPOSED_FILE, [sample.key for sample in samples], proposed)
 

@@ -2,7 +2,8 @@
 
 A few small U-Nets are trained, each without one part (fold) of the painted masks. What a network finds in the
 part that it has not seen tells how good it is; if that is good enough, all of them together propose a mask
-for every image. So nothing is trained twice, and what is used is rather better than what was measured.
+for every image. So nothing is trained twice, and what is used is rather better than what was measured. Masks
+that people are to accept or correct are worth more time: for them the networks go on with all painted masks.
 
 Shifted, mirrored and scaled images with their masks teach that it is what is seen that makes a marker, not
 where; markers pasted into other painted images, that markers of several kinds occur together (Ghiasi et al.
@@ -34,6 +35,7 @@ from imil_backend.learning.networks.mask_network import (
 BAR = 0.5  # of the Dice coefficient: nothing is spread unless its mean is above this with 97.5 % confidence
 FOLDS = 3
 _STEPS = 100  # of training a network
+_MORE_STEPS = 60  # with all painted masks, for masks that people see
 _BATCH_SIZE = 16
 _LEARNING_RATE = 0.01  # at its highest
 _WEIGHT_DECAY = 1e-4
@@ -59,6 +61,7 @@ def spread_masks(
     seed: int,
     device: torch.device,
     advance: Advance,
+    seen: bool = False,
 ) -> Proposed:
     """Learn what is irrelevant from the painted masks, and propose a mask for every sample if that succeeds.
 
@@ -70,7 +73,9 @@ def spread_masks(
         groups: (samples,), usually patients.
         seed: of folds, first weights and augmentation. It decides all, on one device with as many threads.
         device: to compute on.
-        advance: is told of images done, `count_images` in all.
+        advance: is told of images done, `count_images` in all, and of more with `seen`.
+        seen: people are shown the masks. Once they are measured, the networks then go on learning from all
+            painted masks, and they look at each image's mirror image too.
     """
     covered = np.stack([_at_working_size(mask) for mask in masks]) if len(masks) else _no_masks()
     useful = (covered.max(axis=(1, 2)) >= 0.5) & (covered.min(axis=(1, 2)) < 0.5)
@@ -89,7 +94,11 @@ def spread_masks(
             useful,
             quality,
         )
-    packed, confidence = _propose(networks, images, rows, device, advance)
+    if seen:
+        everything = np.arange(len(names))
+        for number, network in enumerate(networks):
+            learner.train(everything, FOLDS + number, _MORE_STEPS, network)
+    packed, confidence = _propose(networks, images, rows, device, advance, mirrored=seen)
     return Proposed(True, f"{told[0].upper()}{told[1:]}.{note}", quality, WORKING_SIZE, packed, confidence)
 
 
@@ -118,7 +127,7 @@ def _cross_validate(
     networks, dice = [], np.empty(len(groups))
     for fold in range(FOLDS):
         held_out = np.flatnonzero(folds == fold)
-        networks.append(learner.train(np.flatnonzero(folds != fold), fold))
+        networks.append(learner.train(np.flatnonzero(folds != fold), fold, _STEPS))
         dice[held_out] = learner.dice(networks[-1], held_out)
     return networks, dice
 
@@ -149,16 +158,16 @@ class _Learner:
                 "mirrored ones."
             )
 
-    def train(self, indices: NDArray[np.int64], number: int) -> MaskNetwork:
-        """A network that has learned from some of the painted images."""
+    def train(
+        self, indices: NDArray[np.int64], number: int, steps: int, network: MaskNetwork | None = None
+    ) -> MaskNetwork:
+        """A network that has learned from some of the painted images: a new one, or this, which goes on."""
         random = np.random.default_rng((self._seed, number))
-        with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
-            torch.default_generator.manual_seed(int(random.integers(2**31)))
-            network = MaskNetwork(self._images.shape[1])
-        network.to(self._device).to(memory_format=torch.channels_last).train()
+        network = network or self._new_network(random)
+        network.train()
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
-        for chosen in _batches(indices, random):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+        for chosen in _batches(indices, random, steps):
             images, masks = self._augmented(chosen, indices, random)
             loss = _loss(network(images.contiguous(memory_format=torch.channels_last)), masks)
             optimizer.zero_grad(set_to_none=True)
@@ -166,8 +175,13 @@ class _Learner:
             optimizer.step()
             schedule.step()
             self._advance(len(chosen))
-        network.eval()
-        return network
+        return network.eval()
+
+    def _new_network(self, random: np.random.Generator) -> MaskNetwork:
+        with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
+            torch.default_generator.manual_seed(int(random.integers(2**31)))
+            network = MaskNetwork(self._images.shape[1])
+        return network.to(self._device).to(memory_format=torch.channels_last)
 
     def dice(self, network: nn.Module, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Dice coefficient of each of these painted masks with what the network proposes."""
@@ -241,13 +255,28 @@ def _propose(
     rows: NDArray[np.int64],
     device: torch.device,
     advance: Advance,
+    *,
+    mirrored: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Packed masks and confidences of all samples; a network's word counts as much as another's."""
+    """Packed masks and confidences of all samples; a network's word counts as much as another's.
+
+    Args:
+        networks: that are asked.
+        images: as `spread_masks` has them.
+        rows: the same.
+        device: the same.
+        advance: the same.
+        mirrored: ask them about each image's mirror image too.
+    """
     packed, confidence = [], []
     with torch.inference_mode():
         for batch in _read(images, rows, device):
             inputs = standardize(batch).contiguous(memory_format=torch.channels_last)
-            shares = torch.stack([torch.sigmoid(network(inputs)) for network in networks]).mean(dim=0)
+            found = [torch.sigmoid(network(inputs)) for network in networks]
+            if mirrored:
+                flipped = inputs.flip(-1)
+                found += [torch.sigmoid(network(flipped)).flip(-1) for network in networks]
+            shares = torch.stack(found).mean(dim=0)
             masks = shares >= 0.5
             packed.append(np.packbits(masks.flatten(1).cpu().numpy(), axis=1))
             confidence.append(_confidence(shares, masks).cpu().numpy())
@@ -277,12 +306,14 @@ def _read(
             yield at_working_size(torch.from_numpy(images[wanted]).to(device))
 
 
-def _batches(indices: NDArray[np.int64], random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """`_STEPS` batches, each index as often as any other, but for one time."""
-    wanted = _STEPS * _BATCH_SIZE
+def _batches(
+    indices: NDArray[np.int64], random: np.random.Generator, steps: int
+) -> Iterator[NDArray[np.int64]]:
+    """So many batches, each index as often as any other, but for one time."""
+    wanted = steps * _BATCH_SIZE
     times = -(-wanted // len(indices))
     order = np.concatenate([random.permutation(indices) for _ in range(times)])[:wanted]
-    yield from order.reshape(_STEPS, _BATCH_SIZE)
+    yield from order.reshape(steps, _BATCH_SIZE)
 
 
 def _at_working_size(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
