@@ -3,10 +3,11 @@
     python -m benchmarks [--list] [NAME ...] [--device cuda] [--px N ...] [--quick] [--runs N] [--xrays ZIP]
         [--json FILE]
 
-    python -m benchmarks accuracy|correction|dashboard|growth|masks|null|painting|scale|slow|webhook ...
+    python -m benchmarks accuracy|correction|dashboard|growth|masks|null|painting ...
+    python -m benchmarks scale|slow|steady|webhook ...
 
 Without names all run; with `--device cuda` those that need torch, torchvision, numpy, pillow and
-safetensors alone. The last ten have options of their own, which `--help` after their name tells.
+safetensors alone. The last eleven have options of their own, which `--help` after their name tells.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ COMMANDS = (
     "painting",
     "scale",
     "slow",
+    "steady",
     "webhook",
 )  # with options of their own
 

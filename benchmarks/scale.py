@@ -84,7 +84,7 @@ def import_films(count: int) -> dict[str, Any]:
         table = write_films(Path(scratch), count)
         backend = _backend(Path(scratch), "http://localhost:1")
         found = measured(lambda: import_dataset(backend, table, name="films"))
-        size = _database_bytes(Path(scratch))
+        size = database_bytes(Path(scratch))
         backend.close()
     return {"what": "import", "size": count, **found, "database MB": size / 2**20}
 
@@ -100,13 +100,13 @@ def read_answers(count: int) -> dict[str, Any]:
 
 
 def _reconciled(name: str, count: int, *, full: bool) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as scratch, _stand_in(count) as url:
-        _alone(_fill, scratch, url, count)  # or its memory would be measured
+    with tempfile.TemporaryDirectory() as scratch, stand_in(count) as url:
+        _alone(fill, scratch, url, count)  # or its memory would be measured
         backend = _backend(Path(scratch), url)
         with backend.store.begin() as session:
             project = session.get_one(Project, PROJECT)
         found = measured(lambda: _seen(backend, project, count, full))
-        size = _database_bytes(Path(scratch)) / 2**20
+        size = database_bytes(Path(scratch)) / 2**20
         backend.close()
     return {"what": name, "size": count, **found, "database MB": size}
 
@@ -126,11 +126,12 @@ def _backend(directory: Path, url: str) -> Backend:
     return backend
 
 
-def _database_bytes(directory: Path) -> int:
+def database_bytes(directory: Path) -> int:
+    """What SQLite's files in the folder `data` of a directory take."""
     return sum(path.stat().st_size for path in (directory / "data").glob("*.sqlite*"))
 
 
-def _fill(directory: str, url: str, count: int) -> None:
+def fill(directory: str, url: str, count: int) -> None:
     """A dataset whose only round asked about all samples."""
     backend = _backend(Path(directory), url)
     with backend.store.begin() as session:
@@ -192,6 +193,9 @@ class _LabelStudio(BaseHTTPRequestHandler):
         asked = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path == "/api/tasks/":
             self._answer(self._page(asked))
+        elif url.path.startswith("/api/annotations/"):
+            number = int(url.path.split("/")[3])
+            self._answer(self._task(number, "all")["annotations"][0])
         elif url.path == f"/api/projects/{PROJECT}/":
             self._answer({"id": PROJECT, "label_config": load_label_config("blackout")})
         else:
@@ -201,6 +205,10 @@ class _LabelStudio(BaseHTTPRequestHandler):
         hook = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.webhooks.append({"id": 1, "is_active": True, "send_payload": True, **hook})
         self._answer(self.webhooks[0])
+
+    def do_PATCH(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({})
 
     def _page(self, asked: dict[str, str]) -> dict[str, Any]:
         query = json.loads(asked["query"])
@@ -254,7 +262,8 @@ def _serve(count: int, told: Connection) -> None:
 
 
 @contextmanager
-def _stand_in(count: int) -> Iterator[str]:
+def stand_in(count: int) -> Iterator[str]:
+    """The URL of a stand-in for Label Studio with so many tasks, each answered once."""
     ours, theirs = multiprocessing.Pipe()
     process = CONTEXT.Process(target=_serve, args=(count, theirs), daemon=True)
     process.start()

@@ -63,10 +63,10 @@ class Sent:
 class Sender:
     """Sends events and keeps what came of them."""
 
-    def __init__(self, port: int, secret: str) -> None:
+    def __init__(self, port: int, secret: str, project: int = PROJECT) -> None:
         self._port = port
         self._headers = {SECRET_HEADER: secret, "Content-Type": "application/json"}
-        self._small, self._large = _bodies()
+        self._small, self._large = _bodies(project)
         self._lock = threading.Lock()
         self.sent = Sent()
 
@@ -92,13 +92,13 @@ class Sender:
         return body.replace(b"%d" % ANNOTATION, b"%d" % (number + 1))
 
 
-def _bodies() -> tuple[bytes, bytes]:
+def _bodies(project: int) -> tuple[bytes, bytes]:
     """The recorded event as it is, and a large one; made once, for the senders work on the same cores."""
     event = json.loads(EVENT.read_text(encoding="utf-8"))["json"]
     event = {
         **event,
-        "project": {**event["project"], "id": PROJECT},
-        "annotation": {**event["annotation"], "id": ANNOTATION, "project": PROJECT},
+        "project": {**event["project"], "id": project},
+        "annotation": {**event["annotation"], "id": ANNOTATION, "project": project},
     }
     small = json.dumps(event)
     return small.encode(), json.dumps({**event, "padding": "x" * (LARGE_BYTES - len(small))}).encode()
@@ -173,7 +173,7 @@ def installation(
     environment = {
         **os.environ,
         "IMIL_DATA_DIR": str(directory / "data"),
-        "IMIL_PORT": str(_free_port()),
+        "IMIL_PORT": str(free_port()),
         "LABEL_STUDIO_URL": stack.enter_context(_nothing_there()),
         "LABEL_STUDIO_API_KEY": "benchmark",
         **({"IMIL_DATABASE_URL": url} if url else {}),
@@ -249,7 +249,8 @@ def _nothing_there() -> Iterator[str]:
     server.server_close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

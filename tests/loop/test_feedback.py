@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from loop_fakes import PROJECT, FakeLabelStudio, OpenRound, chosen, make_project, make_round, mask_of, region
+from sqlalchemy import event
 
 from imil_backend.errors import LabelStudioError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.label_config import load_label_config
-from imil_backend.loop.answers.feedback import problem_of
+from imil_backend.loop.answers.feedback import close_guide, problem_of
 from imil_backend.loop.answers.notes import Earlier, earlier_answers, note
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
@@ -16,7 +17,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.projects.connection import connect
 from imil_backend.loop.rounds.push import push_round
-from imil_backend.store.tables import Dataset, Project, Round
+from imil_backend.store.tables import Annotation, Dataset, Project, Round
 
 EMPTY = "Nothing is painted and nothing is chosen."
 CONTRADICTION = [*region(mask_of(1)), *chosen("unreadable")]
@@ -97,6 +98,23 @@ def test_the_guide_opens_until_as_many_people_as_read_each_task_have_answered(
     shown["show_instruction"] = True  # somebody wants it so
     answer(open_round, label_studio, region(mask_of(1)), by=7)
     assert shown["show_instruction"]
+
+
+def test_whether_the_guide_opens_is_known_without_reading_all_answers_of_a_round(
+    open_round: OpenRound, label_studio: FakeLabelStudio
+) -> None:
+    for task in 2 * open_round.tasks:
+        number = label_studio.annotate(task, region(mask_of(1)), by=7)
+        sync_annotation(open_round.backend, open_round.project, number)
+    read: list[Annotation] = []
+
+    def note_loaded(found: Annotation, _: object) -> None:
+        read.append(found)
+
+    event.listen(Annotation, "load", note_loaded)
+    close_guide(open_round.backend, open_round.project, number)
+    event.remove(Annotation, "load", note_loaded)
+    assert 0 < len(read) < 4
 
 
 def test_a_teams_project_keeps_its_setting(open_round: OpenRound, label_studio: FakeLabelStudio) -> None:
