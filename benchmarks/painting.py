@@ -5,243 +5,205 @@
 Starts a real Label Studio, `imil serve` and `imil worker` on directories of their own, and drives the editor
 in a real browser (Debian's chromium, with the tests' helpers). A dozen tasks of the first round are answered
 through the API with the known lungs, painted as relevant; from these the worker proposes masks for the rest,
-half of which is the control group. Then the hands answer N tasks of each group. They know the true mask:
+and proposes them anew as the round goes on. The hands then answer N tasks, each of them twice:
 
-- with a proposal they look, and press Ctrl+Enter if its Dice coefficient with the true lungs is at least
-  0.95; else they delete it and paint from nothing;
-- from nothing they choose *Relevant* and a brush of 50 px, and paint the lungs in rows, a stroke a lung.
+- with its proposal they look, paint what is missing as relevant and what is too much as irrelevant until the
+  Dice coefficient with the true lungs is 0.95 (nothing where it is), and press Ctrl+Enter;
+- then they delete all, which does not count, paint the lungs from nothing in rows with the largest brush,
+  a stroke a lung, to the same Dice coefficient, and update the answer. Then the first answer is put back, for
+  the worker to learn from.
 
-`hand` counts what they did at a fixed speed: 2 s to look, 0.4 s for a key or click, 800 px/s on the screen.
-`waited` is what Label Studio took on top, on this machine, to show the task and to save it. Medians over the
-tasks; Dice is of what Label Studio has saved, with the true lungs: the mean. All masks are simulated.
+`hand` counts what they did at a fixed speed: 2 s to look, 0.4 s for a key, a click or a stroke's beginning,
+800 px/s on the screen. `waited` is what Label Studio took on top, on this machine, to show the task and to
+save it. Means over the tasks with 95 % intervals (bootstrap over tasks; ratios are of means, in pairs); Dice
+is of what Label Studio has saved, with the true lungs. All masks are simulated.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from statistics import mean, median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
+from benchmarks.hands import (
+    GOOD,
+    Done,
+    Plan,
+    Point,
+    correction,
+    from_nothing,
+    presses,
+)
+from benchmarks.painted_round import (
+    PAINTED,
+    prepare,
+    proposal_of,
+    round_of,
+    running_label_studio,
+    write_xrays,
+)
 from benchmarks.report import archive_of, machine, table
-from imil_backend.images.masks.masks import dice
+from imil_backend.images.masks.masks import decode_rle, dice
 from imil_backend.label_studio.labeling.annotations import read_annotation
-from imil_backend.label_studio.labeling.brush_regions import brush_region
-from imil_backend.loop.answers.sample_states import load_mask
+from imil_backend.label_studio.labeling.label_config import ProjectMapping
 from imil_backend.loop.asking.known_masks import irrelevant_region
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.projects.mapping import mapping_of
-from imil_backend.loop.proposals.offers import latest_proposal
 from imil_backend.store.tables import Project, Task
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support.browser import ARGUMENTS, VIEWPORT, Editor  # noqa: E402
-from support.installation import Installation, make_environment  # noqa: E402
-from support.label_studio import RunningLabelStudio, free_port  # noqa: E402
+from support.browser import ARGUMENTS, POINT_IS_ON_STAGE, POINTS_PAINTED, VIEWPORT, Editor
+from support.installation import Installation, make_environment
+from support.label_studio import RunningLabelStudio
 
-FILMS = 10  # of each group
-PAINTED = 12  # before masks are proposed
+FILMS = 40
 IMAGES = 150
-GOOD = 0.95  # Dice coefficient that the hands are content with
-LOOK, PRESS, SPEED = 2.0, 0.4, 800.0  # seconds, seconds, px of the screen a second
-BRUSH, DEFAULT_BRUSH, BRUSH_STEP = 50, 15, 5  # px of the screen; the key ] makes it a step larger
+DRAWS = 2000  # of the tasks
+FIGURES = {"hand": 1, "strokes": 2, "path": 0, "dice": 3}  # of `Done`, with digits
+PROPOSED = "() => Array.from(window.Htx.annotationStore.selected.regions[0].rle)"
+TOOL_SIZE = """() => window.Htx.annotationStore.selected.objects.find(each => each.type === 'image')
+    .getToolsManager().findSelectedTool()?.strokeWidth ?? 0"""
 
 Bits = NDArray[np.bool_]
-Point = tuple[float, float]
 
 
-@dataclass
-class Done:
-    """What the hands did for a task."""
+@dataclass(frozen=True)
+class Pair:
+    """What the hands did for a task with its proposal, and from nothing."""
 
-    hand: float = LOOK
-    waited: float = 0.0
-    strokes: int = 0
-    path: float = 0.0  # px of the screen
-    dice: float = 0.0
-
-    def press(self, times: int = 1) -> None:
-        """Keys or clicks."""
-        self.hand += PRESS * times
-
-    def draw(self, length: float) -> None:
-        """A stroke of a length on the screen."""
-        self.strokes += 1
-        self.path += length
-        self.hand += PRESS + length / SPEED
+    first: Done
+    second: Done
+    proposed: float  # Dice coefficient of the proposal
 
 
-@contextmanager
-def running_label_studio(directory: Path) -> Iterator[RunningLabelStudio]:
-    """A fresh one."""
-    command = [sys.executable, str(ROOT / "scripts/label_studio.py"), "--data-dir", str(directory)]
-    executable = ROOT / ".venv-label-studio/bin/label-studio"
-    command += ["--executable", os.environ.get("IMIL_TEST_LABEL_STUDIO", str(executable))]
-    command += ["--port", str(free_port()), "--password", secrets.token_hex(8)]
-    command += ["--token", secrets.token_hex(20)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            account = json.loads(process.stdout.readline())
-            yield RunningLabelStudio(
-                account["url"], account["token"], directory, account["username"], account["password"], 0
-            )
-        finally:
-            process.terminate()
+@dataclass(frozen=True)
+class Hands:
+    """What they work with."""
 
+    editor: Editor
+    backend: Backend
+    project: Project
+    mapping: ProjectMapping
 
-def write_xrays(archive: Path, directory: Path, count: int) -> Path:
-    """Some of the training films with their lungs, as the phantoms are written."""
-    with zipfile.ZipFile(archive) as there:
-        root = next(name for name in there.namelist() if name.endswith("index.csv")).removesuffix("index.csv")
-        listed = csv.DictReader(io.StringIO(there.read(f"{root}index.csv").decode()))
-        films = [row for row in listed if row["official_split"] == "train" and row["mask_match"]]
-        order = np.random.default_rng(0).permutation(len(films))[:count]
-        rows = []
-        for film in (films[place] for place in order):
-            mask = f"masks/{Path(film['file']).stem}.png"
-            for name in (f"images/{film['file']}", mask):
-                (directory / name).parent.mkdir(parents=True, exist_ok=True)
-                (directory / name).write_bytes(there.read(root + name))
-            split = "validation" if len(rows) % 5 == 0 else "train"
-            group = f"{film['patient']}-{film['subtype']}"
-            rows.append((f"images/{film['file']}", film["label"], split, group, mask))
-    with (directory / "index.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "label", "split", "group", "mask"), *rows])
-    return directory
+    def answer(self, task: Task) -> Pair:
+        """Answer a task with its proposal, then paint it from nothing."""
+        lungs, first, second = ~irrelevant_region(task.sample), Done(), Done()
+        began = time.monotonic()
+        self.editor.open_task(self.project.label_studio_id, task.label_studio_id)
+        self.editor.wait_for_regions(1)
+        first.waited = time.monotonic() - began
+        proposed = (
+            decode_rle(self.editor.page.evaluate(PROPOSED), task.sample.width, task.sample.height) >= 128
+        )
+        self._correct(proposed, lungs, first)
+        annotation = self._save(first, task, lungs)
+        self.editor.wait_until_shown()  # the editor is built anew
+        self._delete()
+        self._paint(from_nothing(lungs, self._scale(lungs)), lungs, second)
+        self._save(second, task, lungs)
+        self.backend.label_studio.request(
+            "PATCH", f"/api/annotations/{annotation['id']}/", body={"result": annotation["result"]}
+        )
+        return Pair(first, second, dice(proposed, lungs))
 
+    def _scale(self, mask: Bits) -> float:
+        """px of the screen in a pixel of a mask."""
+        return self.editor.paint([]).width / mask.shape[1]  # when the page is still
 
-def prepare(installation: Installation, films: Path, count: int) -> None:
-    """A trained baseline and an open round."""
-    installation.imil("import", str(films), "--name", "films")
-    small = ("--backbone", "resnet18", "--epochs", "2", "--image-size", "128")
-    installation.imil("train", "--from-scratch", *small)
-    installation.start("serve")
-    installation.start("worker")
-    installation.wait_for(lambda _: installation.answers())
-    budget = ("--budget", "0.5", "--fill-budget")
-    closing = ("--close-share", "1", "--no-next-round")
-    installation.imil("push", *budget, *closing, "--control-share", "0.5")
-    with installation.backend() as backend:
-        project, tasks = _round(backend)
-        mapping = mapping_of(backend, project)
-        for task in tasks[:PAINTED]:
-            lungs = brush_region(mapping, irrelevant_region(task.sample), "painted", outside=True)
-            backend.label_studio.create_annotation(task.label_studio_id, [lungs], 10.0)
-        deadline = time.monotonic() + 1800
-        while any(_proposed(backend, task) is None for task in tasks[PAINTED : PAINTED + 2 * count]):
-            assert time.monotonic() < deadline, "No masks were proposed."
-            time.sleep(1)
-
-
-def _round(backend: Backend) -> tuple[Project, Sequence[Task]]:
-    with backend.store.begin() as session:
-        return session.scalars(select(Project)).one(), session.scalars(select(Task).order_by(Task.rank)).all()
-
-
-def _proposed(backend: Backend, task: Task) -> Any:
-    with backend.store.begin() as session:
-        return latest_proposal(session, task.id)
-
-
-def answer(editor: Editor, backend: Backend, project: Project, task: Task) -> tuple[bool, Done]:
-    """Answer a task as hands would; whether a proposal was shown, and what they did."""
-    mapping, proposal = mapping_of(backend, project), _proposed(backend, task)
-    lungs, done = ~irrelevant_region(task.sample), Done()
-    began = time.monotonic()
-    editor.open_task(project.label_studio_id, task.label_studio_id)
-    editor.wait_for_regions(1 if proposal.shown else 0)
-    done.waited = time.monotonic() - began
-    if proposal.shown:
-        proposed = ~load_mask(backend, proposal.mask_sha256, task.sample)
-        if dice(proposed, lungs) < GOOD:
-            editor.select_region("Relevant")
-            editor.page.keyboard.press("Backspace")
-            editor.wait_for_regions(0)
+    def _correct(self, proposed: Bits, lungs: Bits, done: Done) -> None:
+        if dice(proposed, lungs) >= GOOD:
+            return
+        scale, instead = self._scale(lungs), from_nothing(lungs, self._scale(lungs))
+        plan = correction(proposed, lungs, scale)
+        if plan is None or plan.seconds(scale) > instead.seconds(scale):
+            self._delete()
             done.press(2)
-            paint(editor, lungs, done)
-    else:
-        paint(editor, lungs, done)
-    began = time.monotonic()
-    with editor.saving() as saved:
-        editor.page.keyboard.press("Control+Enter")
-    done.press()
-    done.waited += time.monotonic() - began
-    annotation = backend.label_studio.annotation(int(saved()["id"]))
-    assert annotation is not None
-    reading = read_annotation(annotation, mapping, task.sample.width, task.sample.height)
-    assert reading.mask is not None, reading.reason
-    done.dice = dice(~reading.mask, lungs)
-    return bool(proposal.shown), done
+            self._paint(instead, lungs, done)
+            return
+        self._paint(plan, lungs, done)
 
+    def _delete(self) -> None:
+        """All that is painted."""
+        while count := self.editor.page.locator(".lsf-outliner-item").count():
+            self.editor.page.locator(".lsf-outliner-item").first.click()
+            self.editor.page.keyboard.press("Backspace")
+            self.editor.wait_for_regions(count - 1)
 
-def paint(editor: Editor, lungs: Bits, done: Done) -> None:
-    """Choose Relevant and a large brush, and fill each lung in rows."""
-    for key in ("2", *("]" * ((BRUSH - DEFAULT_BRUSH) // BRUSH_STEP))):
-        editor.page.keyboard.press(key)
+    def _paint(self, plan: Plan, lungs: Bits, done: Done) -> None:
+        """Draw the strokes with a brush of the plan's size: what is irrelevant wins."""
+        box = self.editor.paint([])  # when the page is still
+        scale = box.width / lungs.shape[1]
+        done.press(presses(plan.brush) * bool(plan.strokes))
+        for number, (erases, some) in enumerate(plan.by_label().items()):
+            self._take("1" if erases else "2", plan.brush)
+            done.press(1 + number)  # Esc before another label
+            for stroke in some:
+                self._drag([box.to_page(point) for point in stroke.fractions(lungs)])
+                done.draw(stroke.length * scale)
+
+    def _drag(self, corners: Sequence[Point]) -> None:
+        page = self.editor.page
+        page.wait_for_function(POINT_IS_ON_STAGE, arg=list(corners[0]))
+        painted = page.evaluate(POINTS_PAINTED)
+        page.mouse.move(*corners[0])
+        page.mouse.down()
+        for corner in corners[1:]:
+            page.mouse.move(*corner)
+        page.mouse.up()
+        page.wait_for_function(f"({POINTS_PAINTED})() > {painted}")
+
+    def _take(self, key: str, brush: int) -> None:
+        """A label's brush, of a size; how it comes to it does not count: the last size is remembered."""
+        page = self.editor.page
+        page.keyboard.press("Escape")  # nothing is selected: a region of its own
+        page.keyboard.press(key)
+        before = 0
+        while (size := self._size()) != brush or before != brush:  # the editor takes a moment for each key
+            if before == size:
+                page.keyboard.press("]" if size < brush else "[")
+            before = size
+
+    def _size(self) -> int:
+        self.editor.page.wait_for_timeout(150)
+        return int(self.editor.page.evaluate(TOOL_SIZE))
+
+    def _save(self, done: Done, task: Task, lungs: Bits) -> dict[str, Any]:
+        """Submit or update, and read what was saved."""
+        began = time.monotonic()
+        with self.editor.saving() as saved:
+            self.editor.page.keyboard.press("Control+Enter")
         done.press()
-    box = editor.image_box()
-    for stroke in strokes(lungs, BRUSH / 2 * lungs.shape[1] / box.width):
-        editor.paint([stroke], counts=False)
-        corners = np.array([box.to_page(point) for point in stroke])
-        done.draw(float(np.hypot(*np.diff(corners, axis=0).T).sum()))
+        done.waited += time.monotonic() - began
+        annotation = self.backend.label_studio.annotation(int(saved()["id"]))
+        assert annotation is not None
+        reading = read_annotation(annotation, self.mapping, task.sample.width, task.sample.height)
+        assert reading.mask is not None, reading.reason
+        done.dice = dice(~reading.mask, lungs)
+        return annotation
 
 
-def strokes(lungs: Bits, radius: float) -> list[list[Point]]:
-    """A path for each lung, in fractions of the image: rows from side to side, a brush's radius inside."""
-    inside = _eroded(lungs, radius * 0.9)
-    found = []
-    for half in (slice(0, lungs.shape[1] // 2), slice(lungs.shape[1] // 2, None)):
-        points: list[Point] = []
-        rows = np.flatnonzero(inside[:, half].any(axis=1))
-        for number, row in enumerate(rows[:: max(1, int(radius * 1.2))]):
-            columns = np.flatnonzero(inside[row, half]) + (half.start or 0)
-            ends = [(columns[0], row), (columns[-1] + 0.5, row)]
-            points += ends if number % 2 == 0 else ends[::-1]
-        if points:
-            height, width = lungs.shape
-            found.append([((x + 0.5) / width, (y + 0.5) / height) for x, y in points])
-    return found
-
-
-def _eroded(mask: Bits, radius: float) -> Bits:
-    reach = int(np.ceil(radius))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    padded = np.pad(mask, reach)
-    height, width = mask.shape
-    kept = mask.copy()
-    for dy, dx in zip(*np.nonzero(x**2 + y**2 <= radius**2), strict=True):
-        kept &= padded[dy : dy + height, dx : dx + width]
-    return kept
-
-
-def measure(name: str, films: Path, label_studio: RunningLabelStudio, count: int, work: Path) -> list[Any]:
-    """A row for each group."""
+def measure(name: str, films: Path, label_studio: RunningLabelStudio, count: int, work: Path) -> list[Pair]:
+    """What the hands did for each task."""
     from playwright.sync_api import sync_playwright
 
     executable = os.environ.get("IMIL_TEST_CHROMIUM", "/usr/bin/chromium")
     with ExitStack() as stack:
         installation = Installation(make_environment(work / f"{name}-data", label_studio), stack)
-        prepare(installation, films, count)
+        prepare(installation, films)
         backend = stack.enter_context(installation.backend())
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
@@ -250,40 +212,48 @@ def measure(name: str, films: Path, label_studio: RunningLabelStudio, count: int
         page.set_default_timeout(120_000)
         editor = Editor(page, label_studio)
         editor.log_in()
-        project, tasks = _round(backend)
-        groups: dict[bool, list[Done]] = {True: [], False: []}
-        for task in tasks[PAINTED:]:
-            proposal = _proposed(backend, task)
-            if proposal is not None and len(groups[bool(proposal.shown)]) < count:
-                shown, done = answer(editor, backend, project, task)
-                groups[shown].append(done)
-    titles = {True: "with proposals", False: "from nothing"}
-    return [_row(name, titles[shown], found) for shown, found in groups.items() if found]
+        project, tasks = round_of(backend)
+        hands = Hands(editor, backend, project, mapping_of(backend, project))
+        proposed = (task for task in tasks[PAINTED:] if proposal_of(backend, task) is not None)
+        pairs = []
+        for task in islice(proposed, count):
+            pairs.append(hands.answer(task))
+            print(f"{name} {len(pairs)}: {pairs[-1]}", file=sys.stderr, flush=True)
+        return pairs
 
 
-def _row(name: str, group: str, found: Sequence[Done]) -> dict[str, Any]:
-    return {
-        "films": name,
-        "hands": group,
-        "tasks": len(found),
-        "hand s": round(median(each.hand for each in found), 1),
-        "waited s": round(median(each.waited for each in found), 1),
-        "strokes": median(each.strokes for each in found),
-        "path px": round(median(each.path for each in found)),
-        "dice": round(mean(each.dice for each in found), 3),
-        "as proposed": sum(each.strokes == 0 for each in found),
-    }
+def rows_of(name: str, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """A row for the hands with proposals, one for those from nothing, and one for the ratio of both."""
+    arms = {"with proposals": [each.first for each in pairs], "from nothing": [each.second for each in pairs]}
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(DRAWS, len(pairs)))
+    rows: dict[str, dict[str, Any]] = {arm: {"films": name, "hands": arm} for arm in (*arms, "ratio")}
+    for figure, digits in FIGURES.items():
+        of_arm = {arm: np.array([getattr(each, figure) for each in done]) for arm, done in arms.items()}
+        means = {arm: values[drawn].mean(axis=1) for arm, values in of_arm.items()}
+        for arm, values in of_arm.items():
+            rows[arm][figure] = _interval(values.mean(), means[arm], digits)
+        one, other = (of_arm[arm].mean() for arm in arms)
+        rows["ratio"][figure] = _interval(one / other, means["with proposals"] / means["from nothing"], 2)
+    rows["with proposals"]["waited"] = round(float(np.median([each.first.waited for each in pairs])), 1)
+    rows["with proposals"]["untouched"] = sum(each.first.strokes == 0 for each in pairs)
+    rows["with proposals"]["proposed dice"] = round(float(np.mean([each.proposed for each in pairs])), 3)
+    return [{"tasks": len(pairs), **row} for row in rows.values()]
+
+
+def _interval(value: float, means: NDArray[np.float64], digits: int) -> str:
+    lower, upper = np.quantile(means, (0.025, 0.975))
+    return f"{value:.{digits}f} ({lower:.{digits}f} to {upper:.{digits}f})"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--films", type=int, default=FILMS, help="tasks of each group")
+    parser.add_argument("--films", type=int, default=FILMS, help="tasks")
     parser.add_argument("--xrays", type=Path, help="zip of chest X-rays (IMIL_TEST_XRAYS)")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     arguments = parser.parse_args()
     archive = archive_of(arguments.xrays)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
         label_studio = stack.enter_context(running_label_studio(work / "label-studio"))
@@ -305,8 +275,8 @@ def main() -> None:
         if archive is not None:
             sources.append(("X-rays", write_xrays(archive, work / "xrays", IMAGES)))
         for name, films in sources:
-            rows += measure(name, films, label_studio, arguments.films, work)
-    print(table(rows))
+            rows += rows_of(name, measure(name, films, label_studio, arguments.films, work))
+            print(table(rows), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2))
 

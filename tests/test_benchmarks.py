@@ -15,9 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import BARE
+from benchmarks.hands import GOOD, correction, from_nothing, repainted
+from imil_backend.images.masks.masks import dice
 
 ROOT = Path(__file__).parents[1]
 GPU_MACHINE = ("torch", "torchvision", "numpy", "pillow", "safetensors")
@@ -136,3 +139,15 @@ def test_a_table_with_much_to_say_of_a_row_is_turned() -> None:
     wide = [{f"figure {number}": spread([1.0, 2.0, 123.4]) for number in range(10)}]
     assert table(wide).splitlines()[2] == "| figure 1 | 2 (1 to 123, n=3) |"
     assert table([{"px": 96, "rate": 0.5}]).splitlines()[2] == "| 96 | 0.5 |"
+
+
+def test_scripted_hands_correct_a_mask_until_it_is_good() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    wanted = (rows - 32) ** 2 + (columns - 32) ** 2 < 400
+    proposed = np.roll(wanted, 4, axis=1)
+    assert dice(proposed, wanted) < GOOD
+    plan = correction(proposed, wanted, scale=3.0)
+    assert plan is not None
+    assert set(plan.by_label()) == {False, True}
+    assert dice(repainted(proposed, plan.strokes, plan.brush / 2 / 3.0), wanted) >= GOOD
+    assert plan.seconds(3.0) < from_nothing(wanted, 3.0).seconds(3.0)
