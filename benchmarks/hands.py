@@ -18,11 +18,8 @@ from imil_backend.images.masks.masks import dice
 
 GOOD = 0.95  # Dice coefficient that the hands are content with
 LOOK, PRESS, SPEED = 2.0, 0.4, 800.0  # seconds, seconds, px of the screen a second
-DEFAULT_BRUSH, BRUSH_STEP, BRUSH = (
-    15,
-    5,
-    50,
-)  # px of the screen; the key ] makes it a step larger, up to BRUSH
+# px of the screen: the key ] makes the brush a step larger, up to BRUSH
+DEFAULT_BRUSH, BRUSH_STEP, BRUSH = 15, 5, 50
 MARGIN = 0.002  # of the Dice coefficient: the browser does not draw quite what is planned
 
 _SIZES = (15, 30, 50)  # brushes that corrections are tried with

@@ -38,15 +38,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.hands import (
-    GOOD,
-    Done,
-    Plan,
-    Point,
-    correction,
-    from_nothing,
-    presses,
-)
+from benchmarks.hands import GOOD, Done, Plan, Point, correction, from_nothing, presses
 from benchmarks.painted_round import (
     PAINTED,
     prepare,
