@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +176,23 @@ def test_the_share_of_evidence_in_painted_pixels_is_that_of_the_files(scene: Sce
         reasons.shares[0].after.value - reasons.shares[0].before.value,
         abs_tol=1e-12,
     )
+
+
+def test_painted_masks_are_in_memory_one_after_the_other(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def load_and_note(*arguments: Any) -> Any:
+        mask = load_mask(*arguments)
+        loaded.append(weakref.ref(mask))
+        assert sum(each() is not None for each in loaded) <= 2  # the one before goes when this one is there
+        return mask
+
+    monkeypatch.setattr(reasons_module, "load_mask", load_and_note)
+    with scene.backend.store.begin() as session:
+        keep_reasons(scene.backend, session, session.get_one(Round, scene.round_id), scene.report)
+    assert len(loaded) == 3
 
 
 def test_evidence_against_the_class_does_not_count_and_none_has_no_share() -> None:

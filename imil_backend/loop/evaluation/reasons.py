@@ -101,15 +101,15 @@ def share_inside(evidence: NDArray[np.float16], mask: Mask) -> float | None:
     """
     positive = np.maximum(evidence.astype(np.float64), 0)
     rows, columns = (_overlaps(*sizes) for sizes in zip(evidence.shape, mask.shape, strict=True))
-    covered = rows @ mask @ columns.T
+    covered = rows @ mask.astype(np.float32) @ columns.T
     return float((positive * covered).sum() / positive.sum()) if positive.any() else None
 
 
-def _overlaps(cells: int, pixels: int) -> NDArray[np.float64]:
+def _overlaps(cells: int, pixels: int) -> NDArray[np.float32]:
     """(cells, pixels) of a line: the share of each cell that each pixel takes."""
     edges, place = np.linspace(0, pixels, cells + 1), np.arange(pixels)
     begin, end = np.maximum(edges[:-1, None], place), np.minimum(edges[1:, None], place + 1)
-    return np.asarray(np.maximum(end - begin, 0) * (cells / pixels))
+    return np.asarray(np.maximum(end - begin, 0) * (cells / pixels), np.float32)
 
 
 def keep_reasons(backend: Backend, session: Session, round_: Round, directory: Path) -> None:
@@ -118,17 +118,16 @@ def keep_reasons(backend: Backend, session: Session, round_: Round, directory: P
     parent = session.get(Version, version.parent_id) if version and version.parent_id else None
     if version is None or parent is None:
         return
-    painted, count = _painted(backend, session, session.get_one(Dataset, round_.dataset_id))
     files = {each.name: read_evidence(Path(each.directory)) for each in (parent, version)}
-    before, after = files[parent.name], files[version.name]
-    shares = _shares(painted, before, after) if before and after else []
+    dataset = session.get_one(Dataset, round_.dataset_id)
+    painted, count = _painted(backend, session, dataset, list(files.values()))
     reasons = Reasons(
         before=parent.name,
         after=version.name,
         painted=count,
         drawn=len(painted),
         without=[name for name, file in files.items() if file is None],
-        shares=shares,
+        shares=_shares(painted),
         means=_means(painted, directory),
     )
     write_json(directory / REASONS_FILE, asdict(reasons))
@@ -139,17 +138,41 @@ def kept_reasons(directory: Path) -> Reasons | None:
     return read_kept(directory / REASONS_FILE, Reasons.from_dict)
 
 
-def _painted(backend: Backend, session: Session, dataset: Dataset) -> tuple[list[tuple[Sample, Mask]], int]:
-    """Painted samples with their masks, without those that cannot be read; and how many were painted."""
+@dataclass(frozen=True)
+class _Painted:
+    """What a painted sample's mask says; thousands of masks at natural size would take gigabytes.
+
+    Attributes:
+        sample: that was painted.
+        share: of the image, that was painted.
+        inside: the share of each version's evidence; None: it was not asked, or nothing speaks for the class.
+        small: the mask, (PAINTED_SIDE, PAINTED_SIDE), 0..1.
+    """
+
+    sample: Sample
+    share: float
+    inside: tuple[float | None, ...]
+    small: NDArray[np.float32]
+
+
+def _painted(
+    backend: Backend, session: Session, dataset: Dataset, files: Sequence[EvidenceFile | None]
+) -> tuple[list[_Painted], int]:
+    """Painted samples, without those whose mask cannot be read; and how many were painted."""
     states = sample_states(backend, session, dataset)
     masks = {sample: state.mask_sha256 for sample, state in states.items() if state.mask_sha256}
+    evidence = [(file, file.places() if file else {}) for file in files]
     found = []
     for number in _drawn(sorted(masks)):
         sample = session.get_one(Sample, number)
         try:
-            found.append((sample, load_mask(backend, masks[number] or "", sample)))
+            mask = load_mask(backend, masks[number] or "", sample)
         except MaskError as error:
             logger.warning("Sample %s is left out of the reasons: %s", sample.key, error)
+            continue
+        inside = tuple(_inside(file, places.get(sample.key), mask) for file, places in evidence)
+        small = mask_coverage(mask, PAINTED_SIDE, PAINTED_SIDE)
+        found.append(_Painted(sample, float(mask.mean()), inside, small))
     return found, len(masks)
 
 
@@ -161,42 +184,26 @@ def _drawn(numbers: Sequence[int]) -> Sequence[int]:
     return [numbers[place] for place in sorted(places)]
 
 
-@dataclass(frozen=True)
-class _Inside:
-    """Of one sample: its painted share, and the share of either version's evidence in it."""
-
-    sample: Sample
-    painted: float
-    before: float
-    after: float
-
-
-def _shares(
-    painted: Sequence[tuple[Sample, Mask]], before: EvidenceFile, after: EvidenceFile
-) -> list[EvidenceShare]:
-    measured, places = [], [(file, file.places()) for file in (before, after)]
-    for sample, mask in painted:
-        old, new = (_inside(file, own.get(sample.key), mask) for file, own in places)
-        if old is not None and new is not None:
-            measured.append(_Inside(sample, float(mask.mean()), old, new))
+def _shares(painted: Sequence[_Painted]) -> list[EvidenceShare]:
+    measured = [each for each in painted if None not in each.inside]
     labels = sorted({each.sample.label for each in measured})
     parts = [(label, [each for each in measured if each.sample.label == label]) for label in labels]
     every = [(None, measured)] if measured else []
     return [_share(label, part) for label, part in [*every, *parts]]
 
 
-def _inside(file: EvidenceFile, place: Place | None, mask: Mask) -> float | None:
-    return None if place is None else share_inside(file.at(place).predicted, mask)
+def _inside(file: EvidenceFile | None, place: Place | None, mask: Mask) -> float | None:
+    return None if file is None or place is None else share_inside(file.at(place).predicted, mask)
 
 
-def _share(label: str | None, measured: Sequence[_Inside]) -> EvidenceShare:
+def _share(label: str | None, measured: Sequence[_Painted]) -> EvidenceShare:
     groups = [each.sample.group for each in measured]
-    old, new = (np.array([getattr(each, name) for each in measured]) for name in ("before", "after"))
+    old, new = np.array([each.inside for each in measured], np.float64).T
     return EvidenceShare(
         label=label,
         samples=len(measured),
         groups=len(set(groups)),
-        painted=float(np.mean([each.painted for each in measured])),
+        painted=float(np.mean([each.share for each in measured])),
         before=_interval(old, groups),
         after=_interval(new, groups),
         difference=_interval(new - old, groups, least=-1.0),
@@ -209,11 +216,11 @@ def _interval(values: NDArray[np.float64], groups: Sequence[str], least: float =
     return Interval(mean, min(lower, mean), max(upper, mean))
 
 
-def _means(painted: Sequence[tuple[Sample, Mask]], directory: Path) -> list[PaintedMean]:
+def _means(painted: Sequence[_Painted], directory: Path) -> list[PaintedMean]:
     means = []
-    for number, label in enumerate(sorted({sample.label for sample, _ in painted})):
-        own = [mask for sample, mask in painted if sample.label == label]
-        mean = np.mean([mask_coverage(mask, PAINTED_SIDE, PAINTED_SIDE) for mask in own], axis=0)
+    for number, label in enumerate(sorted({each.sample.label for each in painted})):
+        own = [each.small for each in painted if each.sample.label == label]
+        mean = np.mean(own, axis=0)
         file = f"painted-{number}.png"
         image = Image.fromarray((255 * mean).round().astype(np.uint8))
         png = io.BytesIO()
