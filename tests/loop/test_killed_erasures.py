@@ -150,9 +150,9 @@ def rest(scene: OpenRound) -> dict[str, Any]:
 def test_an_erasure_that_is_killed_anywhere_is_finished_by_the_next(
     scene: OpenRound, label_studio: OtherProcess, begin_anew: Callable[[], None]
 ) -> None:
-    # What is done with files is the same on both: on PostgreSQL every fourth transaction will do.
+    # What is done with files is the same on both: on PostgreSQL every eighth transaction will do.
     on_sqlite = scene.backend.store.engine.dialect.name == "sqlite"
-    changes, step, least = (REPLACING, 1, 60) if on_sqlite else ({DATABASE}, 4, 20)
+    changes, step, least = (REPLACING, 1, 60) if on_sqlite else ({DATABASE}, 8, 20)
     wanted, untouched = traces(scene), rest(scene)
     begin_anew()
     erased(scene)
