@@ -44,8 +44,9 @@ def check_queue(visit: Visit, files: Files) -> None:
 
 
 def _ranked(files: Files, version: sqlite3.Row) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Rank and record by key: what was wrong comes first, then what was least certain, by the margin."""
-    records = sorted(files.mined(version).values(), key=lambda each: (not each["wrong"], each["margin"]))
+    """Rank and record by key: what was wrong comes first, then what was least certain, by margin and key."""
+    mined = files.mined(version).values()
+    records = sorted(mined, key=lambda each: (not each["wrong"], each["margin"], each["key"]))
     return {each["key"]: (rank, each) for rank, each in enumerate(records, start=1)}
 
 
