@@ -59,7 +59,7 @@ from imil_backend.store.tables import Project, Task
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from support.browser import ARGUMENTS, POINT_IS_ON_STAGE, POINTS_PAINTED, VIEWPORT, Editor
-from support.installation import Installation, make_environment
+from support.installation import IMIL, Installation, make_environment
 from support.label_studio import RunningLabelStudio
 
 FILMS = 40
@@ -98,9 +98,8 @@ class Hands:
         self.editor.open_task(self.project.label_studio_id, task.label_studio_id)
         self.editor.wait_for_regions(1)
         first.waited = time.monotonic() - began
-        proposed = (
-            decode_rle(self.editor.page.evaluate(PROPOSED), task.sample.width, task.sample.height) >= 128
-        )
+        alpha = decode_rle(self.editor.page.evaluate(PROPOSED), task.sample.width, task.sample.height)
+        proposed = alpha >= 128
         self._correct(proposed, lungs, first)
         annotation = self._save(first, task, lungs)
         self.editor.wait_until_shown()  # the editor is built anew
@@ -250,19 +249,8 @@ def main() -> None:
         work = Path(folder)
         label_studio = stack.enter_context(running_label_studio(work / "label-studio"))
         drawn = work / "phantoms"
-        subprocess.run(
-            [
-                Path(sys.executable).with_name("imil"),
-                "phantoms",
-                drawn,
-                "--count",
-                str(IMAGES),
-                "--size",
-                "256",
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        draw = [IMIL, "phantoms", drawn, "--count", str(IMAGES), "--size", "256"]
+        subprocess.run(draw, check=True, stdout=subprocess.DEVNULL)
         sources = [("phantoms", drawn)]
         if archive is not None:
             sources.append(("X-rays", write_xrays(archive, work / "xrays", IMAGES)))
