@@ -1,8 +1,8 @@
 """Spread: how well a few painted masks are found in all other images, and how long that takes.
 
-Masks are simulated: planted markers (`markers.py`), and with the X-rays what lies outside the lungs. `dice`
-is what cross-validation over the painted masks tells a user; `dice, others` is the truth, over all images
-that were not painted. Seconds are those of cross-validation and proposing together, on this machine.
+Masks are simulated: markers as `imil plant` draws them, and with the X-rays what lies outside the lungs.
+`dice` is what cross-validation over the painted masks tells a user; `dice, others` is the truth, over all
+images that were not painted. Seconds are those of cross-validation and proposing together, on this machine.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.arms import Arm, in_turns
-from benchmarks.markers import KINDS, plant
 from benchmarks.report import Options, Report, main, spread
+from imil_backend.images.markers import draw_markers
 from imil_backend.images.phantoms import write_phantoms
 from imil_backend.learning.child.steps.spread import dice_coefficients, spread_masks
 from imil_backend.learning.inputs.exchange import soften
 
 IMAGES, PAINTED = 2500, 50
+KINDS = ("tag", "letter", "tube", "ruler")
 # What is painted: the kinds of markers, and how many of them an image has
 PLANTED = {kind: ((kind,), 1) for kind in KINDS} | {"any of four": (KINDS, 1), "two of four": (KINDS, 2)}
 LUNGS = "outside the lungs"
@@ -134,11 +135,11 @@ def _painted(
     if task == LUNGS and pictures.lungs is not None:
         return pictures.images, np.stack([soften(~lungs, size) for lungs in pictures.lungs])
     kinds, number = PLANTED[task]
-    pairs = [
-        plant(image, random.choice(kinds, number, replace=False).tolist(), random)
-        for image in pictures.images
+    marked = [
+        draw_markers(image, random.choice(kinds, number, replace=False).tolist(), told, 2, random)
+        for image, told in zip(pictures.images, random.integers(0, 2, len(pictures.images)), strict=True)
     ]
-    return np.stack([image for image, _ in pairs]), np.stack([soften(mask, size) for _, mask in pairs])
+    return np.stack([each.pixels for each in marked]), np.stack([soften(each.mask, size) for each in marked])
 
 
 def _xrays(archive: Path, size: int, count: int) -> _Pictures:
