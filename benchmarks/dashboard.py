@@ -4,8 +4,8 @@
 
 Each page is asked for in turns, within one process and without the network: the first request of each is
 told by itself, for it fills what is kept in memory. Then the worker's part follows, a round's figures and
-plots. The time on the CPU stands beside that on the clock, which measures what else the machine does. Images
-are no part of it. Predictions and answers are drawn at random.
+plots, with the reasons. The time on the CPU stands beside that on the clock, which measures what else the
+machine does. Images are no part of it. Predictions and answers are drawn at random.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ def _draw(backend: Backend, rounds: int) -> dict[str, float]:
         assert round_.version is not None
         evaluate_version(session, round_.version)
         keep_changes(session, round_, folder_of(round_.version))
+        keep_reasons(backend, session, round_, folder_of(round_.version))
     return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu_began}
 
 

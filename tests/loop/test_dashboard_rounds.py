@@ -29,7 +29,13 @@ from imil_backend.loop.dashboard.samples.one_sample import sample_page
 from imil_backend.loop.dashboard.samples.sample_pictures import answer_picture, sample_picture
 from imil_backend.loop.evaluation import reasons as reasons_module
 from imil_backend.loop.evaluation.changes import CHANGES_FILE, kept_changes
-from imil_backend.loop.evaluation.reasons import REASONS_FILE, keep_reasons, kept_reasons, share_inside
+from imil_backend.loop.evaluation.reasons import (
+    REASONS_FILE,
+    cells_covered,
+    keep_reasons,
+    kept_reasons,
+    share_inside,
+)
 from imil_backend.loop.versions.champions import PERSON, promote, reject
 from imil_backend.store.tables import Round, Sample, Version
 
@@ -199,9 +205,10 @@ def test_evidence_against_the_class_does_not_count_and_none_has_no_share() -> No
     mask = np.zeros((14, 14), bool)
     mask[:2, :2] = True
     evidence = np.zeros((7, 7), np.float16)
-    assert share_inside(evidence, mask) is None
+    covered = cells_covered(mask, evidence.shape)
+    assert share_inside(evidence, covered) is None
     evidence[0, 0], evidence[6, 6], evidence[3, 3] = 3, 1, -100
-    assert share_inside(evidence, mask) == 0.75
+    assert share_inside(evidence, covered) == 0.75
 
 
 def test_versions_without_evidence_are_named(backend: Backend, label_studio: FakeLabelStudio) -> None:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 REASONS_FILE = "reasons.json"
 PAINTED_SIDE = 56  # pixels a side of the mean of painted masks
 _SHOWN_SIDE = 280
-MOST_PAINTED = 2000  # samples that are looked at; more would tell little more, and take minutes
+MOST_PAINTED = 400  # samples that are looked at: 0.05 s for a mask of 5 megapixels, and +-2 points are enough
 _ONE_SIDED = 0.975  # both bounds together hold with 95 %
 
 
@@ -92,17 +92,21 @@ class Reasons:
         return cls(**{**raw, "shares": shares, "means": [PaintedMean(**each) for each in raw["means"]]})
 
 
-def share_inside(evidence: NDArray[np.float16], mask: Mask) -> float | None:
+def share_inside(evidence: NDArray[np.float16], covered: NDArray[np.float32]) -> float | None:
     """The share of the evidence for a class that lies inside a mask, 0..1; None where nothing speaks for it.
 
     Args:
         evidence: (cells, cells); what speaks against the class does not count.
-        mask: (height, width); a cell that it covers in part counts in part.
+        covered: the share of each cell that the mask covers.
     """
     positive = np.maximum(evidence.astype(np.float64), 0)
-    rows, columns = (_overlaps(*sizes) for sizes in zip(evidence.shape, mask.shape, strict=True))
-    covered = rows @ mask.astype(np.float32) @ columns.T
     return float((positive * covered).sum() / positive.sum()) if positive.any() else None
+
+
+def cells_covered(mask: Mask, cells: tuple[int, ...]) -> NDArray[np.float32]:
+    """The share, 0..1, of each cell of a grid over the image that a mask covers, exactly."""
+    rows, columns = (_overlaps(*sizes) for sizes in zip(cells, mask.shape, strict=True))
+    return rows @ mask.astype(np.float32) @ columns.T
 
 
 def _overlaps(cells: int, pixels: int) -> NDArray[np.float32]:
@@ -170,9 +174,10 @@ def _painted(
         except MaskError as error:
             logger.warning("Sample %s is left out of the reasons: %s", sample.key, error)
             continue
-        inside = tuple(_inside(file, places.get(sample.key), mask) for file, places in evidence)
+        maps = [_map(file, places.get(sample.key)) for file, places in evidence]
         small = mask_coverage(mask, PAINTED_SIDE, PAINTED_SIDE)
-        found.append(_Painted(sample, float(mask.mean()), inside, small))
+        share = np.count_nonzero(mask) / mask.size
+        found.append(_Painted(sample, share, _inside(maps, mask), small))
     return found, len(masks)
 
 
@@ -192,8 +197,14 @@ def _shares(painted: Sequence[_Painted]) -> list[EvidenceShare]:
     return [_share(label, part) for label, part in [*every, *parts]]
 
 
-def _inside(file: EvidenceFile | None, place: Place | None, mask: Mask) -> float | None:
-    return None if file is None or place is None else share_inside(file.at(place).predicted, mask)
+def _map(file: EvidenceFile | None, place: Place | None) -> NDArray[np.float16] | None:
+    return None if file is None or place is None else file.at(place).predicted
+
+
+def _inside(maps: Sequence[NDArray[np.float16] | None], mask: Mask) -> tuple[float | None, ...]:
+    shapes = {each.shape for each in maps if each is not None}
+    covered = {shape: cells_covered(mask, shape) for shape in shapes}
+    return tuple(None if each is None else share_inside(each, covered[each.shape]) for each in maps)
 
 
 def _share(label: str | None, measured: Sequence[_Painted]) -> EvidenceShare:
