@@ -73,7 +73,7 @@ class Scene:
         while not done():
             assert time.monotonic() < deadline, self.installation.status()
             self.installation.keep_running()
-            time.sleep(0.2)
+            time.sleep(0.5)  # looking takes Label Studio as long
 
     def state(self, number: int = 1) -> str | None:
         """Of the round of this number."""

@@ -15,7 +15,7 @@ from imil_backend.store.tables import Round
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.training, pytest.mark.faults, pytest.mark.timeout(0)]
 
-# What is killed, by a word of its command; a training is torchrun and its child.
+# What is killed, by a word of its command.
 VICTIMS = {
     "web process": "imil serve",
     "worker": "imil worker",

@@ -49,7 +49,7 @@ def test_a_training_that_hangs_is_cancelled(scene: Scene) -> None:
         return scene.installation.processes("imil_backend.learning.child")
 
     submitted = [scene.submit(task) for task in scene.tasks]
-    scene.settle(lambda: len(training()) == 2)  # torchrun and its child
+    scene.settle(lambda: len(training()) == 1)
     for process in training():
         process.suspend()
     scene.installation.imil("cancel")

@@ -19,11 +19,13 @@ def test_out_of_memory_ends_the_child_which_goes_on_with_half_the_micro_batch(
     faulty = [{"imil_backend.learning.child": "faulty_training"}.get(word, word) for word in command]
     monkeypatch.setattr(launch, "_command", lambda *_: faulty)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    run_child, ended = launch._run_child, []
+    monkeypatch.setattr(launch, "_run_child", lambda *given: ended.append(run_child(*given)) or ended[-1])
 
     result = launch.run_training(job)
 
     log = (job / LOG_FILE).read_text()
-    assert f"exitcode  : {OUT_OF_MEMORY_EXIT}" in log
+    assert ended == [OUT_OF_MEMORY_EXIT, 0]
     assert "CUDA out of memory" in log
     assert [log.count(f" epoch {number}: loss") for number in (1, 2, 3)] == [1, 1, 1]
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]

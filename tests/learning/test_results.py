@@ -96,8 +96,9 @@ def test_another_backbone_is_trained_kept_and_asked(
 ):
     torch.save(build_network(7, "v1.5", "resnet18").state_dict(), tmp_path / "mine.pth")
     weights = fetch_weights(str(tmp_path / "mine.pth"), tmp_path / "weights", backbone="resnet18")
+    wrong = make_job("wrong", recipe={"backbone": "resnet50"}, weights=str(weights))
     with pytest.raises(WeightsError, match="holds weights of ResNet-18, and the recipe asks for ResNet-50"):
-        training_process.run_training_job(make_job("wrong", weights=str(weights)))
+        training_process.run_training_job(wrong)
     job = make_job(recipe={**SMALL, "trainable": trainable, "epochs": 2}, weights=str(weights))
     training_process.run_training_job(job)
     predictor = Predictor(job, "cpu", remembered)

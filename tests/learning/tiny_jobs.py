@@ -13,7 +13,9 @@ from imil_backend.learning.contract.training_job import (
 
 SIZE = 32
 TAG = 8  # pixels a side of planted tags, in images of 40
-RECIPE = Recipe(image_size=SIZE, epochs=3, batch_size=16, micro_batch_size=8, precision="float32")
+RECIPE = Recipe(
+    backbone="resnet18", image_size=SIZE, epochs=3, batch_size=16, micro_batch_size=8, precision="float32"
+)
 JobMaker = Callable[..., Path]
 
 

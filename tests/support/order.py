@@ -36,9 +36,9 @@ class Absent:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(100_000, 50, 50)  # most of what collection makes stays: a sixth of its time
     if config.option.markexpr == "unit":
         sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]
-        gc.set_threshold(100_000, 50, 50)  # most of what collection makes stays: a sixth of its time
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

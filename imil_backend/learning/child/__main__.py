@@ -1,4 +1,4 @@
-"""What torchrun starts. Torch takes seconds to load: who started this may be killed before it is."""
+"""A training process. Torch takes seconds to load: who started this may be killed before it is."""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""The training process: torchrun starts one or several, on one host or on several, with a job's directory.
+"""The training process of a job's directory; torchrun starts several of them, on one host or on several.
 
+    python -m imil_backend.learning.child DIRECTORY
     torchrun --standalone --nproc-per-node N -m imil_backend.learning.child DIRECTORY
 
 Every process does the same; the first one, on whichever host it is, writes the files.
@@ -135,7 +136,7 @@ def _keep(context: Context, learner: Learner, state: TrainingState) -> None:
 
 
 def run_training_job(directory: Path) -> None:
-    """Do the training job of a directory, in this process and those that torchrun started with it.
+    """Do the training job of a directory, in this process and those that torchrun has started with it.
 
     Raises:
         ImilError: it cannot be done; the message says why.

@@ -1,6 +1,7 @@
 """Starts a training process, supervises it and returns its result. Without torch.
 
-The child is torchrun with its processes. What it needs to be fast must be in its environment before it
+The child is torchrun with its processes; or, of one process alone, that process itself, which spares it the
+seconds that torchrun takes to load torch. What it needs to be fast must be in its environment before it
 starts; what it needs to go on after a death is in the job's directory.
 """
 
@@ -174,7 +175,7 @@ def join_training(
         should_stop: Asked several times a second; once true, the part is ended.
 
     Returns:
-        torchrun's exit status; None: no training waits for other hosts here.
+        The child's exit status; None: no training waits for other hosts here.
 
     Raises:
         TrainingStoppedError: `should_stop` said so.
@@ -222,7 +223,7 @@ def _run_child(
     should_stop: Callable[[], bool] | None,
     part: Part | None,
 ) -> int:
-    """Run torchrun to its end; its exit status, negative for a signal."""
+    """Run the child to its end; its exit status, negative for a signal."""
     environment = {**(part.environment if part else {}), **child_environment(settings["threads"], gpus)}
     seen: Progress | None = None
     with (directory / (part.log_file if part else LOG_FILE)).open("ab") as log:
@@ -249,6 +250,9 @@ def _run_child(
 
 
 def _command(directory: Path, processes: int, part: Part | None) -> list[str]:
+    training = ["-m", "imil_backend.learning.child", str(directory)]
+    if part is None and processes == 1:
+        return [*_supervised(), sys.executable, *training]
     alone = ["--standalone", "--local-addr", "127.0.0.1"]  # the machine's own name need not resolve
     torchrun = [
         sys.executable,
@@ -260,7 +264,7 @@ def _command(directory: Path, processes: int, part: Part | None) -> list[str]:
         "--log-dir",  # or it leaves a directory in /tmp behind for every start
         os.devnull,
     ]
-    return [*_supervised(), *torchrun, "-m", "imil_backend.learning.child", str(directory)]
+    return [*_supervised(), *torchrun, *training]
 
 
 def _supervised() -> list[str]:
@@ -279,7 +283,7 @@ def _tell(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a child that is still running: torchrun, which ends its processes; if it hangs, all of them."""
+    """End a child that is still running (torchrun ends its processes); if it hangs, all of them."""
     if child.poll() is not None:
         return
     child.terminate()

@@ -42,13 +42,14 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_with_supervisors() -> None:
-    """In a process that torchrun started: die with torchrun and with whoever started that."""
+    """In a training process: die with whoever launched it and, if torchrun started it, with that too."""
     supervisors = [int(pid) for pid in os.environ.get(SUPERVISOR_VARIABLE, "").split()]
     if not supervisors:  # started by hand
         return
-    launcher, torchrun = supervisors
-    die_with_parent(torchrun)
-    if sys.platform != "linux":
+    launcher, launched = supervisors
+    parent = launcher if launched == os.getpid() else launched
+    die_with_parent(parent)
+    if parent != launcher and sys.platform != "linux":
         threading.Thread(target=_die_without, args=(launcher,), daemon=True).start()
 
 

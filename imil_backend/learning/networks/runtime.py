@@ -68,7 +68,7 @@ def start_runtime(
     *,
     deterministic: bool,
 ) -> Runtime:
-    """Join the processes that torchrun started (or be the only one) and set torch up for training.
+    """Join the processes that torchrun has started (or be the only one) and set torch up for training.
 
     `directory` remembers which precision is the faster one on this device, see `faster_precision`.
 
