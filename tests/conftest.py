@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: busy neighbours make it ten times slower
+
 pytest_plugins = [
     "support.label_studio",
     "support.installation",

@@ -69,5 +69,5 @@ def make_training_deadly() -> None:
 if "IMIL_TEST_DIES" in os.environ:
     if "worker" in sys.orig_argv and Path(sys.orig_argv[1]).name == "imil":
         make_worker_deadly()
-    elif "RANK" in os.environ and "imil_backend.learning.child" in sys.orig_argv:
+    elif sys.orig_argv[1:3] == ["-m", "imil_backend.learning.child"]:
         make_training_deadly()
