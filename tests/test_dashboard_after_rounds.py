@@ -82,8 +82,10 @@ def test_every_page_is_sound_and_right_however_rounds_ended(
         told = files.ask("SELECT verdict FROM rounds WHERE number = ?", number)[0][0]
         return str(json.loads(told)["verdict"])
 
-    def see(width: int, scheme: str, *, but: Callable[..., None] | None = None) -> None:
-        look_at_all(f"{trained.url}/dashboard/", look, [(width, scheme)])
+    def see(number: int, width: int, scheme: str, *, but: Callable[..., None] | None = None) -> None:
+        """What a round changes: a look at pages about it, and all numbers anew."""
+        for page in ("/", f"/datasets/1/rounds/{number}", "/datasets/1/versions"):
+            look(f"{trained.url}/dashboard{page}", [(width, scheme)])
         for each in CHECKS:
             if each not in {check_machine, but}:  # the disk is measured every quarter of an hour
                 each(visit, files)
@@ -94,12 +96,12 @@ def test_every_page_is_sound_and_right_however_rounds_ended(
     trained.imil("push", *FEW, *ANY_MARGIN)
     answer(corner)
     assert verdict(1) == "promote"
-    see(1280, "light")
+    see(1, 1280, "light")
 
     trained.imil("push", *FEW, *SMALL_MARGIN)
     answer(corner)
     assert verdict(2) == "undecided"
-    see(390, "dark")
+    see(2, 390, "dark")
 
     undecided = json.loads(trained.imil("models", "--json"))[2]["name"]
     trained.imil("reject", undecided)
@@ -111,10 +113,11 @@ def test_every_page_is_sound_and_right_however_rounds_ended(
     wait_until(lambda: files.answered(files.count("SELECT max(id) FROM rounds"))[0] == 1, 60)
     trained.imil("cancel")
     assert "was cancelled" in visit("/datasets/1/rounds/3")
-    see(1280, "dark", but=check_reasons)  # which are worked out when a round closes, without later answers
+    see(3, 1280, "dark", but=check_reasons)  # which are worked out when a round closes, without later answers
 
     trained.imil("push", "--budget", "1", "--fill-budget", *CLOSING, *SMALL_MARGIN)
     answer(nearly_all)
     assert verdict(4) == "reject"
     assert "is worse and was rejected" in visit("/datasets/1/rounds/4")
-    see(1280, "dark")
+    see(4, 390, "light")
+    look_at_all(f"{trained.url}/dashboard/", look, [(1280, "dark")])

