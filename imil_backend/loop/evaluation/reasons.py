@@ -117,8 +117,7 @@ def _summed(lines: NDArray[Any], parts: int) -> NDArray[np.float64]:
     """The sums of equal parts of an array along its first axis; of a line between two each has its share."""
     edges = np.linspace(0, len(lines), parts + 1)
     whole = edges.astype(int)
-    kind = np.uint32 if lines.dtype == np.uint8 else lines.dtype
-    sums = np.stack([lines[begin:end].sum(axis=0, dtype=kind) for begin, end in pairwise(whole)])
+    sums = np.stack([lines[begin:end].sum(axis=0) for begin, end in pairwise(whole)])
     shares = (edges - whole)[:, None] * lines[np.minimum(whole, len(lines) - 1)]
     return np.asarray(sums + np.diff(shares, axis=0))
 
