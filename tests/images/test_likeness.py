@@ -82,6 +82,19 @@ def test_near_are_two_hashes_that_differ_in_a_tenth_of_their_set_bits_in_each_di
     assert set(near_duplicates([np.packbits(bits).tobytes().hex() for bits in hashes])) == wanted
 
 
+def test_next_to_none_is_missed_among_many() -> None:
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2, (20_000, 512), np.uint8)
+    copies = bits[:500].copy()
+    for copy in copies:  # 20 of about 128 + 128 set bits, in each direction
+        for direction in (copy[:256], copy[256:]):
+            direction[random.choice(256, 20, replace=False)] ^= 1
+    hashes = [np.packbits(each).tobytes().hex() for each in [*bits, *copies]]
+    found = set(near_duplicates(hashes))
+    assert found <= {(number, 20_000 + number) for number in range(500)}
+    assert len(found) >= 499
+
+
 def test_the_most_alike_come_first() -> None:
     bits = np.random.default_rng(0).integers(0, 2, (2, 512), np.uint8)
     hashes = [bits[0], bits[1], bits[0].copy(), bits[1].copy()]
