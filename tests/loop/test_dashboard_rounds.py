@@ -120,7 +120,9 @@ def test_other_verdicts_say_what_became_of_the_champion(
     assert words in round_page(backend, ONE, ONE).headline
     with backend.store.begin() as session:
         promote(session, session.get_one(Version, scene.after.id), PERSON)
-    assert (round_page(backend, ONE, ONE).decided or "").startswith("A person promoted it (20")
+    page = round_page(backend, ONE, ONE)
+    assert (page.decided or "").startswith("A person promoted it (20")
+    assert "until a person decides" not in page.headline
 
 
 def test_who_decides_that_the_champion_stays_is_shown(
@@ -130,9 +132,18 @@ def test_who_decides_that_the_champion_stays_is_shown(
     assert round_page(backend, ONE, ONE).decided is None
     with backend.store.begin() as session:
         reject(session, session.get_one(Version, scene.after.id), "ann")
-    assert (round_page(backend, ONE, ONE).decided or "").startswith(
-        "A person rejected it: the champion stays"
-    )
+    page = round_page(backend, ONE, ONE)
+    assert (page.decided or "").startswith("A person rejected it: the champion stays")
+    assert "until a person decides" not in page.headline
+
+
+def test_an_undecided_verdict_waits_for_nobody_once_a_later_round_has_closed(
+    backend: Backend, label_studio: FakeLabelStudio
+) -> None:
+    make_scene(backend, label_studio, verdict="undecided", report=False)
+    with backend.store.begin() as session:
+        session.add(Round(dataset_id=ONE, number=2, state=CLOSED, verdict={"verdict": "undecided"}))
+    assert round_page(backend, ONE, ONE).headline.endswith("nor that it is worse.")
 
 
 def test_a_round_that_was_cancelled_says_what_becomes_of_its_answers(open_round: OpenRound) -> None:

@@ -22,10 +22,11 @@ from imil_backend.loop.dashboard.people import SIMULATED, names_of
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
-from imil_backend.loop.rounds.lifecycle import Answered, answered
+from imil_backend.loop.rounds.lifecycle import Answered, answered, find_closed_round
 from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import PERSON, judged_until
 from imil_backend.loop.versions.shortcut_results import what_was_done, with_bounds
+from imil_backend.loop.views.undecided import undecided_since
 from imil_backend.store.tables import Annotation, AuditEntry, Promotion, Round, Task, Version
 
 GALLERY = 12  # samples of each gallery; the rest is counted
@@ -149,7 +150,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             is_baseline=round_.is_baseline,
             state=round_.state,
             verdict=verdict.get("verdict"),
-            headline=_headline(round_, parent),
+            headline=_headline(session, round_, parent),
             reason=verdict.get("reason"),
             decided=_decided(session, version),
             error=round_.error,
@@ -182,7 +183,7 @@ def find_round(session: Session, dataset_id: int, number: int) -> Round:
     return round_
 
 
-def _headline(round_: Round, parent: Version | None) -> str:
+def _headline(session: Session, round_: Round, parent: Version | None) -> str:
     """The verdict, or the state, as a sentence."""
     verdict = (round_.verdict or {}).get("verdict")
     if round_.state != CLOSED or verdict is None:
@@ -193,10 +194,17 @@ def _headline(round_: Round, parent: Version | None) -> str:
         return "The new version held up in the comparison and was promoted: it took the champion's place."
     if verdict == "reject":
         return "The new version is worse and was rejected: the champion stayed."
+    waits = " The champion stays until a person decides." if _waits(session, round_) else ""
     return (
         "Undecided: the validation split shows neither that the new version is good enough nor that it is "
-        "worse. The champion stays until a person decides."
+        f"worse.{waits}"
     )
+
+
+def _waits(session: Session, round_: Round) -> bool:
+    """Whether an undecided verdict waits for a person: the latest one, as long as nobody has decided."""
+    latest = find_closed_round(session, round_.dataset_id)
+    return latest is round_ and undecided_since(session, round_.dataset_id) is not None
 
 
 def _decided(session: Session, version: Version | None) -> str | None:
