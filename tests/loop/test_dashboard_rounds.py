@@ -11,22 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 from dashboard_scene import Scene, make_scene, open_scene
-from loop_fakes import FakeLabelStudio, OpenRound
+from loop_fakes import FakeLabelStudio, OpenRound, chosen, mask_of, region
 from PIL import Image
+from sqlalchemy import select
 
 from imil_backend.errors import NotFoundError
+from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.learning.contract.evidence import read_evidence
 from imil_backend.learning.contract.training_job import write_json
 from imil_backend.learning.plots.themed import Plot
+from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CANCELLED, CLOSED
+from imil_backend.loop.base.states import CANCELLED, CLOSED, Purpose
+from imil_backend.loop.dashboard.given_answers import Given
+from imil_backend.loop.dashboard.overview.start import start
 from imil_backend.loop.dashboard.pictures import SIDE, Overlay, outlined, with_evidence
 from imil_backend.loop.dashboard.rounds.one_round import round_page
 from imil_backend.loop.dashboard.rounds.round_pictures import drawn, has_evidence, round_picture
 from imil_backend.loop.dashboard.rounds.where_it_looks import reasons_page
 from imil_backend.loop.dashboard.samples.one_sample import sample_page
 from imil_backend.loop.dashboard.samples.sample_pictures import answer_picture, sample_picture
+from imil_backend.loop.dashboard.versions import versions_of
 from imil_backend.loop.evaluation import reasons as reasons_module
 from imil_backend.loop.evaluation.changes import CHANGES_FILE, kept_changes
 from imil_backend.loop.evaluation.reasons import (
@@ -37,7 +43,7 @@ from imil_backend.loop.evaluation.reasons import (
     share_inside,
 )
 from imil_backend.loop.versions.champions import PERSON, promote, reject
-from imil_backend.store.tables import Round, Sample, Version
+from imil_backend.store.tables import Round, Sample, Task, Version
 
 pytestmark = pytest.mark.slow  # a database and plots
 ONE = 1  # number of the scene's dataset and round
@@ -106,8 +112,31 @@ def test_the_verdict_is_a_sentence_with_who_answered_and_what_is_simulated(scene
         "annotator B": (2, 12.0),
         "simulated clinician": (1, 1.0),
     }
-    assert page.simulated == 1
+    assert (page.given.answers, page.given.simulated) == (5, 1)
     assert page.worth[0].startswith("Clinicians spent 0.7 minutes on 3 of 5 answers")
+
+
+def test_what_answers_nothing_that_was_asked_is_shown_and_not_counted(open_round: OpenRound) -> None:
+    """It is counted neither here nor on the start page."""
+    backend, label_studio, tasks = open_round.backend, open_round.label_studio, open_round.tasks
+    painted = region(mask_of(1))
+    simulated = [{**item, "meta": META} for item in painted]
+    label_studio.annotate(tasks[0], painted, by=9)
+    label_studio.update(label_studio.annotate(tasks[1], [], by=9), was_cancelled=True)
+    label_studio.annotate(tasks[2], [*painted, *chosen("nothing_to_black_out")], by=9)
+    label_studio.annotate(tasks[2], simulated)
+    label_studio.annotate(tasks[3], simulated)
+    with backend.store.begin() as session:
+        task = session.scalars(select(Task).where(Task.label_studio_id == tasks[3])).one()
+        task.purpose = Purpose.REVIEW.value
+    reconcile(backend, open_round.project)
+    page = round_page(backend, ONE, ONE)
+    assert {by.name: (dict(by.counts), dict(by.others)) for by in page.answers} == {
+        "annotator A": ({"painted": 1}, {"skipped": 1, "set aside": 1}),
+        "simulated clinician": ({"painted": 1}, {"painted (review)": 1}),
+    }
+    assert page.given == Given(answers=2, simulated=1)
+    assert start(backend).cards[0].round.simulated == 1  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +192,13 @@ def test_a_baseline_has_nothing_to_be_compared_with(open_round: OpenRound) -> No
     page = round_page(open_round.backend, ONE, 0)
     assert page.headline == "This is the first version: there was nothing to compare it with."
     assert not has_evidence(open_round.backend, ONE, 0)
+
+
+def test_masks_of_the_simulated_clinician_are_told_where_shares_and_versions_are(scene: Scene) -> None:
+    """Of the four painted answers one is simulated; the fifth answer is *unreadable*."""
+    painted = Given(answers=4, simulated=1)
+    assert reasons_page(scene.backend, ONE).painted == round_page(scene.backend, ONE, ONE).painted == painted
+    assert versions_of(scene.backend, ONE).given == Given(answers=5, simulated=1)
 
 
 def test_the_share_of_evidence_in_painted_pixels_is_that_of_the_files(scene: Scene) -> None:
@@ -254,7 +290,7 @@ def test_a_sample_has_the_answers_of_each_their_agreement_and_its_history(scene:
         ("annotator A", "painted"),
         ("annotator B", "painted"),
     ]
-    assert page.several and page.simulated == 0
+    assert page.several and page.given.simulated == 0
     assert [entry.event for entry in page.history] == ["answered", "answered"]
     assert page.history[0].details == (
         "annotation 1, answer painted, by annotator A, changed in Label Studio 2026-01-01 00:00:06"

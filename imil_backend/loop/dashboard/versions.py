@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
@@ -16,10 +16,11 @@ from imil_backend.learning.plots.progress import ROUNDS
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.given_answers import Given, given
 from imil_backend.loop.evaluation.kept import KeptEvaluation, folder_of, kept_evaluation
 from imil_backend.loop.versions.champions import champion_of, rejected_versions
 from imil_backend.loop.versions.removed_weights import removed_weights
-from imil_backend.store.tables import Annotation, Promotion, Round, Task, Version
+from imil_backend.store.tables import Promotion, Round, Version
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Versions:
     promotions: tuple[Promoted, ...]  # the latest first
     latest: VersionLine | None  # of those with an evaluation
     plot: Plot | None  # its metrics over rounds
+    given: Given  # all answers so far
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def versions_of(backend: Backend, dataset_id: int) -> Versions:
         dataset = dataset_of(session, dataset_id)
         found = _versions(session, dataset_id)
         lines = _lines(session, dataset_id, found)
+        answers = given(session, Round.dataset_id == dataset_id)
         promotions = select(Promotion).where(Promotion.dataset_id == dataset_id).order_by(Promotion.id.desc())
         promoted = [
             Promoted(each.version.name, each.by, each.reason, each.created_at)
@@ -119,6 +122,7 @@ def versions_of(backend: Backend, dataset_id: int) -> Versions:
         promotions=tuple(promoted),
         latest=latest,
         plot=next((plot for plot in plots if plot.file == ROUNDS), None),
+        given=answers,
     )
 
 
@@ -133,7 +137,8 @@ def version_page(backend: Backend, dataset_id: int, version_id: int) -> VersionP
         version = _version(session, dataset_id, version_id)
         found = _versions(session, dataset_id)
         line = next(each for each in _lines(session, dataset_id, found) if each.id == version_id)
-        simulated = _simulated(session, dataset_id, line.round)
+        until = [Round.number <= line.round] if line.round is not None else []
+        simulated = given(session, Round.dataset_id == dataset_id, *until).simulated
     parent = next((each for each in found if each.id == version.parent_id), None)
     return VersionPage(
         dataset=dataset.name,
@@ -206,17 +211,6 @@ def _lines(session: Session, dataset_id: int, found: Sequence[Version]) -> list[
 def _has_seen_test(version: Version) -> bool:
     """Whether there was a test split when it was trained."""
     return version.metrics.get("test", {}).get("accuracy") is not None
-
-
-def _simulated(session: Session, dataset_id: int, until: int | None) -> int:
-    """Standing answers of the simulated clinician to this round and those before it."""
-    found = (
-        select(func.count(Annotation.id))
-        .join(Annotation.task)
-        .join(Round, Round.id == Task.round_id)
-        .where(Round.dataset_id == dataset_id, ~Annotation.deleted, Annotation.simulated)
-    )
-    return session.scalar(found.where(Round.number <= until) if until is not None else found) or 0
 
 
 def _verdict(round_: Round | None) -> str | None:

@@ -71,6 +71,16 @@ class Files:
         first = self.ask("SELECT annotator FROM annotations GROUP BY annotator ORDER BY min(id)")
         return {row[0]: f"annotator {chr(ord('A') + place)}" for place, row in enumerate(first)}
 
+    def given(self, which: str = "1", *values: object) -> tuple[int, int]:
+        """How many answers count, to what rounds asked, and how many of these are simulated."""
+        found = self.ask(
+            "SELECT simulated FROM annotations JOIN tasks ON tasks.id = task_id JOIN rounds ON rounds.id = "
+            "round_id WHERE NOT annotations.deleted AND purpose = 'asked' AND answer IN "
+            f"{COUNTED} AND {which}",
+            *values,
+        )
+        return len(found), sum(row[0] for row in found)
+
     def who(self, annotation: sqlite3.Row) -> str:
         """Who has made an annotation."""
         return "simulated clinician" if annotation["simulated"] else self.letters()[annotation["annotator"]]

@@ -21,6 +21,12 @@ def check_reasons(visit: Visit, files: Files) -> None:
         "SELECT versions.* FROM versions JOIN rounds ON version_id = versions.id WHERE parent_id IS NOT NULL "
         "AND state = 'closed' ORDER BY rounds.number DESC LIMIT 1"
     )
+    answers, simulated = files.given(
+        "answer = 'blackout' AND rounds.number <= (SELECT number FROM rounds WHERE version_id = ?)",
+        after["id"],
+    )
+    told = f"Simulated: {simulated} of {answers} painted answers up to this round"
+    assert (told in page.text) == bool(simulated)
     before = files.ask("SELECT * FROM versions WHERE id = ?", after["parent_id"])[0]
     evidence = [_evidence(each) for each in (before, after)]
     samples = {row["id"]: row for row in files.ask("SELECT * FROM samples")}

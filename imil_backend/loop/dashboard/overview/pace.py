@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS, Purpose
+from imil_backend.loop.dashboard.given_answers import COUNTS
 from imil_backend.loop.rounds.lifecycle import answered, enough
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, now
 
@@ -45,14 +45,13 @@ def pace_of(session: Session, round_: Round) -> Pace:
     progress = answered(session, round_)
     needed = enough(progress.tasks, policy_of(session.get_one(Dataset, round_.dataset_id)))
     since = max(round_.created_at, now() - _LOOKED_BACK)
-    given = (
+    found = (
         select(func.count(Annotation.id), func.max(Annotation.label_studio_created_at))
         .join(Annotation.task)
-        .where(Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
-        .where(~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+        .where(Task.round_id == round_.id, COUNTS)
     )
-    _, last = session.execute(given).one()
-    answers, _ = session.execute(given.where(Annotation.label_studio_created_at >= since)).one()
+    _, last = session.execute(found).one()
+    answers, _ = session.execute(found.where(Annotation.label_studio_created_at >= since)).one()
     # Who began a task and shares it has given one answer to it at least.
     left = (needed - progress.answered) * round_.readers - (progress.begun - progress.answered)
     pace = Pace(needed, answers, since, last, None)

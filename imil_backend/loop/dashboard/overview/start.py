@@ -14,6 +14,7 @@ from imil_backend.learning.evaluation.estimates import Estimate
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.states import OPEN, TRAINING
 from imil_backend.loop.dashboard.datasets import made_as
+from imil_backend.loop.dashboard.given_answers import given
 from imil_backend.loop.dashboard.keeping import contradicted_samples
 from imil_backend.loop.dashboard.overview.pace import Pace, pace_of
 from imil_backend.loop.evaluation.kept import kept_evaluation
@@ -112,11 +113,6 @@ def _card(backend: Backend, session: Session, dataset: Dataset) -> Card:
 
 
 def _round(backend: Backend, session: Session, round_: Round) -> RoundState:
-    by_program = (
-        select(func.count(Annotation.id))
-        .join(Annotation.task)
-        .where(Annotation.task.has(round_id=round_.id), ~Annotation.deleted, Annotation.simulated)
-    )
     return RoundState(
         number=round_.number,
         is_baseline=round_.is_baseline,
@@ -124,7 +120,7 @@ def _round(backend: Backend, session: Session, round_: Round) -> RoundState:
         since=round_.changed_at,
         progress=answered(session, round_),
         readers=round_.readers,
-        simulated=session.scalar(by_program) or 0,
+        simulated=given(session, Round.id == round_.id).simulated,
         pace=pace_of(session, round_) if round_.state == OPEN else None,
         training=_training(backend, round_) if round_.state == TRAINING else None,
     )

@@ -18,7 +18,9 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
+from imil_backend.loop.dashboard.given_answers import COUNTS, Given
 from imil_backend.loop.dashboard.people import SIMULATED, names_of
+from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
@@ -35,6 +37,7 @@ ANSWERS = {
     Answer.BLACKOUT.value: "painted",
     Answer.NOTHING.value: "nothing to black out",
 }
+_FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 _IN_STATE = {
     PUSHING: "Its tasks are being pushed to Label Studio.",
     OPEN: "Clinicians are answering its tasks.",
@@ -51,12 +54,23 @@ _ROBUSTNESS = {
 
 @dataclass(frozen=True)
 class By:
-    """The answers of one person, or of the simulated clinician."""
+    """The answers of one person, or of the simulated clinician.
+
+    Attributes:
+        counts: how many count, by what they say.
+        others: how many do not, likewise: reviews, and what was skipped or set aside.
+        seconds: of both, of those whose time is known; None: of none.
+    """
 
     name: str
-    counts: Mapping[str, int]  # by ANSWERS' words
-    total: int
-    seconds: float | None  # in all, of the answers whose time is known; None: of no answer
+    counts: Mapping[str, int]
+    others: Mapping[str, int]
+    seconds: float | None
+
+    @property
+    def total(self) -> int:
+        """How many count."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class RoundPage:
     reasons: Reasons | None
     progress: Answered
     answers: Sequence[By]
-    simulated: int  # answers by the simulated clinician
+    painted: Given  # the painted answers up to this round
     shortcut: Sequence[ShortcutRow]
     shortcut_note: str | None
     worth: Sequence[str]
@@ -118,6 +132,12 @@ class RoundPage:
     def title(self) -> str:
         """What people call it."""
         return "Baseline" if self.is_baseline else f"Round {self.number}"
+
+    @property
+    def given(self) -> Given:
+        """How many answers count."""
+        simulated = sum(by.total for by in self.answers if by.name == SIMULATED)
+        return Given(sum(by.total for by in self.answers), simulated)
 
     @property
     def plots(self) -> list[Plot]:
@@ -139,7 +159,6 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         version, verdict = round_.version, round_.verdict or {}
         parent = session.get(Version, version.parent_id) if version and version.parent_id else None
         folder = folder_of(version) if version else None
-        people, simulated = _answers(backend, session, round_)
         shortcut, note = _shortcut(verdict.get("shortcut"))
         worth = worth_of(session, round_) if round_.state == CLOSED else None
         return RoundPage(
@@ -162,8 +181,8 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             changes=kept_changes(folder) if folder else None,
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
-            answers=people,
-            simulated=simulated,
+            answers=_answers(backend, session, round_),
+            painted=painted_until(session, dataset_id, number),
             shortcut=shortcut,
             shortcut_note=note,
             worth=worth.sentences if worth else (),
@@ -237,27 +256,40 @@ def _finding(raw: Mapping[str, Any]) -> FindingRow:
     )  # fmt: skip
 
 
-def _answers(backend: Backend, session: Session, round_: Round) -> tuple[list[By], int]:
-    given = (
-        select(Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
+def in_words(answer: str, purpose: str) -> str:
+    """An answer to a task of this purpose, for people."""
+    return ANSWERS.get(answer, answer) + _FOR[purpose]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What somebody answered."""
+
+    words: str
+    counts: bool
+    seconds: float | None
+
+
+def _answers(backend: Backend, session: Session, round_: Round) -> list[By]:
+    columns = (Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
+    found = (
+        select(*columns, Task.purpose, COUNTS)
         .join(Annotation.task)
         .where(Task.round_id == round_.id, Task.purpose != Purpose.GOLD.value, ~Annotation.deleted)
         .order_by(Annotation.id)
     )
     names = names_of(backend, session, round_.dataset_id)
-    by_name: dict[str, list[tuple[str, float | None]]] = {}
-    simulated = 0
-    for annotator, by_program, answer, seconds in session.execute(given):
-        simulated += by_program
-        name = SIMULATED if by_program else names[annotator]
-        by_name.setdefault(name, []).append((answer, seconds))
-    return [_by(name, own) for name, own in sorted(by_name.items())], simulated
+    by_name: dict[str, list[_Answer]] = {}
+    for annotator, simulated, answer, seconds, purpose, counts in session.execute(found):
+        name = SIMULATED if simulated else names[annotator]
+        by_name.setdefault(name, []).append(_Answer(in_words(answer, purpose), counts, seconds))
+    return [_by(name, own) for name, own in sorted(by_name.items())]
 
 
-def _by(name: str, own: Sequence[tuple[str, float | None]]) -> By:
-    counts = Counter(ANSWERS.get(answer, answer) for answer, _ in own)
-    times = [seconds for _, seconds in own if seconds is not None]
-    return By(name, dict(counts), len(own), sum(times) if times else None)
+def _by(name: str, own: Sequence[_Answer]) -> By:
+    counts, others = (Counter(each.words for each in own if each.counts == does) for does in (True, False))
+    times = [each.seconds for each in own if each.seconds is not None]
+    return By(name, counts, others, sum(times) if times else None)
 
 
 def _shortcut(test: Mapping[str, Any] | None) -> tuple[list[ShortcutRow], str | None]:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.base.states import CLOSED, PAINTED
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.given_answers import Given, given
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
-from imil_backend.store.tables import Round
+from imil_backend.store.tables import Annotation, Round
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class ReasonsPage:
     dataset: str
     round: int | None  # that is shown; None: there is none
     reasons: Reasons | None
+    painted: Given  # the painted answers up to this round
     rounds: Sequence[int]  # that can be shown, the latest first
     closed: int | None  # the latest round that closed
 
@@ -40,13 +43,21 @@ def reasons_page(backend: Backend, dataset_id: int, number: int | None = None) -
             each.number: kept_reasons(folder_of(each.version)) if each.version else None
             for each in session.scalars(closed.order_by(Round.number.desc()))
         }
-    rounds = [each for each, reasons in found.items() if reasons is not None]
-    shown = number if number in rounds else next(iter(rounds), None)
+        rounds = [each for each, reasons in found.items() if reasons is not None]
+        shown = number if number in rounds else next(iter(rounds), None)
+        painted = painted_until(session, dataset_id, shown or 0)
     return ReasonsPage(
         dataset_id=dataset.id,
         dataset=dataset.name,
         round=shown,
         reasons=found[shown] if shown is not None else None,
+        painted=painted,
         rounds=rounds,
         closed=next(iter(found), None),
     )
+
+
+def painted_until(session: Session, dataset_id: int, number: int) -> Given:
+    """The painted answers to the rounds up to this number."""
+    own = (Round.dataset_id == dataset_id, Round.number <= number)
+    return given(session, *own, Annotation.answer == PAINTED)

@@ -18,10 +18,11 @@ from imil_backend.loop.answers.sample_states import SampleState, decides, in_ord
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import CLOSED, Purpose
+from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.given_answers import Given
 from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
-from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round
+from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round, in_words
 from imil_backend.loop.dashboard.rounds.round_pictures import evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
 from imil_backend.loop.splitting.exclusion import EXPLAINED
@@ -34,7 +35,6 @@ _COUNTS = {
     "intersection": "what everybody painted",
     "majority": "what more than half of the annotators painted",
 }
-_FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class SamplePage:
     tasks: Sequence[tuple[int, str]]  # number and address in Label Studio
 
     @property
-    def simulated(self) -> int:
-        """How many of the answers are by the simulated clinician."""
-        return sum(each.by == SIMULATED for each in self.answers)
+    def given(self) -> Given:
+        """How many answers are shown, those to gold tasks and what was skipped, too."""
+        return Given(len(self.answers), sum(each.by == SIMULATED for each in self.answers))
 
 
 def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int | None = None) -> SamplePage:
@@ -161,7 +161,7 @@ def _answer(annotation: Annotation, names: Names) -> AnswerLine:
     return AnswerLine(
         id=annotation.id,
         by=called(annotation, names),
-        answer=ANSWERS.get(annotation.answer, annotation.answer) + _FOR[annotation.task.purpose],
+        answer=in_words(annotation.answer, annotation.task.purpose),
         painted=annotation.mask_sha256 is not None,
         seconds=annotation.lead_time,
         at=annotation.label_studio_updated_at,
