@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region
+from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region, write_mask
 from sqlalchemy import delete, select, update
 
 from imil_backend.config import Settings
@@ -16,14 +16,14 @@ from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
-from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING
+from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING, Purpose
 from imil_backend.loop.dashboard.overview import pace
 from imil_backend.loop.dashboard.overview.annotators import Annotators, annotators_of
 from imil_backend.loop.dashboard.overview.queue import Queue, queue_of
 from imil_backend.loop.dashboard.overview.start import Card, start
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.versions.champions import promote
-from imil_backend.store.tables import Annotation, Dataset, Round, Sample
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task
 
 FIRST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # the clock of the Label Studio in memory begins here
 
@@ -213,6 +213,26 @@ def test_annotators_have_counts_times_and_agreement(open_round: OpenRound) -> No
     (pair,) = annotators(open_round).pairs
     assert (pair.names, pair.samples, pair.same) == (("annotator A", "annotator B"), 2, 2)
     assert pair.dice == first.dice
+
+
+def test_what_the_simulated_clinician_painted_is_not_told_of_who_ran_it(open_round: OpenRound) -> None:
+    """One user ran it in the second task, and answered the first one and a gold task in person."""
+    simulated = [{**item, "meta": META} for item in region(mask_of(3))]
+    answer(open_round, (0, PAINTED, 1), (0, PAINTED, 7), (1, simulated, 1), (1, PAINTED, 7), (2, PAINTED, 1))
+    with open_round.backend.store.begin() as session:
+        task = session.scalars(select(Task).where(Task.label_studio_id == open_round.tasks[2])).one()
+        task.purpose = Purpose.GOLD.value
+        task.sample.clinician_mask = str(write_mask(open_round.backend.path("known.png"), mask_of(1, 2)))
+        task.sample.clinician_mask_means = "irrelevant"
+    page = annotators(open_round)
+    found = {each.name: (each.dice, each.shared, bool(each.gold)) for each in page.annotators}
+    assert found["annotator A"] == (1.0, 1, True)
+    assert found["simulated clinician"] == (0.0, 1, False)
+    assert found["annotator B"] == (0.5, 2, False)
+    assert [(pair.names, pair.dice) for pair in page.pairs] == [
+        (("annotator A", "annotator B"), 1.0),
+        (("simulated clinician", "annotator B"), 0.0),
+    ]
 
 
 def test_a_pair_differs_where_one_says_unreadable(open_round: OpenRound) -> None:

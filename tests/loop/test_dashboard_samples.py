@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from imil_backend.errors import ImageError, NotFoundError
 from imil_backend.images.masks.masks import dice
+from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.learning.contract.training_job import (
     MINING_FILE,
     PREDICTIONS_FILE,
@@ -84,6 +85,16 @@ def test_samples_are_chosen_by_answer_annotator_and_disagreement(open_round: Ope
     assert shown.annotators == ("annotator A", "annotator B")
     assert shown.samples[1].answers == (("annotator A", "blackout"), ("annotator B", "unreadable"))
     assert shown.samples[0].dice == pytest.approx(dice(mask_of(1), mask_of(1, 2)))
+
+
+def test_samples_of_the_simulated_clinician_are_not_those_of_who_ran_it(open_round: OpenRound) -> None:
+    painted = region(mask_of(1))
+    for place, result in enumerate((painted, [{**item, "meta": META} for item in painted])):
+        open_round.label_studio.annotate(open_round.tasks[place], result, by=1)
+    reconcile(open_round.backend, open_round.project)
+    assert grid(open_round).annotators == ("annotator A", "simulated clinician")
+    assert names(open_round, annotator="annotator A") == trains(0)
+    assert names(open_round, annotator="simulated clinician") == trains(1)
 
 
 def test_samples_became_right_or_wrong_in_the_latest_round(open_round: OpenRound) -> None:

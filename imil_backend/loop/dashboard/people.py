@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from sqlalchemy import func, select
@@ -64,6 +64,29 @@ def _lettered(session: Session, dataset_id: int) -> Names:
         annotator: f"annotator {_letters(number)}"
         for number, (annotator, _) in enumerate(session.execute(first))
     }
+
+
+def who_answered(session: Session, dataset_id: int, names: Names) -> tuple[str, ...]:
+    """What pages call those who have answered: people, then the simulated clinician, whoever ran it."""
+    stamp = answers_stamp(session, dataset_id)
+    both = _who.get(stamp, lambda: frozenset(_kinds(session, dataset_id)))
+    people = [name for key, name in names.items() if (key, False) in both]
+    simulated = [SIMULATED] if any(by_program for _, by_program in both) else []
+    return tuple(dict.fromkeys([*people, *simulated]))
+
+
+_who = Kept[frozenset[tuple[int | None, bool]]]()
+
+
+def _kinds(session: Session, dataset_id: int) -> Iterator[tuple[int | None, bool]]:
+    """Each annotator's key with whether the simulated clinician answered in that name."""
+    found = (
+        select(Annotation.annotator, Annotation.simulated)
+        .join(Project, Project.id == Annotation.project_id)
+        .where(Project.dataset_id == dataset_id, ~Annotation.deleted)
+        .distinct()
+    )
+    return ((annotator, simulated) for annotator, simulated in session.execute(found))
 
 
 def called(annotation: Annotation, names: Names) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean, median
@@ -15,7 +15,7 @@ from support.dashboard_numbers.page import Page, Visit
 def check_annotators(visit: Visit, files: Files) -> None:
     """Answers, seconds and Dice of each annotator and each pair."""
     page = Page(visit("/datasets/1/annotators"))
-    standing, readings, letters = files.standing(), files.readings(), files.letters()
+    standing, readings = files.standing(), files.readings()
     header = page.rows[0]
     for name in {files.who(each) for each in standing}:
         own = [each for each in standing if files.who(each) == name]
@@ -30,20 +30,23 @@ def check_annotators(visit: Visit, files: Files) -> None:
         dices = [
             dice_of(masks_of(files, each))
             for each in readings.values()
-            if own[0]["annotator"] in each and len(each) > 1 and len(masks_of(files, each)) > 1
-            if each[own[0]["annotator"]]["answer"] not in LEAVING
+            if name in _painters(files, each) and len(masks_of(files, each)) > 1
         ]
         assert row[-1] == (f"{fmean(dices):.2f} ({len(dices)} samples)" if dices else "-")
-    for one, other in combinations(letters, 2):
-        both = [each for each in readings.values() if one in each and other in each]
-        if both:
-            row = page.row(f"{letters[one]} and {letters[other]}")
-            same = sum(each[one]["answer"] == each[other]["answer"] for each in both)
-            assert row[1] == f"{same} of {len(both)} samples"
-            alone = [dice_of(masks_of(files, each)) for each in both if _painted_by(each) == {one, other}]
-            told = f"{fmean(alone):.2f} ({len(alone)} samples that these two alone painted)" if alone else "-"
-            assert row[2] == told
+    both = defaultdict(list)
+    for each in readings.values():
+        for pair in combinations(each.values(), 2):
+            both[frozenset(files.who(one) for one in pair)].append((pair, each))
+    shown = [row for row in page.rows if " and " in row[0]]
+    assert {frozenset(row[0].split(" and ")) for row in shown} == set(both)
+    for row in shown:
+        pair = frozenset(row[0].split(" and "))
+        same = sum(one["answer"] == other["answer"] for (one, other), _ in both[pair])
+        assert row[1] == f"{same} of {len(both[pair])} samples"
+        alone = [dice_of(masks_of(files, each)) for _, each in both[pair] if _painters(files, each) == pair]
+        told = f"{fmean(alone):.2f} ({len(alone)} samples that these two alone painted)" if alone else "-"
+        assert row[2] == told
 
 
-def _painted_by(readings: Mapping[int | None, sqlite3.Row]) -> set[int | None]:
-    return {who for who, each in readings.items() if each["answer"] not in LEAVING}
+def _painters(files: Files, readings: Mapping[int | None, sqlite3.Row]) -> set[str]:
+    return {files.who(each) for each in readings.values() if each["answer"] not in LEAVING}

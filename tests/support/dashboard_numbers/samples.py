@@ -31,8 +31,8 @@ def check_samples(visit: Visit, files: Files) -> None:
     for answer in (*COUNTED, "skipped", "set_aside"):
         own = {each["sample_id"] for each in files.standing() if each["answer"] == answer}
         wanted[f"answer={answer}"] = {keys[number] for number in own}
-    for annotator, name in files.letters().items():
-        own = {each["sample_id"] for each in files.standing() if each["annotator"] == annotator}
+    for name in {files.who(each) for each in files.standing()}:
+        own = {each["sample_id"] for each in files.standing() if files.who(each) == name}
         wanted[f"annotator={name}"] = {keys[number] for number in own}
     wanted["disagree=1"] = {keys[number] for number in _disagreeing(files)}
     for query, chosen in wanted.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, median
@@ -25,6 +25,8 @@ from imil_backend.loop.views.answers_set_aside import set_aside
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
 
 SHOWN = 50  # of what was set aside
+# An annotator's key, and whether the simulated clinician answered in that name.
+_Who = tuple[int | None, bool]
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,19 @@ _kept = Kept[_Figures]()
 
 def _figures(backend: Backend, session: Session, dataset_id: int, names: Names) -> _Figures:
     shared = _shared(session, dataset_id)
-    gold = gold_figures(backend, session, standing_answers(session, dataset_id, Purpose.GOLD))
+    gold = _gold(backend, session, dataset_id)
     return tuple(_annotators(session, dataset_id, names, shared, gold)), tuple(_pairs(shared, names))
+
+
+def _gold(backend: Backend, session: Session, dataset_id: int) -> dict[_Who, GoldFigures]:
+    given = standing_answers(session, dataset_id, Purpose.GOLD)
+    return {
+        (annotator, simulated): figures
+        for simulated in (False, True)
+        for annotator, figures in gold_figures(
+            backend, session, [each for each in given if each.simulated == simulated]
+        ).items()
+    }
 
 
 def _standing(dataset_id: int, *columns: Any) -> Any:
@@ -139,45 +152,54 @@ def _annotators(
     dataset_id: int,
     names: Names,
     shared: Mapping[int, Sequence[_Reading]],
-    gold: Mapping[int | None, GoldFigures],
+    gold: Mapping[_Who, GoldFigures],
 ) -> list[Annotator]:
     who = (Annotation.annotator, Annotation.simulated)
     counted = _standing(dataset_id, *who, Annotation.answer, func.count()).group_by(*who, Annotation.answer)
-    answers: dict[tuple[int | None, bool], Counter[str]] = defaultdict(Counter)
+    answers: dict[_Who, Counter[str]] = defaultdict(Counter)
     for annotator, simulated, answer, count in session.execute(counted):
         answers[annotator, simulated][answer] += count
-    times: dict[tuple[int | None, bool], list[float]] = defaultdict(list)
+    times: dict[_Who, list[float]] = defaultdict(list)
     timed = _standing(dataset_id, *who, Annotation.lead_time).where(Annotation.lead_time.is_not(None))
     for annotator, simulated, seconds in session.execute(timed):
         times[annotator, simulated].append(seconds)
-    dices: dict[int | None, list[float]] = defaultdict(list)
+    dices: dict[_Who, list[float]] = defaultdict(list)
     for readings in shared.values():
         for each in readings:
             if each.agreement is not None and each.answer not in EXCLUDED_AS:
-                dices[each.annotator].append(each.agreement)
-    order = list(names)
+                dices[each.who].append(each.agreement)
+    place = _places(names)
     return [
         Annotator(
-            name=SIMULATED if simulated else names[annotator],
-            simulated=simulated,
-            answers=own,
-            seconds=median(times[annotator, simulated]) if times[annotator, simulated] else None,
-            timed=len(times[annotator, simulated]),
-            dice=fmean(dices[annotator]) if dices[annotator] else None,
-            shared=len(dices[annotator]),
-            gold=gold.get(annotator),
+            name=_name(who, names),
+            simulated=who[1],
+            answers=answers[who],
+            seconds=median(times[who]) if times[who] else None,
+            timed=len(times[who]),
+            dice=fmean(dices[who]) if dices[who] else None,
+            shared=len(dices[who]),
+            gold=gold.get(who),
         )
-        for (annotator, simulated), own in sorted(
-            answers.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
-        )
+        for who in sorted(answers, key=place)
     ]
+
+
+def _places(names: Names) -> Callable[[_Who], tuple[int, bool]]:
+    """The order of the first answers."""
+    order = list(names)
+    return lambda who: (order.index(who[0]), who[1])
+
+
+def _name(who: _Who, names: Names) -> str:
+    annotator, simulated = who
+    return SIMULATED if simulated else names[annotator]
 
 
 @dataclass(frozen=True)
 class _Reading:
     """What somebody answered last to a sample that others have answered too."""
 
-    annotator: int | None
+    who: _Who
     answer: str
     agreement: float | None  # of the sample
 
@@ -192,7 +214,8 @@ def _shared(session: Session, dataset_id: int) -> dict[int, list[_Reading]]:
         .group_by(Annotation.sample_id)
         .having(func.count(func.distinct(reader)) > 1)
     )
-    columns = (Annotation.sample_id, Annotation.annotator, Annotation.answer, Sample.agreement)
+    who = (Annotation.annotator, Annotation.simulated)
+    columns = (Annotation.sample_id, *who, Annotation.answer, Sample.agreement)
     found = (
         select(*columns)
         .join(Sample, Sample.id == Annotation.sample_id)
@@ -201,24 +224,24 @@ def _shared(session: Session, dataset_id: int) -> dict[int, list[_Reading]]:
         .order_by(Annotation.label_studio_updated_at, Annotation.id)
     )
     latest: dict[int, dict[int | None, _Reading]] = defaultdict(dict)
-    for sample, annotator, answer, agreement in session.execute(found):
-        latest[sample][annotator] = _Reading(annotator, answer, agreement)
+    for sample, annotator, simulated, answer, agreement in session.execute(found):
+        latest[sample][annotator] = _Reading((annotator, simulated), answer, agreement)
     return {sample: list(readings.values()) for sample, readings in latest.items()}
 
 
 def _pairs(shared: Mapping[int, Sequence[_Reading]], names: Names) -> Iterable[Pair]:
-    both: dict[tuple[int | None, int | None], list[tuple[bool, float | None]]] = defaultdict(list)
-    order = list(names)
+    both: dict[tuple[_Who, _Who], list[tuple[bool, float | None]]] = defaultdict(list)
+    place = _places(names)
     for readings in shared.values():
         painting = [each for each in readings if each.answer not in EXCLUDED_AS]
-        for pair in combinations(sorted(readings, key=lambda each: order.index(each.annotator)), 2):
+        for pair in combinations(sorted(readings, key=lambda each: place(each.who)), 2):
             alone = len(painting) == 2 and all(each in painting for each in pair)
             own = (pair[0].answer == pair[1].answer, pair[0].agreement if alone else None)
-            both[pair[0].annotator, pair[1].annotator].append(own)
-    for (one, other), found in sorted(both.items(), key=lambda item: [order.index(each) for each in item[0]]):
+            both[pair[0].who, pair[1].who].append(own)
+    for (one, other), found in sorted(both.items(), key=lambda item: [place(each) for each in item[0]]):
         dices = [agreement for _, agreement in found if agreement is not None]
         yield Pair(
-            names=(names[one], names[other]),
+            names=(_name(one, names), _name(other, names)),
             samples=len(found),
             same=sum(same for same, _ in found),
             dice=fmean(dices) if dices else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
@@ -17,7 +17,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
-from imil_backend.loop.dashboard.people import Names, called, names_of
+from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of, who_answered
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
 
@@ -111,10 +111,11 @@ def grid_of(backend: Backend, dataset_id: int, asked: Asked, *, among: Collectio
         page = min(max(asked.page, 1), pages)
         shown = _shown(session, dataset, columns, names, places[(page - 1) * PAGE : page * PAGE])
         pair = compared(session, dataset_id)
+        annotators = who_answered(session, dataset_id, names)
     return Grid(
         dataset=dataset.name,
         classes=tuple(dataset.classes),
-        annotators=tuple(dict.fromkeys(names.values())),
+        annotators=annotators,
         asked=Asked(**{**vars(asked), "page": page}),
         samples=shown,
         count=len(places),
@@ -148,8 +149,8 @@ _kept = Kept[NDArray[np.int64]]()
 
 def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | None:
     """The ids of the samples with such an answer; None if any will do."""
-    people = [annotator for annotator, name in names.items() if name == asked.annotator]
-    if asked.answer not in set(Answer) and not people:
+    by = _by(names, asked.annotator)
+    if asked.answer not in set(Answer) and by is None:
         return None
     found = (
         select(Annotation.sample_id)
@@ -159,13 +160,19 @@ def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | Non
     )
     if asked.answer in set(Answer):
         found = found.where(Annotation.answer == asked.answer)
-    if people:
-        found = found.where(
-            func.coalesce(Annotation.annotator, NOTHING).in_(
-                [NOTHING if each is None else each for each in people]
-            )
-        )
+    if by is not None:
+        found = found.where(by)
     return found.distinct()
+
+
+def _by(names: Names, asked: str | None) -> ColumnElement[bool] | None:
+    """What holds of the annotations of who is called that; None of nobody."""
+    if asked == SIMULATED:
+        return Annotation.simulated
+    people = [NOTHING if key is None else key for key, name in names.items() if name == asked]
+    if not people:
+        return None
+    return ~Annotation.simulated & func.coalesce(Annotation.annotator, NOTHING).in_(people)
 
 
 def _sorted(columns: Columns, chosen: Chosen, order: str) -> NDArray[np.int64]:
