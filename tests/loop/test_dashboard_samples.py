@@ -20,13 +20,13 @@ from imil_backend.learning.contract.training_job import (
 )
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import audit
-from imil_backend.loop.base.states import CLOSED
+from imil_backend.loop.base.states import CLOSED, Purpose
 from imil_backend.loop.dashboard.samples import grid as grid_module
 from imil_backend.loop.dashboard.samples.grid import Asked, Grid, grid_of
 from imil_backend.loop.dashboard.samples.thumbnails import SIDE, thumbnail
 from imil_backend.loop.rounds.lifecycle import change_state
 from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
-from imil_backend.store.tables import Sample, Version
+from imil_backend.store.tables import Sample, Task, Version
 
 
 def grid(open_round: OpenRound, **asked: object) -> Grid:
@@ -57,6 +57,16 @@ def test_samples_are_chosen_by_label_split_and_model(open_round: OpenRound) -> N
     assert names(open_round, label="nothing", split="'; drop table", model="x", answer="x") == names(
         open_round
     )
+
+
+def test_samples_are_chosen_by_the_round_that_asked(open_round: OpenRound) -> None:
+    assert grid(open_round).rounds == (1,)
+    assert names(open_round, round=1) == trains(0, 1, 2, 3)
+    with open_round.backend.store.begin() as session:
+        session.scalars(select(Task).where(Task.rank == 2)).one().purpose = Purpose.GOLD.value
+    assert names(open_round, round=1, label="lesion") == trains(0, 2)
+    assert names(open_round, round=1) == trains(0, 2, 3)
+    assert names(open_round, round=7) == names(open_round)
 
 
 def test_samples_are_chosen_by_doubt(open_round: OpenRound) -> None:

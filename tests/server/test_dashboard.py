@@ -13,11 +13,15 @@ from flask.testing import FlaskClient
 from loop_fakes import FakeLabelStudio, make_backend, make_dataset
 from pages_seen import HOSTILE, Seen, name_it
 from server_fakes import FakeChampion
+from sqlalchemy import select
 
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.server.app import create_app
+from imil_backend.server.dashboard.pages import round_pages
+from imil_backend.store.tables import Round
 
 pytestmark = pytest.mark.slow  # a database and plots
 ROUND = "/dashboard/datasets/1/rounds/1"
@@ -125,6 +129,27 @@ def test_all_links_and_pictures_of_the_pages_are_there(site: Backend) -> None:
         seen |= {each.partition("#")[0] for each in addresses if each.startswith("/")}
     assert len(seen) > 20
     assert {address: status for address in seen if (status := visitor.get(address).status_code) != 200} == {}
+
+
+def test_a_round_leads_to_its_versions_its_samples_and_all_that_changed(
+    site: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of samples knows what changed in the latest round: an earlier one only counts the rest."""
+    monkeypatch.setattr(round_pages, "GALLERY", 1)
+    visitor = app_of(site).test_client()
+    found = {urljoin(ROUND, each) for each in Seen(visitor.get(ROUND).text).addresses}
+    own = "/dashboard/datasets/1"
+    assert {f"{own}/versions/1", f"{own}/versions/2", f"{own}/samples?round=1"} <= found
+    assert f"{own}/samples?model=became-right" in found
+    assert f"{own}/samples?model=became-wrong" not in found  # one, which is shown
+    assert "4 of 24 samples." in visitor.get(f"{own}/samples?round=1").text
+    with site.store.begin() as session:
+        session.add(Round(dataset_id=1, number=2, state=CLOSED, version_id=2))
+    earlier = Seen(visitor.get(ROUND).text)
+    with site.store.begin() as session:
+        session.delete(session.scalars(select(Round).where(Round.number == 2)).one())
+    assert "largest change are shown, 1 more are not. Orange" in earlier.text
+    assert f"{own}/samples?model=became-right" not in {urljoin(ROUND, each) for each in earlier.addresses}
 
 
 def test_a_report_of_an_earlier_release_says_how_to_write_it_again(tmp_path: Path) -> None:

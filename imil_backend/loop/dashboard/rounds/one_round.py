@@ -21,6 +21,7 @@ from imil_backend.loop.dashboard.datasets import dataset_of, made_as
 from imil_backend.loop.dashboard.given_answers import COUNTS, Given
 from imil_backend.loop.dashboard.people import SIMULATED, names_of
 from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
+from imil_backend.loop.dashboard.samples.columns import compared
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
@@ -117,6 +118,9 @@ class RoundPage:
     changed_at: datetime
     before: str | None  # names of the versions
     after: str | None
+    before_id: int | None
+    after_id: int | None
+    is_latest: bool  # of the rounds that compared two versions
     judged: int  # how many versions the validation split had judged with this one
     findings: Sequence[FindingRow]
     changes: Changes | None  # None: a baseline, or a report of an earlier release
@@ -159,6 +163,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         version, verdict = round_.version, round_.verdict or {}
         parent = session.get(Version, version.parent_id) if version and version.parent_id else None
         folder = folder_of(version) if version else None
+        latest = compared(session, dataset_id)
         shortcut, note = _shortcut(verdict.get("shortcut"))
         worth = worth_of(session, round_) if round_.state == CLOSED else None
         return RoundPage(
@@ -176,6 +181,9 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             changed_at=round_.changed_at,
             before=parent.name if parent else None,
             after=version.name if version else None,
+            before_id=parent.id if parent else None,
+            after_id=version.id if version else None,
+            is_latest=latest is not None and latest.round == number,
             judged=judged_until(session, version) if version else 0,
             findings=[_finding(each) for each in verdict.get("findings", [])],
             changes=kept_changes(folder) if folder else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
@@ -19,9 +19,10 @@ from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
 from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of, who_answered
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
-from imil_backend.store.tables import Annotation, Dataset, Project, Sample
+from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task
 
 PAGE = 60  # samples
+_ASKS = (Task.purpose == Purpose.ASKED.value, ~Task.deleted)
 Chosen = NDArray[np.bool_]  # (samples,)
 
 # What the model says of a sample, by the word in the address.
@@ -50,6 +51,7 @@ class Asked:
     model: str | None = None  # a name in MODEL
     answer: str | None = None  # a value of Answer
     annotator: str | None = None  # as pages call annotators
+    round: int | None = None  # that asked about them
     disagree: bool = False  # several people answered, and not the same
     order: str = "import"  # a name in ORDERS
     page: int = 1
@@ -80,6 +82,7 @@ class Grid:
     dataset: str
     classes: tuple[str, ...]
     annotators: tuple[str, ...]
+    rounds: tuple[int, ...]  # that asked about samples, the latest first
     asked: Asked
     samples: tuple[Shown, ...]
     count: int  # that were chosen
@@ -112,10 +115,12 @@ def grid_of(backend: Backend, dataset_id: int, asked: Asked, *, among: Collectio
         shown = _shown(session, dataset, columns, names, places[(page - 1) * PAGE : page * PAGE])
         pair = compared(session, dataset_id)
         annotators = who_answered(session, dataset_id, names)
+        rounds = tuple(session.scalars(_rounds(dataset_id)))
     return Grid(
         dataset=dataset.name,
         classes=tuple(dataset.classes),
         annotators=annotators,
+        rounds=rounds,
         asked=Asked(**{**vars(asked), "page": page}),
         samples=shown,
         count=len(places),
@@ -137,6 +142,8 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
         unlike = select(Sample.id).where(Sample.dataset_id == dataset.id, Sample.agreement < 1)
         ids = {*session.scalars(unlike), *contradicted_samples(session, dataset.id)}
         chosen &= np.isin(columns.ids, list(ids))
+    if asked_in := session.scalars(_asked_in(dataset.id, asked.round)).all():
+        chosen &= np.isin(columns.ids, asked_in)
     answered = _answered(dataset, names, asked)
     if answered is not None:
         stamp = (*answers_stamp(session, dataset.id), asked.answer, asked.annotator)
@@ -145,6 +152,18 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
 
 
 _kept = Kept[NDArray[np.int64]]()
+
+
+def _rounds(dataset_id: int) -> Select[int]:
+    asking = exists().where(Task.round_id == Round.id, *_ASKS)
+    found = select(Round.number).where(Round.dataset_id == dataset_id, asking)
+    return found.order_by(Round.number.desc())
+
+
+def _asked_in(dataset_id: int, number: int | None) -> Select[int]:
+    """The ids of the samples that a round asked about; none of a round that is not there."""
+    found = select(Task.sample_id).join(Round, Round.id == Task.round_id).where(*_ASKS)
+    return found.where(Round.dataset_id == dataset_id, Round.number == number)
 
 
 def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | None:

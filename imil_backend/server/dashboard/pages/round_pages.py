@@ -29,6 +29,11 @@ def add_round_pages(pages: Blueprint, backend: Backend) -> None:
     @pages.get(_ROUND)
     def one_round(dataset_id: int, number: int) -> str:
         page = round_page(backend, dataset_id, number)
+
+        def changed(model: str) -> str | None:
+            """All samples that became right or wrong; the page of samples knows them of the latest round."""
+            return link_to("samples", dataset_id=dataset_id, model=model) if page.is_latest else None
+
         own = {"dataset_id": dataset_id, "number": number}
         return render_template(
             "dashboard/round.html",
@@ -37,6 +42,9 @@ def add_round_pages(pages: Blueprint, backend: Backend) -> None:
             most=GALLERY,
             drawn=lambda name: link_to("round_drawing", name=name, **own),
             picture=lambda key, kind: link_to("round_sample", key=key, kind=kind, **own),
+            asked_page=lambda: link_to("samples", dataset_id=dataset_id, round=number),
+            changed_page=changed,
+            version_page=lambda number: link_to("version", dataset_id=dataset_id, version_id=number),
             sample_page=lambda key: link_to("sample", dataset_id=dataset_id, key=key, round=number),
         )
 

@@ -50,6 +50,7 @@ def _asked() -> Asked:
     }
     return Asked(
         **words,
+        round=request.args.get("round", type=int),
         disagree="disagree" in request.args,
         order=request.args.get("order", "import"),
         page=request.args.get("page", 1, int),
