@@ -28,9 +28,6 @@ def check_versions(visit: Visit, files: Files) -> None:
     answers, simulated = files.given()
     assert (f"Simulated: {simulated} of {answers} answers" in page.text) == bool(simulated)
     figures = [each for each in versions if Path(each["directory"], HAS_FIGURES).exists()]
-    if figures:
-        validation = Split.of(figures[-1], "validation")
-        assert f"are of {_of_groups(validation, 'validation sample')}." in page.text
     assert f"has judged, {len(versions)} so far" in page.text
     assert ("without figures" in page.text) == (len(figures) < len(versions))
     promotions = files.ask(
@@ -53,7 +50,7 @@ def _tree(versions: list[sqlite3.Row], parent: int | None, depth: int = 0) -> It
 
 
 def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
-    name, round_, verdict, masks, *values, made = row
+    name, round_, verdict, masks, *values, samples, groups, made = row
     events = "SELECT count(*) FROM audit WHERE version_id = ? AND event = ?"
     assert name.endswith("champion") == (version["id"] == files.champion()["id"])
     assert ("weights removed" in name) == bool(files.count(events, version["id"], "weights removed"))
@@ -65,14 +62,17 @@ def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
     assert masks == str(version["blacked_out"])
     assert made == moment(version["created_at"])
     if Path(version["directory"], HAS_FIGURES).exists():
-        found = {each.name: each for each in Split.of(version, "validation").metrics(files.classes())}
+        validation = Split.of(version, "validation")
+        assert samples == f"{len(validation.labels):,}"
+        assert groups == f"{len(set(validation.groups)):,}"
+        found = {each.name: each for each in validation.metrics(files.classes())}
         for metric, shown in zip(METRICS, values, strict=True):
             if metric in found:
                 _check_estimate(shown, found[metric])
             else:
                 assert shown == "-"
     else:
-        assert values == ["-"] * len(METRICS)
+        assert [*values, samples, groups] == ["-"] * (len(METRICS) + 2)
 
 
 def _check_version(visit: Visit, version: sqlite3.Row, versions: list[sqlite3.Row], files: Files) -> None:
@@ -111,7 +111,7 @@ def _check_version(visit: Visit, version: sqlite3.Row, versions: list[sqlite3.Ro
 
 
 def _check_split(page: Page, split: Split, classes: list[str]) -> None:
-    assert f" {_of_groups(split, 'sample')}. Intervals" in page.text
+    assert f" {len(split.labels):,} samples of {len(set(split.groups)):,} groups. Intervals" in page.text
     metrics = split.metrics(classes)
     assert metrics
     for metric in metrics:
@@ -132,11 +132,6 @@ def _check_split(page: Page, split: Split, classes: list[str]) -> None:
         assert page.row(label)[1:] == [
             f"{(own == other).sum():,} of {len(own):,}" for other in range(len(classes))
         ]
-
-
-def _of_groups(split: Split, what: str) -> str:
-    samples, groups = len(split.labels), len(set(split.groups))
-    return f"{samples:,} {what}{'' if samples == 1 else 's'} of {groups:,} group{'' if groups == 1 else 's'}"
 
 
 def _check_estimate(shown: str, metric: Metric) -> None:
