@@ -26,9 +26,9 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, Purpose
 from imil_backend.loop.dashboard.given_answers import Given
 from imil_backend.loop.dashboard.overview.start import start
-from imil_backend.loop.dashboard.pictures import SIDE, Overlay, outlined, with_evidence
+from imil_backend.loop.dashboard.pictures import SIDE, Overlay, encoded, outlined, panel_of, with_evidence
 from imil_backend.loop.dashboard.rounds.one_round import round_page
-from imil_backend.loop.dashboard.rounds.round_pictures import drawn, has_evidence, round_picture
+from imil_backend.loop.dashboard.rounds.round_pictures import drawn, has_evidence, round_picture, sample_of
 from imil_backend.loop.dashboard.rounds.where_it_looks import reasons_page
 from imil_backend.loop.dashboard.samples.one_sample import sample_page
 from imil_backend.loop.dashboard.samples.sample_pictures import answer_picture, sample_picture
@@ -349,6 +349,33 @@ def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_blue() -
     assert left[0] > left[2] and right_[2] > right_[0] and middle.max() < 40
     weaker = np.asarray(with_evidence(Image.new("RGB", (70, 70), "black"), Overlay(evidence, 4.0)))
     assert weaker[35, 3].astype(int).sum() < left.sum()  # the scale is shared, not each picture's own
+
+
+def test_where_another_class_was_predicted_its_evidence_is_shown_too(scene: Scene) -> None:
+    right_and_wrong = sample_page(scene.backend, ONE, "key-validation-3").looked
+    assert [(each.kind, each.version, each.label) for each in right_and_wrong] == [
+        ("before", "baseline", "normal"),
+        ("after", "candidate", "normal"),
+        ("after-predicted", "candidate", "lesion"),
+    ]
+    right_twice = sample_page(scene.backend, ONE, "key-validation-5").looked
+    assert [each.kind for each in right_twice] == ["before", "after"]
+
+
+def test_all_evidence_of_a_sample_in_a_round_is_on_one_scale(scene: Scene) -> None:
+    key, maps = "key-validation-3", {}
+    for version, kind in ((scene.before, "before"), (scene.after, "after")):
+        file = read_evidence(Path(version.directory))
+        assert file is not None
+        found = file.sample(key)
+        assert found is not None
+        maps[kind], maps[f"{kind}-predicted"] = found.label, found.predicted
+    most = max(float(np.abs(each).max()) for each in maps.values())
+    with scene.backend.store.begin() as session:
+        panel = panel_of(scene.backend, sample_of(session, ONE, key))
+    for kind, evidence in maps.items():
+        expected = encoded(with_evidence(panel, Overlay(evidence, most)))
+        assert round_picture(scene.backend, ONE, ONE, key, kind) == expected, kind
 
 
 def test_an_outline_is_closed_at_the_images_border() -> None:

@@ -101,8 +101,15 @@ def _check_versions(
     assert ("before and after round" in page.text) == bool(shown)
     if shown:
         number, before, after = shown[-1]
-        assert f"before and after round {number} saw what spoke for {sample['label']} " in page.text
-        assert f"Before: {before} After: {after} " in page.text
+        assert f"before and after round {number} saw what spoke for a class " in page.text
+        pictures = [("Before", before, sample["label"], ""), ("After", after, sample["label"], "")]
+        ids = {each["name"]: number for number, each in versions.items()}
+        for when, name, label, _ in list(pictures):
+            predicted = classes[int(said[ids[name]][key].argmax())]
+            if predicted != label:
+                pictures.append((when, name, predicted, ", predicted"))
+        told = " ".join(f"{when}: {name} , for {label}{more}" for when, name, label, more in pictures)
+        assert f" {told} What each version says " in page.text.replace(" , predicted", ", predicted")
 
 
 def _check_answers(page: Page, sample: sqlite3.Row, files: Files) -> None:

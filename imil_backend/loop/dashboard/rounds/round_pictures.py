@@ -1,4 +1,4 @@
-"""Pictures of samples in a round: the image, and its class evidence before and after on one scale."""
+"""Pictures of samples in a round: the image, and all of its class evidence on one scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import kept_reasons
 from imil_backend.store.tables import Round, Sample, Version
 
-IMAGE, BEFORE, AFTER = "image", "before", "after"
+IMAGE = "image"
+# The class evidence of a round: which version's, and for which class, a field of SampleEvidence.
+EVIDENCE = {
+    "before": (0, "label"),
+    "after": (1, "label"),
+    "before-predicted": (0, "predicted"),
+    "after-predicted": (1, "predicted"),
+}
 
 
 def round_picture(backend: Backend, dataset_id: int, number: int, key: str, kind: str) -> bytes:
@@ -28,7 +35,7 @@ def round_picture(backend: Backend, dataset_id: int, number: int, key: str, kind
         dataset_id: whose.
         number: of the round, whose versions' evidence is shown.
         key: of the sample.
-        kind: IMAGE, BEFORE or AFTER.
+        kind: IMAGE, or one of EVIDENCE.
 
     Raises:
         NotFoundError: there is no such round, sample or kind, or a version has no evidence of it.
@@ -36,13 +43,13 @@ def round_picture(backend: Backend, dataset_id: int, number: int, key: str, kind
     """
     with backend.store.begin() as session:
         round_, sample = find_round(session, dataset_id, number), sample_of(session, dataset_id, key)
-        both = evidence_of(session, round_, key) if kind in {BEFORE, AFTER} else None
+        both = evidence_of(session, round_, key) if kind in EVIDENCE else None
     if kind == IMAGE:
         return encoded(panel_of(backend, sample))
     if both is None:
         raise NotFoundError(f"There is no class evidence of sample {key} in round {number}.")
-    maps = [each.label for each in both]
-    overlay = Overlay(maps[kind == AFTER], end_of_scale(maps))
+    maps = {name: getattr(both[place], field) for name, (place, field) in EVIDENCE.items()}
+    overlay = Overlay(maps[kind], end_of_scale(list(maps.values())))
     return encoded(with_evidence(panel_of(backend, sample), overlay))
 
 

@@ -23,7 +23,7 @@ from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.given_answers import Given
 from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
 from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round, in_words
-from imil_backend.loop.dashboard.rounds.round_pictures import evidence_of, sample_of
+from imil_backend.loop.dashboard.rounds.round_pictures import EVIDENCE, evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
 from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
@@ -61,6 +61,16 @@ class VersionLine:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A picture of class evidence."""
+
+    kind: str  # of `round_picture`
+    when: str  # "Before" or "After" the round
+    version: str
+    label: str  # the class that it speaks for or against
+
+
+@dataclass(frozen=True)
 class Event:
     """An entry of the audit trail."""
 
@@ -93,8 +103,7 @@ class SamplePage:
     correction: str | None  # of the champion-to-be's recipe: what training makes of the mask
     exchanged: bool  # whether it is painted, and so is another sample, whose irrelevant part can be pasted in
     round: int | None  # whose two versions' evidence is shown
-    before: str | None  # names of these versions
-    after: str | None
+    looked: Sequence[Looked]  # for the label's class, and for another that was predicted
     versions: Sequence[VersionLine]
     history: Sequence[Event]
     tasks: Sequence[tuple[int, str]]  # number and address in Label Studio
@@ -124,7 +133,6 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
         answers = [_answer(each, names) for each in annotations]
         state = sample_states(backend, session, dataset, sample.id).get(sample.id, SampleState(None, None))
         round_ = _round_shown(session, dataset_id, key, round_number)
-        version = round_.version if round_ else None
         return SamplePage(
             dataset_id=dataset.id,
             dataset=dataset.name,
@@ -144,8 +152,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             correction=_correction(session, dataset),
             exchanged=bool(state.mask_sha256 and donor_of(backend, session, dataset, sample)),
             round=round_.number if round_ else None,
-            before=_name_of(session, version.parent_id) if version else None,
-            after=version.name if version else None,
+            looked=_looked(session, dataset, sample, round_) if round_ else [],
             versions=_versions(session, dataset, sample),
             history=[_event(each, names) for each in history(session, dataset, sample)],
             tasks=_tasks(session, sample),
@@ -186,14 +193,24 @@ def _round_shown(session: Session, dataset_id: int, key: str, number: int | None
     return next((each for each in latest if evidence_of(session, each, key)), None)
 
 
+def _looked(session: Session, dataset: Dataset, sample: Sample, round_: Round) -> list[Looked]:
+    both, version = evidence_of(session, round_, sample.key), round_.version
+    if both is None or version is None:
+        return []
+    names = (session.get_one(Version, version.parent_id).name, version.name)
+    found = []
+    for kind, (place, field) in EVIDENCE.items():
+        predicted = dataset.classes[int(both[place].probabilities.argmax())]
+        label = sample.label if field == "label" else predicted
+        if field == "label" or predicted != sample.label:
+            found.append(Looked(kind, ("Before", "After")[place], names[place], label))
+    return found
+
+
 def _correction(session: Session, dataset: Dataset) -> str | None:
     latest = select(Version).where(Version.dataset_id == dataset.id).order_by(Version.id.desc()).limit(1)
     version = session.scalar(latest)
     return str(version.recipe.get("correction", "blackout")) if version else None
-
-
-def _name_of(session: Session, version_id: int | None) -> str | None:
-    return session.get_one(Version, version_id).name if version_id else None
 
 
 def _versions(session: Session, dataset: Dataset, sample: Sample) -> list[VersionLine]:
