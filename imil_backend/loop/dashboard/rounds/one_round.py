@@ -18,7 +18,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
-from imil_backend.loop.dashboard.given_answers import COUNTS, Given
+from imil_backend.loop.dashboard.given_answers import COUNTS, Given, given
 from imil_backend.loop.dashboard.people import SIMULATED, names_of
 from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
 from imil_backend.loop.dashboard.samples.columns import compared
@@ -59,19 +59,16 @@ class By:
 
     Attributes:
         counts: how many count, by what they say.
-        others: how many do not, likewise: reviews, and what was skipped or set aside.
+        total: of these.
+        others: how many do not count, likewise: reviews, and what was skipped or set aside.
         seconds: of both, of those whose time is known; None: of none.
     """
 
     name: str
     counts: Mapping[str, int]
+    total: int
     others: Mapping[str, int]
     seconds: float | None
-
-    @property
-    def total(self) -> int:
-        """How many count."""
-        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)
@@ -120,13 +117,13 @@ class RoundPage:
     after: str | None
     before_id: int | None
     after_id: int | None
-    is_latest: bool  # of the rounds that compared two versions
     judged: int  # how many versions the validation split had judged with this one
     findings: Sequence[FindingRow]
     changes: Changes | None  # None: a baseline, or a report of an earlier release
     reasons: Reasons | None
     progress: Answered
     answers: Sequence[By]
+    given: Given  # the answers that count
     painted: Given  # the painted answers up to this round
     shortcut: Sequence[ShortcutRow]
     shortcut_note: str | None
@@ -136,12 +133,6 @@ class RoundPage:
     def title(self) -> str:
         """What people call it."""
         return "Baseline" if self.is_baseline else f"Round {self.number}"
-
-    @property
-    def given(self) -> Given:
-        """How many answers count."""
-        simulated = sum(by.total for by in self.answers if by.name == SIMULATED)
-        return Given(sum(by.total for by in self.answers), simulated)
 
     @property
     def plots(self) -> list[Plot]:
@@ -163,7 +154,6 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         version, verdict = round_.version, round_.verdict or {}
         parent = session.get(Version, version.parent_id) if version and version.parent_id else None
         folder = folder_of(version) if version else None
-        latest = compared(session, dataset_id)
         shortcut, note = _shortcut(verdict.get("shortcut"))
         worth = worth_of(session, round_) if round_.state == CLOSED else None
         return RoundPage(
@@ -183,18 +173,25 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             after=version.name if version else None,
             before_id=parent.id if parent else None,
             after_id=version.id if version else None,
-            is_latest=latest is not None and latest.round == number,
             judged=judged_until(session, version) if version else 0,
             findings=[_finding(each) for each in verdict.get("findings", [])],
             changes=kept_changes(folder) if folder else None,
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
             answers=_answers(backend, session, round_),
+            given=given(session, Round.id == round_.id),
             painted=painted_until(session, dataset_id, number),
             shortcut=shortcut,
             shortcut_note=note,
             worth=worth.sentences if worth else (),
         )
+
+
+def is_latest(backend: Backend, dataset_id: int, number: int) -> bool:
+    """Whether no later round has compared two versions: the page of samples knows what this one changed."""
+    with backend.store.begin() as session:
+        latest = compared(session, dataset_id)
+    return latest is not None and latest.round == number
 
 
 def find_round(session: Session, dataset_id: int, number: int) -> Round:
@@ -297,7 +294,7 @@ def _answers(backend: Backend, session: Session, round_: Round) -> list[By]:
 def _by(name: str, own: Sequence[_Answer]) -> By:
     counts, others = (Counter(each.words for each in own if each.counts == does) for does in (True, False))
     times = [each.seconds for each in own if each.seconds is not None]
-    return By(name, counts, others, sum(times) if times else None)
+    return By(name, dict(counts), counts.total(), dict(others), sum(times) if times else None)
 
 
 def _shortcut(test: Mapping[str, Any] | None) -> tuple[list[ShortcutRow], str | None]:

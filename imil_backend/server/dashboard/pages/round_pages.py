@@ -8,7 +8,7 @@ from flask import Blueprint, Response, render_template, request
 
 from imil_backend.loop.dashboard.pictures import MIMETYPE
 from imil_backend.loop.dashboard.rounds.listed import rounds_of
-from imil_backend.loop.dashboard.rounds.one_round import GALLERY, round_page
+from imil_backend.loop.dashboard.rounds.one_round import GALLERY, is_latest, round_page
 from imil_backend.loop.dashboard.rounds.round_pictures import drawn, has_evidence, round_picture
 from imil_backend.loop.dashboard.rounds.where_it_looks import reasons_page
 from imil_backend.server.dashboard.layout import drawing, link_to
@@ -32,7 +32,8 @@ def add_round_pages(pages: Blueprint, backend: Backend) -> None:
 
         def changed(model: str) -> str | None:
             """All samples that became right or wrong; the page of samples knows them of the latest round."""
-            return link_to("samples", dataset_id=dataset_id, model=model) if page.is_latest else None
+            latest = is_latest(backend, dataset_id, number)
+            return link_to("samples", dataset_id=dataset_id, model=model) if latest else None
 
         own = {"dataset_id": dataset_id, "number": number}
         return render_template(
