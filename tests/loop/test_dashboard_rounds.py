@@ -292,8 +292,9 @@ def test_a_sample_has_the_answers_of_each_their_agreement_and_its_history(scene:
     ]
     assert page.several and page.given.simulated == 0
     assert [entry.event for entry in page.history] == ["answered", "answered"]
-    assert page.history[0].details == (
-        "annotation 1, answer painted, by annotator A, changed in Label Studio 2026-01-01 00:00:06"
+    assert (page.history[0].by, page.history[0].details) == (
+        "annotator A",
+        "annotation 1, answer painted, changed in Label Studio 2026-01-01 00:00:06",
     )
     assert page.agreement == 0.5
     assert page.tasks == [(101, "http://label-studio.test/projects/3/data?task=101")]

@@ -11,17 +11,18 @@ from dashboard_scene import make_scene
 from flask import Flask
 from flask.testing import FlaskClient
 from loop_fakes import FakeLabelStudio, make_backend, make_dataset
-from pages_seen import HOSTILE, Seen, name_it
+from pages_seen import HOSTILE, Seen, class_named, name_it, version_named
 from server_fakes import FakeChampion
 from sqlalchemy import select
 
+from imil_backend.label_studio.api.client import LabelStudio
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.machine import checks
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.server.app import create_app
 from imil_backend.server.dashboard.pages import round_pages
-from imil_backend.store.tables import Round
+from imil_backend.store.tables import Dataset, Round
 
 pytestmark = pytest.mark.slow  # a database and plots
 ROUND = "/dashboard/datasets/1/rounds/1"
@@ -41,6 +42,20 @@ PAGES = (
 )
 
 
+NAMED = {  # what they name besides datasets, samples and groups
+    "/dashboard/": {"version"},
+    ROUND: {"class", "version", "annotator"},
+    "/dashboard/datasets/1/reasons": {"class", "version"},
+    "/dashboard/datasets/1/samples/key-train-0": {"class", "version", "annotator"},
+    "/dashboard/datasets/1/samples/key-validation-0": {"class", "version"},
+    "/dashboard/datasets/1/samples": {"class", "version", "annotator"},
+    "/dashboard/datasets/1/versions": {"version"},
+    "/dashboard/datasets/1/versions/1": {"class", "version"},
+    "/dashboard/datasets/1/queue": {"class"},
+    "/dashboard/datasets/1/annotators": {"annotator"},
+}
+
+
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     backend = make_backend(tmp_path / "data")
@@ -50,13 +65,17 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """With a round that was painted and judged."""
-    backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
+    """With a round that was painted and judged, and annotators who have names as soon as they are told."""
+    backend = make_backend(tmp_path_factory.mktemp("data"), dashboard_names=True)
+    label_studio = FakeLabelStudio()
     backend.__dict__["label_studio"] = label_studio
     make_scene(backend, label_studio)
+    with backend.store.begin() as session:
+        session.get_one(Dataset, 1).policy = {"budget": 1.0, "fill_budget": True}  # the queue has something
     prepare(backend)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "examine", lambda *_, **__: [])  # the doctor asks the network
+        patch.setattr(LabelStudio, "people", lambda _: {})
         yield backend
     backend.close()
 
@@ -108,8 +127,16 @@ def test_the_dashboard_asks_for_user_and_password(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_stand_on_pages_as_text(site: Backend, name: str) -> None:
+def test_names_stand_on_pages_as_text(site: Backend, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself, so that one from right to left leaves what is beside it where it is."""
+    people = {number: f"{name} annotator {number}" for number in (1, 4, 9)}
+    monkeypatch.setattr(LabelStudio, "people", lambda _: people)
     name_it(site, name)
+    named = {
+        "class": [class_named(name, number) for number in (0, 1)],
+        "version": [version_named(name, number) for number in (1, 2)],
+        "annotator": list(people.values()),
+    }
     visitor = app_of(site).test_client()
     for path in PAGES:
         answer = visitor.get(path)
@@ -119,6 +146,9 @@ def test_names_stand_on_pages_as_text(site: Backend, name: str) -> None:
         assert not {"script", "style", "iframe"} & set(seen.tags)
         assert not [each for each in seen.attributes if each.startswith("on") or each == "style"]
         assert not [each for each in seen.addresses if each.startswith(("javascript:", "x"))]
+        assert not [each for names in named.values() for each in names if each in seen.beside], path
+        kinds = {kind for kind, names in named.items() if any(each in seen.text for each in names)}
+        assert kinds == NAMED.get(path, set()), path
 
 
 def test_all_links_and_pictures_of_the_pages_are_there(site: Backend) -> None:

@@ -163,11 +163,11 @@ def _check_history(page: Page, sample: sqlite3.Row, files: Files) -> None:
             assert row[4].startswith(f"annotation {details['annotation']}, ")
             simulated = details["simulated"]
             who = "simulated clinician" if simulated else files.letters()[details["annotator"]]
-            assert f", by {who}" in row[4]
+            assert row[4].endswith(f"; by {who}")
         if "answer" in details:
             assert f", answer {_in_words(details['answer'])}, " in row[4]
             changed = details["changed_there"][:19].replace("T", " ")
-            assert row[4].endswith(f", changed in Label Studio {changed}")
+            assert f", changed in Label Studio {changed} ;" in row[4].replace(";", " ;")
         if "task" in details:
             assert row[4].startswith(f"task {details['task']}")
 

@@ -79,6 +79,7 @@ class Event:
     round: int | None
     version: str | None
     details: str
+    by: str | None  # who has answered
 
 
 @dataclass(frozen=True)
@@ -252,17 +253,17 @@ def _event(entry: dict[str, Any], names: Names) -> Event:
     details = {
         name: value for name, value in entry.items() if name not in {"at", "event", "round", "version"}
     }
-    simulated = details.pop("simulated", False)
+    simulated, by = details.pop("simulated", False), None
     if "annotator" in details:
         who = details.pop("annotator")
-        details["by"] = SIMULATED if simulated else names.get(who, "an annotator")
+        by = SIMULATED if simulated else names.get(who, "an annotator")
     details.pop("mask_sha256", None)
     if "answer" in details:
         details["answer"] = ANSWERS.get(details["answer"], details["answer"])
     if "changed_there" in details:
         details["changed in Label Studio"] = _moment(details.pop("changed_there"))
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in details.items())
-    return Event(_moment(entry["at"]), entry["event"], entry["round"], entry["version"], told)
+    return Event(_moment(entry["at"]), entry["event"], entry["round"], entry["version"], told, by)
 
 
 def _moment(iso: str) -> str:
