@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,3 +119,12 @@ def interval_of(metric: Metric) -> tuple[float, float]:
     more = sum(part.share * part.values.mean() for part in metric.parts) - metric.value
     low, high = np.quantile(ends[0], 0.025) - more, np.quantile(ends[1], 0.975) - more
     return max(0.0, min(metric.value, low)), min(1.0, max(metric.value, high))
+
+
+def check_estimate(shown: str, metric: Metric) -> None:
+    """A value as it is, and an interval but for the chance of its draws."""
+    value, lower, upper = map(float, re.match(r"(\S+) \((?:95%: )?(\S+) to ([\d.]+)", shown).groups())
+    assert abs(value - metric.value) < 0.0006, (metric.name, shown)
+    low, high = interval_of(metric)
+    assert abs(lower - low) < CHANCE, (metric.name, shown, low)
+    assert abs(upper - high) < CHANCE, (metric.name, shown, high)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 COUNTED = ("blackout", "nothing", "label_wrong", "unreadable")  # the answers that count
+WORDS = {"blackout": "painted", "nothing": "nothing to black out"}  # of the others, underscores are spaces
 LEAVING = ("label_wrong", "unreadable")
 
 

@@ -14,6 +14,7 @@ class Page(HTMLParser):
     Attributes:
         text: all of it, with single spaces.
         rows: of its tables, the texts of their cells.
+        tables: likewise, by the names of the regions that they stand in; the head is the first row.
         links: where its links lead to.
     """
 
@@ -22,13 +23,18 @@ class Page(HTMLParser):
         self._said: list[str] = []
         self._cell: list[str] | None = None
         self.rows: list[list[str]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._region = ""
         self.links: list[str] = []
         self.feed(html)
         self.text = " ".join(" ".join(self._said).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "div":
+            self._region = dict(attrs).get("aria-label") or ""
         if tag == "tr":
             self.rows.append([])
+            self.tables.setdefault(self._region, []).append(self.rows[-1])
         if tag in {"th", "td"}:
             self._cell = []
         if tag == "a":

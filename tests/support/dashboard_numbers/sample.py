@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
-from support.dashboard_numbers.files import COUNTED, LEAVING, Files, dice_of, masks_of, moment
+from support.dashboard_numbers.files import COUNTED, LEAVING, WORDS, Files, dice_of, masks_of, moment
 from support.dashboard_numbers.page import Page, Visit
 
-WORDS = {"blackout": "painted", "nothing": "nothing to black out"}  # of the others, underscores are spaces
 HEADS = ("Version", "By", "At (UTC)")  # of the tables, the first cells
 OTHERS = 2  # samples of each split that nobody was asked about
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.dashboard_numbers.estimates import CHANCE, Metric, Split, interval_of
+from support.dashboard_numbers.estimates import Split, check_estimate
 from support.dashboard_numbers.files import Files, moment
 from support.dashboard_numbers.page import Page, Visit
 
@@ -68,7 +68,7 @@ def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
         found = {each.name: each for each in validation.metrics(files.classes())}
         for metric, shown in zip(METRICS, values, strict=True):
             if metric in found:
-                _check_estimate(shown, found[metric])
+                check_estimate(shown, found[metric])
             else:
                 assert shown == "-"
     else:
@@ -116,7 +116,7 @@ def _check_split(page: Page, split: Split, classes: list[str]) -> None:
     assert metrics
     for metric in metrics:
         shown = page.row(metric.name)[1]
-        _check_estimate(shown, metric)
+        check_estimate(shown, metric)
         samples = sum(len(each.values) for each in metric.parts)
         groups = len({group for each in metric.parts for group in each.groups})
         assert f"; {samples} sample{'' if samples == 1 else 's'} of {groups} group" in shown
@@ -132,12 +132,3 @@ def _check_split(page: Page, split: Split, classes: list[str]) -> None:
         assert page.row(label)[1:] == [
             f"{(own == other).sum():,} of {len(own):,}" for other in range(len(classes))
         ]
-
-
-def _check_estimate(shown: str, metric: Metric) -> None:
-    """A value as it is, and an interval but for the chance of its draws."""
-    value, lower, upper = map(float, re.match(r"(\S+) \((?:95%: )?(\S+) to ([\d.]+)", shown).groups())
-    assert abs(value - metric.value) < 0.0006, (metric.name, shown)
-    low, high = interval_of(metric)
-    assert abs(lower - low) < CHANCE, (metric.name, shown, low)
-    assert abs(upper - high) < CHANCE, (metric.name, shown, high)
