@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnExpressionArgument, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
@@ -184,7 +184,7 @@ def _answered(dataset: Dataset, names: Names, asked: Asked) -> Select[int] | Non
     return found.distinct()
 
 
-def _by(names: Names, asked: str | None) -> ColumnElement[bool] | None:
+def _by(names: Names, asked: str | None) -> ColumnExpressionArgument[bool] | None:
     """What holds of the annotations of who is called that; None of nobody."""
     if asked == SIMULATED:
         return Annotation.simulated
