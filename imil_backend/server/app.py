@@ -27,6 +27,7 @@ from imil_backend.server.body import bound_bodies
 from imil_backend.server.dashboard.layout import error_page, is_dashboard
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.monitoring.endpoints import add_monitoring
+from imil_backend.server.proxy_login import ProxyLogin
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
@@ -91,7 +92,13 @@ def create_app(
 
         add_dashboard(app, backend)
     metrics_access = MetricsAccess.from_settings(settings)
-    gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
+    gate = Gate(
+        OwnNames.from_settings(settings),
+        basic_auth,
+        metrics_access,
+        ProxyLogin.from_settings(settings),
+        events.secrets,
+    )
     app.extensions[GATE] = gate
 
     @app.before_request
