@@ -162,7 +162,7 @@ def test_the_queue_holds_what_waits_and_what_comes_next(open_round: OpenRound) -
     assert [each.name for each in found.waiting.shown] == ["train-0", "train-2", "train-3"]
     assert [each.rank for each in found.waiting.shown] == [1, 3, 4]
     assert found.waiting.shown[0].task == (
-        f"http://label-studio.test/projects/3/data?task={open_round.tasks[0]}"
+        f"https://label-studio.example.org/projects/3/data?task={open_round.tasks[0]}"
     )
     assert {each.name for each in found.following.shown} == {f"train-{number}" for number in range(4, 8)}
     assert found.following.shown[0].why.startswith("The model was right")

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from dashboard_scene import make_scene
-from loop_fakes import FakeLabelStudio, make_backend
+from loop_fakes import OWN_NAME, FakeLabelStudio, make_backend
 from pages_seen import HOSTILE, Seen, name_it
 from test_dashboard import app_of
 
@@ -99,7 +99,7 @@ def test_addresses_are_relative_but_those_of_label_studio(site: Backend, folder:
     for path, page in pages_of(folder).items():
         assert "script" not in page.tags
         outside = [each for each in page.addresses if ":" in each or each.startswith("/")]
-        assert [each for each in outside if not each.startswith("http://label-studio.test/")] == [], path
+        assert [each for each in outside if not each.startswith(f"{OWN_NAME}/")] == [], path
 
 
 def test_its_pages_say_what_the_served_ones_say(site: Backend, folder: Path) -> None:

@@ -104,7 +104,7 @@ def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
         named = stamp_of(session, dataset_id, audit.GOLD)
         stamp = (*answers_stamp(session, dataset_id), *named, *names.values())
         found, pairs = _kept.get(stamp, lambda: _figures(backend, session, dataset_id, names))
-        unused, count = _set_aside(session, dataset)
+        unused, count = _set_aside(backend, session, dataset)
     kinds = {kind for each in found for kind in each.answers}
     return Annotators(
         dataset=dataset.name,
@@ -226,9 +226,9 @@ def _pairs(shared: Mapping[int, Sequence[_Reading]], names: Names) -> Iterable[P
         )
 
 
-def _set_aside(session: Session, dataset: Dataset) -> tuple[tuple[Unused, ...], int]:
+def _set_aside(backend: Backend, session: Session, dataset: Dataset) -> tuple[tuple[Unused, ...], int]:
     """The first of what was set aside, and how much was in all."""
     unread = _standing(dataset.id, Annotation).where(Annotation.answer == Answer.SET_ASIDE.value)
-    items = set_aside(session, dataset, session.scalars(unread.order_by(Annotation.id.desc())))
+    items = set_aside(backend, session, dataset, session.scalars(unread.order_by(Annotation.id.desc())))
     shown = [Unused(str(each["reference"]), str(each["reason"]), each.get("link")) for each in items[:SHOWN]]
     return tuple(shown), len(items)

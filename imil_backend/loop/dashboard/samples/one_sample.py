@@ -24,6 +24,7 @@ from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_o
 from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round
 from imil_backend.loop.dashboard.rounds.round_pictures import evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
+from imil_backend.loop.projects.links import task_link
 from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
@@ -148,7 +149,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             after=version.name if version else None,
             versions=_versions(session, dataset, sample),
             history=[_event(each, names) for each in history(session, dataset, sample)],
-            tasks=_tasks(session, sample),
+            tasks=_tasks(backend, session, sample),
         )
 
 
@@ -252,14 +253,11 @@ def _moment(iso: str) -> str:
     return f"{datetime.fromisoformat(iso).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def _tasks(session: Session, sample: Sample) -> list[tuple[int, str]]:
+def _tasks(backend: Backend, session: Session, sample: Sample) -> list[tuple[int, str]]:
     found = (
-        select(Project.instance, Project.label_studio_id, Task.label_studio_id)
+        select(Project, Task.label_studio_id)
         .join(Task, Task.project_id == Project.id)
         .where(Task.sample_id == sample.id, ~Task.deleted)
         .order_by(Task.id)
     )
-    return [
-        (task, f"{instance}/projects/{project}/data?task={task}")
-        for instance, project, task in session.execute(found)
-    ]
+    return [(task, task_link(backend, project, task)) for project, task in session.execute(found)]
