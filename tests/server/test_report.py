@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from dashboard_scene import Scene, open_scene
 from pages_seen import HOSTILE, Seen, name_it
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
 from imil_backend.server.dashboard.report import round_report
+from imil_backend.store.tables import Sample
 
 pytestmark = pytest.mark.slow  # a database and plots
 
@@ -20,6 +24,13 @@ pytestmark = pytest.mark.slow  # a database and plots
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with open_scene(tmp_path_factory.mktemp("data")) as scene:
+        yield scene
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Scene]:
+    """Likewise, to be changed."""
+    with open_scene(tmp_path) as scene:
         yield scene
 
 
@@ -35,6 +46,24 @@ def test_all_pictures_are_inside_and_nothing_is_fetched(scene: Scene) -> None:
     }
     for each in seen.addresses:
         assert base64.b64decode(each.partition("base64,")[2], validate=True)
+    assert "Became right: 2 of 12 samples" in seen.text
+
+
+def test_the_reason_stands_in_the_place_of_a_picture_that_cannot_be_made(own: Scene) -> None:
+    with own.backend.store.begin() as session:
+        found = select(Sample).where(Sample.key == "key-validation-0")
+        Path(session.scalars(found).one().path).write_bytes(b"")
+    (own.report / "before-and-after-validation.svg").unlink()
+    seen = Seen(round_report(own.backend, 1, 1))
+    inside = [base64.b64decode(each.partition("base64,")[2]) for each in seen.addresses]
+    reasons = [each.decode() for each in inside if b"This picture cannot be made" in each]
+    assert [("validation-0.png" in each, "before-and-after" in each) for each in reasons] == [
+        (False, True),
+        (True, False),  # before
+        (True, False),  # after
+    ]
+    assert all(ElementTree.fromstring(each).tag.endswith("svg") for each in reasons)
+    assert len([each for each in seen.addresses if each.startswith("data:image/jpeg")]) == 4
     assert "Became right: 2 of 12 samples" in seen.text
 
 
