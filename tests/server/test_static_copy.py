@@ -181,6 +181,22 @@ def test_an_image_that_is_gone_is_left_out(own: Backend, folder: Path) -> None:
     assert (folder / "datasets/1/samples/key-train-0.html").exists()
 
 
+def test_a_plot_that_is_gone_is_left_out(own: Backend, folder: Path) -> None:
+    plot = "before-and-after-validation.svg"
+    next(own.directory.rglob(plot)).unlink()
+    written = write_copy(own, folder)
+    assert [(each.rpartition("/")[2], plot in reason) for each, reason in written.left_out] == [(plot, True)]
+    assert (folder / "datasets/1/rounds/1.html").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_a_full_disk(own: Backend, folder: Path) -> None:
+    kept = next(own.directory.rglob("evaluation.json"))
+    kept.unlink()
+    kept.mkdir()
+    with pytest.raises(StoreError, match=r"evaluation\.json cannot be read \(Is a directory\)"):
+        write_copy(own, folder)
+
+
 def test_names_stand_in_files_as_text(own: Backend, folder: Path) -> None:
     for name in HOSTILE:
         name_it(own, name)
