@@ -19,6 +19,7 @@ from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
+from imil_backend.loop.answers.pseudonyms import Names, called, pseudonyms
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
@@ -246,19 +247,20 @@ def _readers(backend: Backend, session: Session, round_: Round, directory: Path)
     if figures is not None:
         lines.append(
             f"- {figures.samples} samples have several readers. Pairs of readers gave the same "
-            f"answer in {figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and the mean "
-            "Dice of their masks is "
-            f"{_number(figures.dice)}"
+            f"answer in {figures.same:.0%} of cases (mean over the samples; {figures.pairs} pairs; kappa "
+            f"{_number(figures.kappa)}), and the mean Dice of their masks is {_number(figures.dice)} "
+            f"({figures.painted} samples)"
         )
+    names = pseudonyms(session, round_.dataset_id)
     apart = [each for each in readings if not each.agrees][:APART]
     for number, each in enumerate(apart, start=1):
-        lines += _apart(backend, each, directory / f"readers-apart-{number}.png")
+        lines += _apart(backend, each, names, directory / f"readers-apart-{number}.png")
     return [*lines, ""]
 
 
-def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
+def _apart(backend: Backend, readings: Readings, names: Names, picture: Path) -> list[str]:
     """A sample on which the readers do not agree, with what each painted if anybody has."""
-    answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
+    answers = "; ".join(f"{called(each, names)}: {each.answer}" for each in readings.answers)
     dice = _number(readings.sample.agreement)
     lines = [
         f"- `{readings.sample.name}`, task {readings.answers[0].task.label_studio_id}: {answers}; Dice {dice}"

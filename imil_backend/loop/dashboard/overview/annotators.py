@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names
 from imil_backend.loop.answers.sample_states import standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
 from imil_backend.loop.base import audit
@@ -20,7 +21,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, stamp_of
-from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of
+from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.views.answers_set_aside import set_aside
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
 

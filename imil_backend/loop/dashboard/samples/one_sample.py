@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.evidence import read_evidence
 from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, called, with_names
 from imil_backend.loop.answers.sample_states import SampleState, decides, in_order, sample_states
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import CLOSED, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
-from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
+from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round
 from imil_backend.loop.dashboard.rounds.round_pictures import evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
@@ -233,13 +234,8 @@ def _predicted(path: Path, _written: int) -> dict[str, list[float]]:
 
 
 def _event(entry: dict[str, Any], names: Names) -> Event:
-    details = {
-        name: value for name, value in entry.items() if name not in {"at", "event", "round", "version"}
-    }
-    simulated = details.pop("simulated", False)
-    if "annotator" in details:
-        who = details.pop("annotator")
-        details["by"] = SIMULATED if simulated else names.get(who, "an annotator")
+    columns = {"at", "event", "round", "version"}
+    details = with_names({name: value for name, value in entry.items() if name not in columns}, names)
     details.pop("mask_sha256", None)
     if "answer" in details:
         details["answer"] = ANSWERS.get(details["answer"], details["answer"])
