@@ -25,6 +25,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import Purpose
+from imil_backend.loop.importing.made import PHANTOMS, PLANTED, made_as
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
@@ -44,6 +45,12 @@ BOTH = (
     "images and robust accuracy, a candidate is promoted if every line says *not worse* and one of "
     "the two has risen, and rejected if a line says *worse* and neither has risen."
 )
+MADE = {
+    PHANTOMS: "**Phantoms**: drawn images are among these, and what is measured on them says nothing about "
+    "patients.",
+    PLANTED: "**Planted**: markers were planted in images, and what is measured on them says nothing about "
+    "patients.",
+}
 ROBUSTNESS = {
     "robust_accuracy": "robust accuracy: with the irrelevant part of any class",
     "same_class": "accuracy with that of the same class",
@@ -86,6 +93,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
         "",
+        *_made(session, round_),
         *_findings_table(verdict.get("findings", [])),
         *_metrics_table(champion, version, "validation"),
         "Every round is judged on the same validation split: the more versions it has judged (this "
@@ -118,6 +126,11 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         lines += ["## Before and after", ""]
         lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
     return "\n".join(lines)
+
+
+def _made(session: Session, round_: Round) -> list[str]:
+    made = made_as(session, round_.dataset_id)
+    return [MADE[made], ""] if made else []
 
 
 def _proposed(version: Version) -> list[str]:
