@@ -15,6 +15,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from imil_backend.cli import app
+from imil_backend.loop.evaluation.shared_round import round_of_link
 from imil_backend.server.dashboard.report import round_report
 from imil_backend.store.tables import Sample
 
@@ -87,3 +88,16 @@ def test_the_command_writes_it_beside_markdown_and_json(
     assert values["changes"]["splits"]["validation"]["both_right"] == 8
     assert (scene.report / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (scene.report / "report.md").exists()
+    assert "link" not in done.output
+
+
+def test_the_command_prints_the_link_where_others_reach_the_backend(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMIL_DATA_DIR", str(scene.backend.directory))
+    monkeypatch.setenv("LABEL_STUDIO_URL", scene.backend.settings.label_studio_url)
+    monkeypatch.setenv("IMIL_PUBLIC_URL", "https://imil.example.org")
+    told = CliRunner().invoke(app, ["report"]).output.splitlines()[-1]
+    assert "for 90 days: https://imil.example.org/dashboard/shared/round?link=" in told
+    with scene.backend.store.begin() as session:
+        assert round_of_link(scene.backend, session, told.partition("link=")[2]).number == 1
