@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from imil_backend.config import Settings
 from imil_backend.errors import (
@@ -50,6 +50,7 @@ STATUS: dict[type[ImilError], int] = {
 Headers = Sequence[tuple[str, str]]
 Answer = tuple[dict[str, str] | str, int, Headers]
 
+TOO_MUCH = "imil.too_much"  # in the environ of a request whose body the edge does not take any more
 GATE = "imil_gate"  # under which an application keeps its own
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ def create_app(
     @app.before_request
     def authenticate() -> None:
         gate.check(request)
+
+    @app.before_request
+    def refuse_too_much() -> None:
+        if TOO_MUCH in request.environ:
+            raise ServiceUnavailable("Too much is being sent at once: ask again in a moment.")
 
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ImilError, _own_error)

@@ -21,6 +21,7 @@ from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from imil_backend.server.app import TOO_MUCH
 from imil_backend.server.auth import Caller, Gate, is_open
 from imil_backend.server.ml_api import MOST_PREDICTIONS
 from imil_backend.server.monitoring.endpoints import ARRIVED, REQUEST_ID
@@ -104,7 +105,8 @@ class Edge:
             sent = bytes(body) if is_whole else b""  # of an event, that there was one is enough
             return await self._in_thread(pool, environ, sent)
         except _TooMuchError:
-            return _BUSY
+            environ[TOO_MUCH] = True
+            return self._answer(environ, b"")  # as above
         finally:
             self._bodies -= len(body)
 
@@ -140,11 +142,6 @@ class Edge:
 
 class _TooMuchError(Exception):
     """The bodies that are being received take too much memory."""
-
-
-_BUSY = Response(
-    '{"error": "Too much is being sent at once: ask again in a moment."}', 503, mimetype="application/json"
-)
 
 
 def _environ(scope: Message) -> dict[str, Any]:
