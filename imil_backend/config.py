@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     dashboard_names: bool = Field(
         False, description="Whether the dashboard shows annotators' names instead of letters."
     )
+    dashboard_user_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header in which a proxy names who is logged in there; it opens the dashboard.",
+    )
+    dashboard_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses or networks of the proxies whose header is believed, comma-separated."
+    )
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Accepted webhook secrets, comma-separated; the first is registered. Empty: "
@@ -135,7 +143,9 @@ class Settings(BaseSettings):
     )
     weights: Path | None = Field(None, description="ImageNet weights to start from (`imil weights`).")
 
-    @field_validator("webhook_secrets", "image_hosts", "label_studio_aliases", mode="before")
+    @field_validator(
+        "webhook_secrets", "image_hosts", "label_studio_aliases", "dashboard_proxies", mode="before"
+    )
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -143,7 +153,12 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "label_studio_api_key", "metrics_token", "worker_port", "training_address", mode="before"
+        "label_studio_api_key",
+        "metrics_token",
+        "worker_port",
+        "training_address",
+        "dashboard_user_header",
+        mode="before",
     )
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
@@ -160,6 +175,11 @@ class Settings(BaseSettings):
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_host_or_network(entry) for entry in value)
+
+    @field_validator("dashboard_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(each, strict=False)) for each in value)
 
     @field_validator("label_studio_ca")
     @classmethod

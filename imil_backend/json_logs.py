@@ -63,6 +63,11 @@ def log_fields(**fields: Field | None) -> Iterator[None]:
         _known.reset(token)
 
 
+def add_log_fields(**fields: Field | None) -> None:
+    """Have the further records of the `log_fields` block that calls this carry these fields, too."""
+    _known.set(_known.get() | _without_none(fields))
+
+
 def set_log_fields(**fields: Field | None) -> None:
     """Have the records of this thread carry these fields and no others, until the next call."""
     _known.set(_without_none(fields))

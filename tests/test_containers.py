@@ -156,12 +156,18 @@ def test_the_secrets_are_made_for_their_reader_alone(tmp_path: Path, compose: An
         assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in paths} == {(10001, 0o400)}
 
 
+LOCKS = ("torch", "requirements", "tracking")
+
+
+def lock_text(lock: str) -> str:
+    return (DOCKER / f"{lock}.lock").read_text(encoding="utf-8")
+
+
 def locked() -> dict[str, tuple[str, int]]:
     """Of each package in the lock files its version and how many hashes it has."""
     found = {}
-    for lock in ("torch", "requirements"):
-        text = (DOCKER / f"{lock}.lock").read_text(encoding="utf-8")
-        for entry in re.split(r"\n(?=\w)", text)[1:]:
+    for lock in LOCKS:
+        for entry in re.split(r"\n(?=\w)", lock_text(lock))[1:]:
             name, version = entry.split(" ")[0].split("==")
             found[name] = (version, entry.count("--hash=sha256:"))
     return found
@@ -170,7 +176,7 @@ def locked() -> dict[str, tuple[str, int]]:
 def test_the_locks_hold_what_the_project_asks_for_with_hashes() -> None:
     project = (DOCKER.parent / "pyproject.toml").read_text(encoding="utf-8")
     asked: list[str] = []
-    for name in ("requires", "dependencies", "dicom"):
+    for name in ("requires", "dependencies", "dicom", "compare", "mlflow", "tensorboard"):
         (written,) = re.findall(rf"^{name} = \[(.*?)\]$", project, re.M | re.S)
         asked += re.findall(r'"(.+?)"', written)
     assert len(asked) > 20
@@ -181,10 +187,16 @@ def test_the_locks_hold_what_the_project_asks_for_with_hashes() -> None:
     assert len(found) > 60
 
 
+def test_no_package_is_in_two_locks() -> None:
+    """The image installs them one after the other, so that the later version would win."""
+    names = [name for lock in LOCKS for name in re.findall(r"^([\w.-]+)==", lock_text(lock), re.M)]
+    assert len(names) == len(set(names))
+
+
 def test_the_image_takes_nothing_that_is_not_locked() -> None:
     dockerfile = (DOCKER / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
     installs = re.findall(r"pip install ([^;\n]*)", dockerfile)
-    assert len(installs) == 4
+    assert len(installs) == 5
     for arguments in installs:
         assert "--no-deps" in arguments
         assert "--require-hashes" in arguments or "TORCH_INDEX_URL" in arguments or arguments.endswith(" .")

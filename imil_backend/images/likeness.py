@@ -57,7 +57,7 @@ def near_duplicates(hashes: Sequence[str]) -> list[tuple[int, int]]:
     words = np.ascontiguousarray(raw.transpose(1, 2, 0))  # direction, word, image
     random = np.random.default_rng(0)
     found: dict[tuple[int, int], float] = {}
-    for _ in range(ORDERS):
+    for _ in range(ORDERS if len(hashes) > NEIGHBOURS + 1 else 1):  # so few are all neighbours
         order = _order(words, random)
         for one, other in _maybe_near(words[0][:, order], order):
             found |= _near(words, np.minimum(one, other), np.maximum(one, other))

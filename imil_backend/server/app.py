@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from imil_backend.config import Settings
 from imil_backend.errors import (
@@ -27,6 +27,7 @@ from imil_backend.server.body import bound_bodies
 from imil_backend.server.dashboard.layout import error_page, is_dashboard
 from imil_backend.server.ml_api import ml_api
 from imil_backend.server.monitoring.endpoints import add_monitoring
+from imil_backend.server.proxy_login import ProxyLogin
 from imil_backend.server.webhook import webhook
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ STATUS: dict[type[ImilError], int] = {
 Headers = Sequence[tuple[str, str]]
 Answer = tuple[dict[str, str] | str, int, Headers]
 
+TOO_MUCH = "imil.too_much"  # in the environ of a request whose body the edge does not take any more
 GATE = "imil_gate"  # under which an application keeps its own
 
 logger = logging.getLogger(__name__)
@@ -91,12 +93,23 @@ def create_app(
 
         add_dashboard(app, backend)
     metrics_access = MetricsAccess.from_settings(settings)
-    gate = Gate(OwnNames.from_settings(settings), basic_auth, metrics_access, events.secrets)
+    gate = Gate(
+        OwnNames.from_settings(settings),
+        basic_auth,
+        metrics_access,
+        ProxyLogin.from_settings(settings),
+        events.secrets,
+    )
     app.extensions[GATE] = gate
 
     @app.before_request
     def authenticate() -> None:
         gate.check(request)
+
+    @app.before_request
+    def refuse_too_much() -> None:
+        if TOO_MUCH in request.environ:
+            raise ServiceUnavailable("Too much is being sent at once: ask again in a moment.")
 
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ImilError, _own_error)

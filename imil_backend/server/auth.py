@@ -1,6 +1,7 @@
 """Who may call: by a name of ours, with Basic auth (all but /health and /ready), or with a shared secret.
 
-The webhook has a secret, /metrics a bearer token, a round that is shared a signed link.
+The webhook has a secret, /metrics a bearer token, a round that is shared a signed link. The dashboard is open
+to whom a proxy knows, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from werkzeug.exceptions import BadRequest, Unauthorized
 from imil_backend.config import ALL_ADDRESSES, SECRET_HEADER, Settings, is_ip_address
 from imil_backend.errors import SettingsError
 from imil_backend.loop.evaluation.shared_round import SHARED_PATH
+from imil_backend.server.dashboard.layout import is_dashboard
+from imil_backend.server.proxy_login import ProxyLogin
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ class Gate:
     own_names: OwnNames
     basic_auth: BasicAuth
     metrics: MetricsAccess
+    proxy_login: ProxyLogin
     secrets: Callable[[], Iterable[str]]
 
     def check(self, request: Request) -> Caller:
@@ -226,5 +230,7 @@ class Gate:
         if request.path == METRICS:
             self.metrics.check(request)
             return Caller.USER if self.metrics.asks else Caller.ANYONE
+        if is_dashboard(request.path) and self.proxy_login.knows(request):
+            return Caller.USER
         self.basic_auth.check(request)
         return Caller.ANYONE if self.basic_auth.user is None else Caller.USER

@@ -21,6 +21,7 @@ from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from imil_backend.server.app import TOO_MUCH
 from imil_backend.server.auth import Caller, Gate, is_open
 from imil_backend.server.ml_api import MOST_PREDICTIONS
 from imil_backend.server.monitoring.endpoints import ARRIVED, REQUEST_ID
@@ -104,7 +105,8 @@ class Edge:
             sent = bytes(body) if is_whole else b""  # of an event, that there was one is enough
             return await self._in_thread(pool, environ, sent)
         except _TooMuchError:
-            return _BUSY
+            environ[TOO_MUCH] = True
+            return self._answer(environ, b"")  # as above
         finally:
             self._bodies -= len(body)
 
@@ -142,11 +144,6 @@ class _TooMuchError(Exception):
     """The bodies that are being received take too much memory."""
 
 
-_BUSY = Response(
-    '{"error": "Too much is being sent at once: ask again in a moment."}', 503, mimetype="application/json"
-)
-
-
 def _environ(scope: Message) -> dict[str, Any]:
     """The request as WSGI has it, without its body."""
     environ = {
@@ -157,6 +154,7 @@ def _environ(scope: Message) -> dict[str, Any]:
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "SERVER_NAME": scope["server"][0],
         "SERVER_PORT": str(scope["server"][1]),
+        "REMOTE_ADDR": scope["client"][0] if scope["client"] else "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],
         "wsgi.errors": sys.stderr,

@@ -82,6 +82,7 @@ def test_near_are_two_hashes_that_differ_in_a_tenth_of_their_set_bits_in_each_di
     assert set(near_duplicates([np.packbits(bits).tobytes().hex() for bits in hashes])) == wanted
 
 
+@pytest.mark.slow
 def test_next_to_none_is_missed_among_many() -> None:
     random = np.random.default_rng(0)
     bits = random.integers(0, 2, (20_000, 512), np.uint8)

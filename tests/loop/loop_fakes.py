@@ -44,6 +44,7 @@ from imil_backend.store.database import SQLITE_FILE, Store
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
 URL = "http://label-studio.test"
+OWN_NAME = "https://label-studio.example.org"  # that people open it under
 on_both_databases = pytest.mark.parametrize(
     "backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.external)], indirect=True
 )
@@ -107,6 +108,7 @@ class FakeLabelStudio:
         self.seconds = 0
         self.down = False
         self.gone = False  # its project
+        self.name: str | None = OWN_NAME
         self.webhooks: list[dict[str, Any]] = []
         self.tabs: list[dict[str, Any]] = []
         self.settings: dict[int, dict[str, Any]] = {}  # of projects
@@ -204,7 +206,7 @@ class FakeLabelStudio:
 
     def own_name(self) -> str | None:
         self._ask("own name")
-        return "https://label-studio.example.org"
+        return self.name
 
     def version(self) -> str:
         return "1.23.2"

@@ -39,6 +39,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, TRAINING
 from imil_backend.loop.cleanup import removal
 from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
+from imil_backend.loop.proposals.reasons import PROPOSING
 from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.running import workflows
 from imil_backend.loop.upkeep.backup import making
@@ -231,37 +232,14 @@ def test_a_version_that_is_promoted_meanwhile_stays(
         assert removed_weights(session, rejected.dataset_id) == {}
 
 
-@pytest.mark.parametrize("removes_first", [False, True])
-def test_a_cleanup_that_is_killed_is_finished_by_the_next(
-    backend: Backend, rejected: Version, removes_first: bool
-) -> None:
-    weights = Path(rejected.directory) / MODEL_FILE
-    assert killed_while_removing(backend, removes_first) == 9
-    assert weights.exists() is not removes_first
-    with backend.store.begin() as session:  # what is gone was noted
-        assert len(removed_weights(session, rejected.dataset_id)) == removes_first
+def test_what_a_killed_process_left_of_its_proposals_is_removed_a_day_later(backend: Backend) -> None:
+    path = backend.path(PROPOSING, "round-1", JOB_FILE)
+    path.write_text("{}")
+    assert kinds(backend) == set()
+    age(path.parent)
+    assert kinds(backend) == {("proposing", "round-1")}
     remove_unneeded(backend, keep=0)
-    assert not weights.exists()
-
-
-def killed_while_removing(backend: Backend, removes_first: bool) -> int:
-    """The exit status of a process that dies before, or after, it removes the first file."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    remove = removal._remove_file
-
-    def die(path: Path) -> bool:
-        if removes_first:
-            remove(path)
-        os._exit(9)
-
-    try:
-        backend.store.engine.dispose(close=False)
-        removal._remove_file = die  # type: ignore[assignment]
-        remove_unneeded(backend, keep=0)
-    finally:
-        os._exit(1)
+    assert not path.parent.exists()
 
 
 def test_nothing_is_removed_while_a_backup_is_written(

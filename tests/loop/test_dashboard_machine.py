@@ -57,7 +57,7 @@ def test_queues_workers_and_projects(open_round: OpenRound) -> None:
     assert list(found.workers) == ["worker"]
     assert not found.worker_runs
     (connection,) = found.connections
-    assert connection.link == "http://label-studio.test/projects/3/data"
+    assert connection.link == "https://label-studio.example.org/projects/3/data"
     assert connection.reconciled is not None
     assert connection.repaired is None
     assert found.trainings == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region, write_mask
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import make_transient
 
 from imil_backend.config import Settings
 from imil_backend.label_studio.api.simulated_clinician import META
@@ -140,13 +141,30 @@ def test_a_training_that_waits_for_the_worker_says_so(open_round: OpenRound) -> 
 
 @pytest.mark.parametrize(
     ("name", "made"),
-    [("images/phantom-00001.png", "phantoms"), ("images/000001-planted.png", "planted"), ("a.png", None)],
+    [
+        ("images/phantom-00001.png", "phantoms"),
+        ("images/000001-planted.png", "planted"),
+        ("a.png", None),
+        ("phantom-of-heart.png", None),
+    ],
 )
-def test_drawn_images_are_called_that(open_round: OpenRound, name: str, made: str | None) -> None:
+def test_drawn_images_are_called_that_among_others_too(
+    open_round: OpenRound, name: str, made: str | None
+) -> None:
     with open_round.backend.store.begin() as session:
-        first = session.scalars(select(Sample).order_by(Sample.id).limit(1)).one()
-        first.name = name
+        first, second, *_ = session.scalars(select(Sample).order_by(Sample.id))
+        first.name, second.name = name, "000.png"
     assert card_of(open_round).made == made
+
+
+def test_phantoms_that_are_imported_later_are_called_that(open_round: OpenRound) -> None:
+    assert card_of(open_round).made is None
+    with open_round.backend.store.begin() as session:
+        sample = session.get_one(Sample, 1)
+        make_transient(sample)
+        sample.id, sample.key, sample.name = 1000, "later", "phantom-00001.png"
+        session.add(sample)
+    assert card_of(open_round).made == "phantoms"
 
 
 def queue(open_round: OpenRound) -> Queue:
@@ -162,7 +180,7 @@ def test_the_queue_holds_what_waits_and_what_comes_next(open_round: OpenRound) -
     assert [each.name for each in found.waiting.shown] == ["train-0", "train-2", "train-3"]
     assert [each.rank for each in found.waiting.shown] == [1, 3, 4]
     assert found.waiting.shown[0].task == (
-        f"http://label-studio.test/projects/3/data?task={open_round.tasks[0]}"
+        f"https://label-studio.example.org/projects/3/data?task={open_round.tasks[0]}"
     )
     assert {each.name for each in found.following.shown} == {f"train-{number}" for number in range(4, 8)}
     assert found.following.shown[0].why.startswith("The model was right")

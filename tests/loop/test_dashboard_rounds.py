@@ -297,7 +297,7 @@ def test_a_sample_has_the_answers_of_each_their_agreement_and_its_history(scene:
         "annotation 1, answer painted, changed in Label Studio 2026-01-01 00:00:06",
     )
     assert page.agreement == 0.5
-    assert page.tasks == [(101, "http://label-studio.test/projects/3/data?task=101")]
+    assert page.tasks == [(101, "https://label-studio.example.org/projects/3/data?task=101")]
     assert sample_page(scene.backend, ONE, "key-train-3").left_as == "unreadable"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from loop_fakes import OpenRound, chosen, make_version, mask_of, on_both_databases, region
 from prometheus_client import CollectorRegistry
 
+import imil_backend
 from imil_backend.errors import RoundError, StoreError
 from imil_backend.learning.contract.training_job import PROGRESS_FILE, write_json
 from imil_backend.loop.answers.reconcile import reconcile
@@ -167,6 +169,19 @@ def test_without_a_database_the_rest_is_shown(backend: Backend, monkeypatch: pyt
     assert found("database_up") == 0
     assert found("rounds") is None
     assert (found("disk_free_bytes") or 0) > 0
+
+
+@on_both_databases
+def test_without_the_data_directory_the_rest_is_shown(backend: Backend) -> None:
+    prepare(backend)
+    found = Scraped(backend)
+    assert (found("disk_free_bytes") or 0) > 0
+    shutil.rmtree(backend.directory)
+    assert found("disk_free_bytes") is None
+    assert found("build_info", version=imil_backend.__version__) == 1
+    on_sqlite = backend.store.engine.dialect.name == "sqlite"
+    assert found("database_up") == (0 if on_sqlite else 1)
+    assert not backend.directory.exists()
 
 
 def test_folders_are_measured_beside_the_scrape(tmp_path: Path) -> None:

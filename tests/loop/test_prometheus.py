@@ -87,6 +87,17 @@ def test_alerts_fire_when_they_are_to_and_not_before(tests: Path) -> None:
 
 
 @pytest.mark.external
+def test_the_rules_are_valid() -> None:
+    checked = subprocess.run(
+        [program("promtool"), "check", "rules", "--lint=all", "--lint-fatal", MONITORING / "alerts.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.external
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
     for name in ("prometheus.yml", "alerts.yml"):
         shutil.copy(MONITORING / name, tmp_path)
@@ -211,7 +222,7 @@ def test_every_panel_has_data_and_every_rule_can_be_evaluated(watched: Watched, 
             continue
     assert not without
     [group] = requests.get(f"{prometheus}/rules", timeout=10).json()["data"]["groups"]
-    assert len(group["rules"]) == 12
+    assert len(group["rules"]) == 13
     assert {rule["health"] for rule in group["rules"]} == {"ok"}
     alerts = requests.get(f"{prometheus}/alerts", timeout=10).json()["data"]["alerts"]
     assert {"ImilNoWorker"} <= {alert["labels"]["alertname"] for alert in alerts}

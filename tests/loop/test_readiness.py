@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def test_a_full_disk_and_a_directory_that_cannot_be_written_are_not_ready(
     assert (report.readiness, list(report.problems)) == (Readiness.NOT_READY, ["directory", "disk"])
     assert str(backend.directory) not in str(report.problems)
     assert str(backend.directory) in caplog.text
+
+
+@on_both_databases
+def test_a_directory_that_is_gone_is_not_ready_and_stays_gone(backend: Backend) -> None:
+    shutil.rmtree(backend.directory)
+    timestamps.touch(backend, timestamps.WORKER, "gpu-1")
+    report = check_readiness(backend)
+    assert report.readiness is Readiness.NOT_READY
+    assert "No such file" in report.problems["directory"]
+    assert "No such file" in report.problems["disk"]
+    assert not backend.directory.exists()
 
 
 def test_the_heartbeat_stops_when_the_queues_cannot_be_read(

@@ -133,6 +133,14 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
     assert write_report(answered.backend, answered.id).text == report.text
 
 
+def test_a_report_says_where_images_are_phantoms(answered: OpenRound) -> None:
+    with answered.backend.store.begin() as session:
+        session.get_one(Sample, 1).name = "images/phantom-00001.png"
+    close(answered)
+    text = write_report(answered.backend, answered.id).text.read_text()
+    assert "**Phantoms**: drawn images are among these" in text
+
+
 def test_with_counterexamples_the_pictures_show_another_images_irrelevant_part(answered: OpenRound) -> None:
     other = answered.backend.directory / "originals" / "train-1.png"
     Image.fromarray(np.full((HEIGHT, WIDTH), 200, np.uint8)).save(other)

@@ -11,14 +11,17 @@ from imil_backend.label_studio.labeling.words import LANGUAGES
 from imil_backend.loop.answers.sync import sync_annotation
 from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.evaluation.told_clinicians import tell_clinicians
-from imil_backend.store.tables import Dataset, Project, Round
+from imil_backend.store.tables import Dataset, Project, Round, Sample
 
 ACCURACY = {
     "metric": "accuracy", "champion": 0.8, "candidate": 0.78,
-    "difference": -0.02, "lower": -0.05, "upper": 0.01,
+    "difference": -0.02, "lower": -0.05, "upper": 0.01, "groups": 30,
 }  # fmt: skip
 RECALL = {**ACCURACY, "metric": "recall"}
-ROBUST = {**ACCURACY, "metric": "robust_accuracy", "difference": 0.1, "lower": 0.04, "upper": 0.16}
+ROBUST = {
+    **ACCURACY, "metric": "robust_accuracy",
+    "difference": 0.1, "lower": 0.04, "upper": 0.16, "groups": 8,
+}  # fmt: skip
 
 
 def closed(round_: OpenRound, verdict: str, findings: list[dict[str, Any]]) -> OpenRound:
@@ -27,7 +30,9 @@ def closed(round_: OpenRound, verdict: str, findings: list[dict[str, Any]]) -> O
         number = round_.label_studio.annotate(task, result)
         sync_annotation(round_.backend, round_.project, number)
     with round_.backend.store.begin() as session:
-        session.get_one(Round, round_.id).verdict = {"verdict": verdict, "findings": findings}
+        session.get_one(Round, round_.id).verdict = {
+            "verdict": verdict, "findings": findings, "samples": 36, "shortcut": {"samples": 9},
+        }  # fmt: skip
     return round_
 
 
@@ -44,10 +49,27 @@ def test_the_project_tells_what_the_painting_changed_with_its_interval(
         tell_clinicians(open_round.backend, open_round.id)
     assert described(label_studio) == (
         "Ask Ann.\n\nIMIL: Round 1: the model has learned from 2 answers; 1 of them are painted. On images "
-        "that nobody trained on its accuracy changed by -2.0 points (between -5.0 and +1.0), with what is "
-        "irrelevant exchanged by +10.0 (between +4.0 and +16.0): it is shown to be not worse, and the new "
-        "model is in use."
+        "that nobody trained on its accuracy changed by -2.0 points (between -5.0 and +1.0; 36 images, 30 "
+        "patients or groups), with what is irrelevant exchanged by +10.0 (between +4.0 and +16.0; 9 images, "
+        "8 patients or groups): it is shown to be not worse, and the new model is in use."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("images/phantom-00001.png", "phantoms, which were drawn: this says nothing about patients."),
+        ("images/000001-planted.png", "Markers were planted in images: this says nothing about patients."),
+    ],
+)
+def test_it_is_said_where_images_are_no_patients(
+    open_round: OpenRound, label_studio: FakeLabelStudio, name: str, told: str
+) -> None:
+    with open_round.backend.store.begin() as session:
+        session.get_one(Sample, 1).name = name
+    closed(open_round, "undecided", [ACCURACY])
+    tell_clinicians(open_round.backend, open_round.id)
+    assert told in described(label_studio)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, File
     """
     backend, label_studio = make_backend(tmp_path_factory.mktemp("data")), FakeLabelStudio()
     backend.__dict__["label_studio"] = label_studio
+    label_studio.name = None  # so that links begin with what the store has
     scene = make_scene(backend, label_studio)
     _, second, third, fourth = sorted(label_studio.tasks_there)
     label_studio.update(label_studio.annotate(second, chosen("label_wrong"), by=9), lead_time=7.0)

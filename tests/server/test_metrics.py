@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -11,7 +12,9 @@ from server_fakes import SECRET, FakeChampion, FakeEvents, FakeReceipt, make_set
 from support.label_studio import free_port
 
 from imil_backend.errors import SettingsError, StoreError
-from imil_backend.server.app import create_app
+from imil_backend.server import edge
+from imil_backend.server.app import GATE, create_app
+from imil_backend.server.edge import Edge, Message
 from imil_backend.server.monitoring.endpoints import ARRIVED
 from imil_backend.server.monitoring.worker_port import worker_port
 
@@ -50,6 +53,29 @@ def test_the_time_that_a_request_waited_for_a_thread_counts(client: FlaskClient)
     found = scraped(client)
     assert found["imil_http_request_duration_seconds_bucket", "/versions", "1.5"] == 0
     assert found["imil_http_request_duration_seconds_bucket", "/versions", "3.0"] == 1
+
+
+def test_what_is_too_much_at_once_is_counted_too(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "MOST_BODIES", 10)
+    scope = {
+        **{"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/predict"},
+        **{"query_string": b"", "headers": [], "server": ("127.0.0.1", 9090), "client": None},
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 11, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Edge(client.application, client.application.extensions[GATE], 100)(scope, receive, send))
+    assert (sent[0]["status"], b"ask again" in sent[1]["body"]) == (503, True)
+    found = scraped(client)
+    assert found["imil_http_requests_total", "/predict", "POST", "503"] == 1
+    assert found["imil_predictions_total", "refused"] == 1
 
 
 def test_events_are_counted_by_outcome(client: FlaskClient, events: FakeEvents) -> None:

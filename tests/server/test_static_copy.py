@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from dashboard_scene import make_scene
-from loop_fakes import FakeLabelStudio, make_backend
+from loop_fakes import OWN_NAME, FakeLabelStudio, make_backend
 from pages_seen import HOSTILE, Seen, name_it
 from test_dashboard import app_of
 
@@ -99,7 +99,7 @@ def test_addresses_are_relative_but_those_of_label_studio(site: Backend, folder:
     for path, page in pages_of(folder).items():
         assert "script" not in page.tags
         outside = [each for each in page.addresses if ":" in each or each.startswith("/")]
-        assert [each for each in outside if not each.startswith("http://label-studio.test/")] == [], path
+        assert [each for each in outside if not each.startswith(f"{OWN_NAME}/")] == [], path
 
 
 def test_its_pages_say_what_the_served_ones_say(site: Backend, folder: Path) -> None:
@@ -179,6 +179,22 @@ def test_an_image_that_is_gone_is_left_out(own: Backend, folder: Path) -> None:
     written = write_copy(own, folder)
     assert {"datasets/1/samples/key-train-0/image.jpg"} <= {picture for picture, _ in written.left_out}
     assert (folder / "datasets/1/samples/key-train-0.html").exists()
+
+
+def test_a_plot_that_is_gone_is_left_out(own: Backend, folder: Path) -> None:
+    plot = "before-and-after-validation.svg"
+    next(own.directory.rglob(plot)).unlink()
+    written = write_copy(own, folder)
+    assert [(each.rpartition("/")[2], plot in reason) for each, reason in written.left_out] == [(plot, True)]
+    assert (folder / "datasets/1/rounds/1.html").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_a_full_disk(own: Backend, folder: Path) -> None:
+    kept = next(own.directory.rglob("evaluation.json"))
+    kept.unlink()
+    kept.mkdir()
+    with pytest.raises(StoreError, match=r"evaluation\.json cannot be read \(Is a directory\)"):
+        write_copy(own, folder)
 
 
 def test_names_stand_in_files_as_text(own: Backend, folder: Path) -> None:

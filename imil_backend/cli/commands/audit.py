@@ -35,18 +35,20 @@ def audit(
     Without a sample: promotions, rollbacks, cancelled rounds, repairs, erasures. Entries are never deleted,
     and changed by `imil erase` alone.
     """
+    from imil_backend.loop.answers.pseudonyms import pseudonyms, with_names
     from imil_backend.loop.base.audit import find_sample, history
     from imil_backend.loop.base.backend import find_dataset
 
     with open_backend(context) as backend, backend.store.begin() as session:
         found = find_dataset(session, dataset)
         entries = history(session, found, find_sample(session, found, sample) if sample else None)
+        names = pseudonyms(session, found.id)
     if as_json:
         print_json(entries)
         return
     shown = table(f"Audit trail of {sample or found.name}", *_COLUMNS, "details", numbers=("round",))
     for entry in entries:
-        shown.add_row(*_cells(entry))
+        shown.add_row(*_cells(with_names(entry, names)))
     console.print(shown)
 
 

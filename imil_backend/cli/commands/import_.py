@@ -98,7 +98,7 @@ def import_(
             metavar="CENTER,WIDTH",
             help="Window for images of more than 8 bits, in Hounsfield units for CT; or lung, "
             "mediastinum, soft-tissue, bone, brain; or own: the files' own. For display only; "
-            "training uses the whole range.",
+            "training uses the whole range, or a DICOM file's own window.",
         ),
     ] = None,
     allow_outside: Annotated[

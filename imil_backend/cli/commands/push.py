@@ -54,6 +54,7 @@ def push(
     from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
     from imil_backend.loop.base.states import OPEN
     from imil_backend.loop.projects.connection import connect
+    from imil_backend.loop.projects.links import project_link
     from imil_backend.loop.rounds import lifecycle
     from imil_backend.loop.rounds.push import push_round
     from imil_backend.loop.versions.mispredictions import next_mispredictions
@@ -94,7 +95,7 @@ def push(
             gold_count = pushed_gold(session, round_)
     number = connection.project.label_studio_id
     say(f"Round {round_.number} is open: {count}{_and_gold(gold_count)} tasks in project {number}.")
-    say(f"{backend.settings.label_studio_url}/projects/{number}/data?labeling=1")
+    say(f"{project_link(backend, connection.project)}?labeling=1")
     if round_.readers > 1:
         say(
             f"Each task is for {round_.readers} readers. Give them this URL, where nobody sees the "
@@ -121,6 +122,7 @@ def _push_reviews(
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
     from imil_backend.loop.base.states import OPEN
+    from imil_backend.loop.projects.links import project_link
     from imil_backend.loop.rounds.lifecycle import latest_round
 
     with open_backend(context) as backend:
@@ -130,7 +132,8 @@ def _push_reviews(
             latest = latest_round(session, found.id)
             if latest is not None and latest.state == OPEN:
                 check_takes_effect(latest, policy_of(found), policy)
-            number = reviewed_project(session, found).label_studio_id
+            there = reviewed_project(session, found)
+            number = there.label_studio_id
             disputes = disputes_of(session, found, policy.review_below, standing_answers(session, found.id))
             if not dry_run:
                 found.policy = asdict(policy)
@@ -142,7 +145,7 @@ def _push_reviews(
         with progress_bar("Pushing") as progress:
             count = push_reviews(backend, found, progress)
     say(f"{count} samples were put to a reviewer, in the tab that project {number} has for it.")
-    say(f"{backend.settings.label_studio_url}/projects/{number}/data")
+    say(project_link(backend, there))
 
 
 def _say_what_would_be_pushed(

@@ -29,11 +29,13 @@ def report(
 ) -> None:
     """Write a closed round's report again: metrics (including the test split), answers, pictures.
 
-    The worker writes it when a round closes. This writes it as one HTML file and as JSON as well.
+    The worker writes it when a round closes. This writes it as one HTML file and as JSON as well. Where
+    IMIL_PUBLIC_URL is set, it prints a link that shows the round without user and password.
     """
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.evaluation.kept import evaluate_round
+    from imil_backend.loop.evaluation.shared_round import LINK_DAYS, shared_link
     from imil_backend.loop.rounds.lifecycle import find_closed_round
     from imil_backend.loop.rounds.report import write_report
 
@@ -45,8 +47,11 @@ def report(
         written = write_report(backend, round_.id)
         evaluate_round(backend, round_.id)
         files = _write(backend, round_, written.text.parent)
+        link = shared_link(backend, round_.id)
     for path in (written.text, *files, *written.pictures):
         say(str(path))
+    if link is not None:
+        say(f"Whoever has this link can open the round, for {LINK_DAYS} days: {link}")
 
 
 def _write(backend: Backend, round_: Round, directory: Path) -> tuple[Path, Path]:

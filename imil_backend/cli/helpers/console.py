@@ -43,7 +43,8 @@ app = typer.Typer(
 
     A round: **imil import** a data set, **imil train** the baseline, **imil push** its mispredictions to
     Label Studio, let clinicians paint what is irrelevant. The round then closes automatically (or by
-    **imil train**): the blacked-out images are trained on and the candidate is compared with the champion.
+    **imil train**): the network is fine-tuned with what was painted, and the candidate is compared with the
+    champion.
 
     **imil serve** and **imil worker** run the backend. Settings come from the environment and `.env`
     (`IMIL_DATA_DIR`, `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`, ...; docs/settings.md lists them).

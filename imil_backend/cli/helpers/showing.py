@@ -185,7 +185,7 @@ def phase_in_words(progress: dict[str, Any]) -> str:
 def show_versions(versions: list[dict[str, Any]], title: str) -> None:
     """Print versions with their metrics on the validation split; the test split is for the report."""
     listed = {name: metric.title for name, metric in METRICS.items() if metric.listed}
-    numbers = (*listed.values(), "blacked out")
+    numbers = (*listed.values(), "masks")
     shown = table(title, "version", *numbers, "", numbers=numbers, whole=("version",))
     for version in versions:
         metrics = version["metrics"]["validation"]

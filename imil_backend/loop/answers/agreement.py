@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -31,8 +32,12 @@ class Readings:
     @property
     def same(self) -> float:
         """The share of pairs of readers who gave the same answer, 0..1."""
-        pairs = len(self.answers) * (len(self.answers) - 1)
-        return sum(count * (count - 1) for count in self.counts.values()) / pairs
+        return sum(comb(count, 2) for count in self.counts.values()) / self.pairs
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of readers there are."""
+        return comb(len(self.answers), 2)
 
     @property
     def counts(self) -> Counter[str]:
@@ -51,17 +56,21 @@ class Agreement:
 
     Attributes:
         samples: how many were answered by several people.
+        pairs: of readers of the same sample.
         same: the share of pairs of readers who gave the same answer, the mean over the samples.
         kappa: the same less what chance alone would give (Fleiss, 1971); None where everybody always gave
             one and the same answer.
         dice: the mean over the samples where at least two people painted, or said that there is nothing to
             paint; None without such.
+        painted: how many samples these are.
     """
 
     samples: int
+    pairs: int
     same: float
     kappa: float | None
     dice: float | None
+    painted: int
 
 
 def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
@@ -138,9 +147,11 @@ def agreement_of(readings: Sequence[Readings]) -> Agreement | None:
     painted = [each.sample.agreement for each in readings if each.sample.agreement is not None]
     return Agreement(
         samples=len(readings),
+        pairs=sum(each.pairs for each in readings),
         same=sum(each.same for each in readings) / len(readings),
         kappa=_kappa(readings),
         dice=sum(painted) / len(painted) if painted else None,
+        painted=len(painted),
     )
 
 

@@ -42,7 +42,16 @@ class Backend:
         self.label_configs: dict[int, tuple[float, str]] = {}
 
     def path(self, *parts: str) -> Path:
-        """A path in the data directory; its folder is created."""
+        """A path in the data directory; its folder is created.
+
+        Raises:
+            StoreError: the data directory is gone, or the folder cannot be created.
+        """
+        if not self.directory.is_dir():  # made anew it would be empty, and pass for the one that was there
+            raise StoreError(
+                f"The data directory {self.directory} is gone. Is its disk mounted? "
+                "When it is back, start this process again."
+            )
         path = self.directory.joinpath(*parts)
         _make_folder(path.parent)
         return path

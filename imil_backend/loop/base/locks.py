@@ -24,6 +24,7 @@ from imil_backend.loop.base.backend import Backend
 CLEANUP = "cleanup"  # the kind of the lock under which files of the data directory are removed, or backed up
 ERASURE = "erasure"  # an erasure is under way: trainings and pushes wait before they begin
 
+_FOLDER = "locks"  # in the data directory
 _SECONDS_BETWEEN_TRIES = 0.05
 _PROBE_SECONDS = 1.0  # whoever asks whether a lock is held has its file's lock for a moment
 # PostgreSQL lets go of a host that has vanished after 25 seconds, and not after two hours.
@@ -113,7 +114,7 @@ def any_is_held(backend: Backend, kind: str) -> bool:
     if not _on_one_host(backend):
         with _session(backend) as connection:
             return _ask(connection, f"SELECT EXISTS (SELECT {_HELD})", kind=_number(kind))
-    return any(_is_held(path) for path in _file(backend, kind, "x").parent.glob(f"{kind}-*"))
+    return any(_is_held(path) for path in (backend.directory / _FOLDER).glob(f"{kind}-*"))
 
 
 def _is_held(path: Path) -> bool:
@@ -134,7 +135,7 @@ def _take(attempt: Callable[[], bool], patience: float) -> None:
 
 
 def _file(backend: Backend, kind: str, name: object) -> Path:
-    return backend.path("locks", f"{kind}-{name}" if name != "" else kind)
+    return backend.path(_FOLDER, f"{kind}-{name}" if name != "" else kind)
 
 
 def _open(path: Path, mode: str) -> IO[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from imil_backend.errors import StoreError
 from imil_backend.loop.base.backend import Backend
 
 FOLDER = "timestamps"
@@ -23,8 +24,8 @@ def touch(backend: Backend, kind: str, name: object = "") -> None:
     """Note that something has happened now. Where that cannot be written, it is logged and nothing more."""
     try:
         backend.path(FOLDER, f"{kind}-{name}" if name != "" else kind).touch()
-    except OSError as error:
-        logger.warning("The time of %s %s cannot be noted: %s", kind, name, error.strerror)
+    except (OSError, StoreError) as error:
+        logger.warning("The time of %s %s cannot be noted: %s", kind, name, error)
 
 
 def last(backend: Backend, kind: str) -> dict[str, float]:

@@ -29,10 +29,13 @@ from imil_backend.loop.cleanup.needed import (
     needed_weights,
     trainings_under_way,
 )
+from imil_backend.loop.proposals.reasons import PROPOSING
 from imil_backend.loop.versions.training_jobs import baseline_of
 from imil_backend.store.tables import Dataset, Version
 
-Kind = Literal["weights", "intermediate state", "proposed masks", "training files", "cache", "masks"]
+Kind = Literal[
+    "weights", "intermediate state", "proposed masks", "training files", "proposing", "cache", "masks"
+]
 
 UNTOUCHED_SECONDS = 24 * 3600.0  # what was written since may be in use before anything refers to it
 WHILE_TRAINING = (CHECKPOINT_FILE, MASKS_FILE, "best-*.safetensors", "kept-*.npy", UNFINISHED)
@@ -89,8 +92,9 @@ def removable_of_versions(
 
 
 def removable_of_no_version(backend: Backend, session: Session) -> Iterator[Removable]:
-    """What may go of trainings that brought no version, of the caches, and of the masks."""
+    """What may go of trainings that brought no version, of what proposed masks, of caches and masks."""
     yield from _trainings(backend, session)
+    yield from _proposing(backend)
     yield from _caches(backend, session)
     yield from _masks(backend, session)
 
@@ -99,9 +103,17 @@ def _trainings(backend: Backend, session: Session) -> Iterator[Removable]:
     used = {*session.scalars(select(Version.name)), *trainings_under_way(backend, session)}
     for directory in sorted((backend.directory / "versions").glob("*/")):
         files = _found(directory, _OF_A_TRAINING)
-        if directory.name not in used and files and all(map(_is_untouched, directory.iterdir())):
+        if directory.name not in used and files and was_left(directory):
             reason = "cancelled, or begun anew under another name"
             yield Removable("training files", directory.name, reason, tuple(files), _size(files))
+
+
+def _proposing(backend: Backend) -> Iterator[Removable]:
+    """Folders in which masks were being proposed, which takes seconds."""
+    for directory in sorted((backend.directory / PROPOSING).glob("*/")):
+        if was_left(directory):
+            reason = "left by a process that was killed"
+            yield Removable("proposing", directory.name, reason, (directory,), _size(directory.iterdir()))
 
 
 def _caches(backend: Backend, session: Session) -> Iterator[Removable]:
@@ -132,6 +144,12 @@ def _files(kind: Kind, version: Version, reason: str, paths: Iterable[Path]) -> 
 
 def _found(directory: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted(path for pattern in patterns for path in directory.glob(pattern))
+
+
+def was_left(directory: Path) -> bool:
+    """Whether a directory has files, and none was written so lately that somebody may be at work there."""
+    files = list(directory.iterdir())
+    return bool(files) and all(map(_is_untouched, files))
 
 
 def _is_untouched(path: Path) -> bool:

@@ -27,6 +27,7 @@ from imil_backend.loop.cleanup.removable import (
     Removable,
     removable_of_no_version,
     removable_of_versions,
+    was_left,
 )
 from imil_backend.store.database import lock_row
 from imil_backend.store.tables import Dataset
@@ -147,6 +148,14 @@ def _remove_proposed(path: Path) -> bool:
     return True
 
 
+def _remove_proposing(path: Path) -> bool:
+    with suppress(FileNotFoundError):  # masks were proposed there since
+        if not was_left(path):
+            return False
+        shutil.rmtree(path)
+    return True
+
+
 def _remove_cache(path: Path) -> bool:
     if not path.name.startswith("."):
         return remove_store(path)
@@ -162,6 +171,7 @@ def _remove_unused_mask(path: Path) -> bool:
 _REMOVE: Mapping[Kind, Callable[[Path], bool]] = {
     "training files": _remove_training_file,
     "proposed masks": _remove_proposed,
+    "proposing": _remove_proposing,
     "cache": _remove_cache,
     "masks": _remove_unused_mask,
 }

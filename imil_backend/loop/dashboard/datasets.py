@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
-from imil_backend.images.phantoms import IS_PHANTOM
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.dashboard.keeping import Kept, stamp_of
+from imil_backend.loop.importing import made
 from imil_backend.store.tables import Dataset, Sample
-
-# What `imil phantoms` and `imil plant` call their files.
-_MADE = {"phantoms": IS_PHANTOM, "planted": re.compile(r"\d{6}-planted\.png$")}
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Listed:
 
     id: int
     name: str
-    made: str | None  # "phantoms" or "planted", where its images are: they say nothing about patients
+    made: str | None  # "phantoms" or "planted", where images are: they say nothing about patients
 
 
 def datasets(backend: Backend) -> list[Listed]:
@@ -34,10 +32,13 @@ def datasets(backend: Backend) -> list[Listed]:
 
 
 def made_as(session: Session, dataset_id: int) -> str | None:
-    """Whether a dataset's images are "phantoms" or "planted", as the first name tells."""
-    first = select(func.min(Sample.name)).where(Sample.dataset_id == dataset_id)  # at hand in an index
-    name = session.scalar(first) or ""
-    return next((kind for kind, pattern in _MADE.items() if pattern.search(name)), None)
+    """Whether any of a dataset's images is "phantoms" or "planted", looked up again after an import."""
+    latest = session.scalar(select(func.max(Sample.id)))  # of all datasets: at hand in an index
+    stamp = (*stamp_of(session, dataset_id, audit.ERASED), latest)
+    return _kept.get(stamp, lambda: made.made_as(session, dataset_id) or "") or None
+
+
+_kept = Kept[str](most=100)  # every page lists all datasets
 
 
 def dataset_of(session: Session, dataset_id: int) -> Dataset:

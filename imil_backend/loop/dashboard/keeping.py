@@ -14,13 +14,17 @@ from imil_backend.store.tables import AuditEntry
 
 T = TypeVar("T")
 Stamp = tuple[Hashable, ...]
-_MOST = 4  # of each kind: of so many datasets
 
 
 class Kept(Generic[T]):
-    """The latest values by their stamps."""
+    """The latest values by their stamps.
 
-    def __init__(self) -> None:
+    Args:
+        most: of so many datasets.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self._most = most
         self._values: dict[Stamp, T] = {}
 
     def get(self, stamp: Stamp, make: Callable[[], T]) -> T:
@@ -28,7 +32,7 @@ class Kept(Generic[T]):
         if (found := self._values.get(stamp)) is not None:
             return found
         made = self._values[stamp] = make()
-        for old in list(self._values)[:-_MOST]:
+        for old in list(self._values)[: -self._most]:
             self._values.pop(old, None)
         return made
 

@@ -37,6 +37,7 @@ from imil_backend.loop.erasure.words import (
     pattern_of,
 )
 from imil_backend.loop.evaluation.kept import REPORT_FOLDER
+from imil_backend.loop.proposals.reasons import PROPOSING
 from imil_backend.store.database import POSTGRES_COPY, SQLITE_FILE
 from imil_backend.store.tables import Round, Sample, Version
 
@@ -52,7 +53,7 @@ def sweep(backend: Backend, plan: Plan) -> None:
     try:
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
-        _remove_folder(backend.directory / "proposing")  # left by one that was killed
+        _remove_folder(backend.directory / PROPOSING)  # left by one that was killed
         _sweep_comparisons(backend, plan)
         _sweep_unpacked(backend, plan)
         for name in plan.files:

@@ -44,7 +44,7 @@ def round_of_link(backend: Backend, session: Session, token: str) -> Round:
     if round_ is None:
         raise NotFoundError(
             "This link is not complete, or it has expired. The description of the project in Label Studio "
-            "has the latest one."
+            "has the latest one, or ask who gave it to you: `imil report` prints a new one."
         )
     return round_
 

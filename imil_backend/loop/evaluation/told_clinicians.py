@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.words import Words, words_of
+from imil_backend.learning.scoring.endpoints import EXCHANGED
 from imil_backend.learning.scoring.findings import GAINS
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import ANSWERS, PAINTED, Purpose
 from imil_backend.loop.evaluation.shared_round import shared_link
+from imil_backend.loop.importing.made import made_as
 from imil_backend.store.tables import Annotation, Dataset, Round, Task
 
 _OURS = "IMIL: "  # what stands before it in a description is somebody's own
@@ -53,7 +55,7 @@ def tell_clinicians(backend: Backend, round_id: int) -> None:
 
 
 def told_of_round(session: Session, round_: Round) -> str:
-    """What a closed round changed, with intervals, in two sentences and the clinicians' language."""
+    """What a closed round changed, with intervals, in a few sentences and the clinicians' language."""
     words = words_of(policy_of(session.get_one(Dataset, round_.dataset_id)).language)
     own = (Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
     found = select(Annotation).join(Annotation.task).where(*own, ~Annotation.deleted)
@@ -62,17 +64,28 @@ def told_of_round(session: Session, round_: Round) -> str:
     sentences = [words["round_told"].format(round=round_.number, answers=len(answers), painted=painted)]
     if simulated := sum(each.simulated for each in answers):
         sentences.append(words["round_simulated"].format(simulated=simulated))
+    if made := made_as(session, round_.dataset_id):
+        sentences.append(words[f"round_{made}"])
     verdict = round_.verdict or {}
-    if figures := _figures(words, verdict.get("findings", ())):
+    if figures := _figures(words, verdict):
         sentences.append(words[f"round_{verdict['verdict']}"].format(figures=figures))
     return " ".join(sentences)
 
 
-def _figures(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
+def _figures(words: Words, verdict: Mapping[str, Any]) -> str:
+    findings = verdict.get("findings", ())
     gains = (each for each in findings if each["metric"] in GAINS and each["champion"] is not None)
     return ", ".join(
         words[f"figure_{each['metric']}"].format(
-            **{name: f"{100 * each[name]:+.1f}" for name in ("difference", "lower", "upper")}
+            **{name: f"{100 * each[name]:+.1f}" for name in ("difference", "lower", "upper")},
+            samples=_samples(verdict, each["metric"]),
+            groups=each["groups"],
         )
         for each in gains
     )
+
+
+def _samples(verdict: Mapping[str, Any], metric: str) -> int:
+    """How many images a figure is of: some have no known irrelevant part to exchange."""
+    told = verdict["shortcut"] if metric in EXCHANGED else verdict
+    return int(told["samples"])

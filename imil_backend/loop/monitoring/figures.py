@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class LoopFigures(Collector):
-    """Collects them; where the database fails, only what needs none, and that it failed."""
+    """Collects them; where the database fails, only what needs none, and that it failed.
+
+    Where the data directory is gone, those of its disk are absent.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -72,7 +75,11 @@ class LoopFigures(Collector):
         )
 
     def _disk(self) -> Iterator[GaugeMetricFamily]:
-        usage = shutil.disk_usage(self._backend.directory)
+        try:
+            usage = shutil.disk_usage(self._backend.directory)
+        except OSError as error:
+            logger.warning("%s could not be asked for figures: %s", self._backend.directory, error.strerror)
+            return
         yield gauge("imil_disk_free_bytes", "Free on the disk of the data directory.", {(): usage.free})
         yield gauge("imil_disk_size_bytes", "Size of the disk of the data directory.", {(): usage.total})
         yield gauge(

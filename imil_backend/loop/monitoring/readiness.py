@@ -66,7 +66,11 @@ def _directory(backend: Backend) -> str | None:
 
 
 def _disk(backend: Backend) -> str | None:
-    free = shutil.disk_usage(backend.directory).free
+    try:
+        free = shutil.disk_usage(backend.directory).free
+    except OSError as error:
+        logger.warning("Not ready: the disk of %s cannot be read: %s", backend.directory, error.strerror)
+        return f"The disk of the data directory cannot be read: {error.strerror}."
     if free < FULL_BYTES:
         return f"The disk of the data directory is full: {free // 2**20} MiB are free."
     return None

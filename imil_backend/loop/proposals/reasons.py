@@ -17,6 +17,8 @@ from imil_backend.loop.projects.connection import takes_predictions
 from imil_backend.loop.proposals.painted import painted_groups
 from imil_backend.store.tables import Dataset, Proposal, Round, Task, Version
 
+PROPOSING = "proposing"  # folder of the data directory, with one for each process that proposes masks
+
 logger = logging.getLogger(__name__)
 
 
@@ -88,4 +90,4 @@ def _told(backend: Backend, session: Session, dataset: Dataset) -> str | None:
 
 
 def _kept(backend: Backend, dataset_id: int) -> Path:
-    return backend.path("proposing", f"reason-{dataset_id}.txt")
+    return backend.path(PROPOSING, f"reason-{dataset_id}.txt")

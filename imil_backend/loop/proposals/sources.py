@@ -30,7 +30,7 @@ from imil_backend.learning.contract.training_job import (
     write_training_job,
 )
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.proposals.reasons import note_reason
+from imil_backend.loop.proposals.reasons import PROPOSING, note_reason
 from imil_backend.loop.versions.training_jobs import baseline_of, training_samples
 from imil_backend.store.tables import Dataset, Sample, Version
 
@@ -101,7 +101,7 @@ def learned_masks(
             return None
         all_samples = training_samples(backend, session, dataset, baseline)
     samples = [each for each in all_samples if each.mask or each.key in wanted]
-    directory = backend.path("proposing", name, "x").parent
+    directory = backend.path(PROPOSING, name, "x").parent
     shutil.rmtree(directory)  # what a process that was killed has left
     try:
         write_training_job(directory, _job(backend, baseline), samples)

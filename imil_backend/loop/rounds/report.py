@@ -19,11 +19,13 @@ from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
+from imil_backend.loop.answers.pseudonyms import Names, called, pseudonyms
 from imil_backend.loop.answers.sample_states import sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import Purpose
+from imil_backend.loop.importing.made import PHANTOMS, PLANTED, made_as
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
 from imil_backend.loop.rounds.pictures import Painted, before_and_after, exchanged, readers_apart
@@ -43,6 +45,12 @@ BOTH = (
     "images and robust accuracy, a candidate is promoted if every line says *not worse* and one of "
     "the two has risen, and rejected if a line says *worse* and neither has risen."
 )
+MADE = {
+    PHANTOMS: "**Phantoms**: drawn images are among these, and what is measured on them says nothing about "
+    "patients.",
+    PLANTED: "**Planted**: markers were planted in images, and what is measured on them says nothing about "
+    "patients.",
+}
 ROBUSTNESS = {
     "robust_accuracy": "robust accuracy: with the irrelevant part of any class",
     "same_class": "accuracy with that of the same class",
@@ -85,6 +93,7 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         "",
         f"**{verdict.get('verdict', '')}**: {verdict.get('reason', '')}",
         "",
+        *_made(session, round_),
         *_findings_table(verdict.get("findings", [])),
         *_metrics_table(champion, version, "validation"),
         "Every round is judged on the same validation split: the more versions it has judged (this "
@@ -117,6 +126,11 @@ def _text(session: Session, round_: Round, version: Version, readers: list[str],
         lines += ["## Before and after", ""]
         lines += [*(f"![before and after]({path.name})" for path in pictures), ""]
     return "\n".join(lines)
+
+
+def _made(session: Session, round_: Round) -> list[str]:
+    made = made_as(session, round_.dataset_id)
+    return [MADE[made], ""] if made else []
 
 
 def _proposed(version: Version) -> list[str]:
@@ -246,19 +260,20 @@ def _readers(backend: Backend, session: Session, round_: Round, directory: Path)
     if figures is not None:
         lines.append(
             f"- {figures.samples} samples have several readers. Pairs of readers gave the same "
-            f"answer in {figures.same:.0%} of cases (kappa {_number(figures.kappa)}), and the mean "
-            "Dice of their masks is "
-            f"{_number(figures.dice)}"
+            f"answer in {figures.same:.0%} of cases (mean over the samples; {figures.pairs} pairs; kappa "
+            f"{_number(figures.kappa)}), and the mean Dice of their masks is {_number(figures.dice)} "
+            f"({figures.painted} samples)"
         )
+    names = pseudonyms(session, round_.dataset_id)
     apart = [each for each in readings if not each.agrees][:APART]
     for number, each in enumerate(apart, start=1):
-        lines += _apart(backend, each, directory / f"readers-apart-{number}.png")
+        lines += _apart(backend, each, names, directory / f"readers-apart-{number}.png")
     return [*lines, ""]
 
 
-def _apart(backend: Backend, readings: Readings, picture: Path) -> list[str]:
+def _apart(backend: Backend, readings: Readings, names: Names, picture: Path) -> list[str]:
     """A sample on which the readers do not agree, with what each painted if anybody has."""
-    answers = "; ".join(f"annotator {each.annotator}: {each.answer}" for each in readings.answers)
+    answers = "; ".join(f"{called(each, names)}: {each.answer}" for each in readings.answers)
     dice = _number(readings.sample.agreement)
     lines = [
         f"- `{readings.sample.name}`, task {readings.answers[0].task.label_studio_id}: {answers}; Dice {dice}"

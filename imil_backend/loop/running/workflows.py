@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from imil_backend.errors import ImilError, LabelStudioUnreachableError, NotFoundError, RoundError, StoreError
+from imil_backend.json_logs import add_log_fields, log_fields
 from imil_backend.learning.contract.hosts import Hosts
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sync import sync_annotation
@@ -29,7 +30,14 @@ from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
 from imil_backend.loop.rounds.report import write_report
 from imil_backend.loop.running import counters
-from imil_backend.loop.running.log_names import named_in_logs, round_named_in_logs
+from imil_backend.loop.running.log_names import (
+    Fields,
+    dataset_fields,
+    named_in_logs,
+    project_fields,
+    round_fields,
+    timed_in_logs,
+)
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round
 
@@ -209,13 +217,25 @@ def _project(number: int) -> Project | None:
         return find_project(session, backend.settings.label_studio_url, number)
 
 
+def _of_round(round_id: int, *_: Any) -> Fields:
+    return round_fields(_backend(), round_id)
+
+
+def _of_project(number: int, *_: Any, **__: Any) -> Fields:
+    return project_fields(_backend(), number)
+
+
+def _of_dataset(dataset_id: int) -> Fields:
+    return dataset_fields(_backend(), dataset_id)
+
+
 # A workflow catches whatever a step ends with: a round must say why it failed and must not hang, and a hint
 # that failed is seen again by reconciliation. DBOS's own signals (cancelled, taken over) pass: they are no
 # Exceptions.
 
 
 @DBOS.workflow(name=names.TRAIN_WORKFLOW)
-@round_named_in_logs(_backend)
+@named_in_logs(_of_round)
 def train_round(round_id: int) -> dict[str, Any]:
     """Train a round (or a baseline), compare its version with the champion, and open the next round."""
     try:
@@ -224,7 +244,10 @@ def train_round(round_id: int) -> dict[str, Any]:
         return _postponed(round_id, error)
     try:
         _prepare_training(round_id)
-        verdict = _conclude(round_id, _run_training(round_id))
+        add_log_fields(**_of_round(round_id))  # it has a version now
+        with timed_in_logs(f"The training of round {round_id}"):
+            result = _run_training(round_id)
+        verdict = _conclude(round_id, result)
     except Exception as error:  # noqa: BLE001
         _fail(round_id, _message(error))
         return {"error": _message(error)}
@@ -237,7 +260,7 @@ def train_round(round_id: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.JOIN_WORKFLOW)
-@round_named_in_logs(_backend)
+@named_in_logs(_of_round)
 def join_training(round_id: int) -> dict[str, Any]:
     """Do this worker's part of a training. What comes of it is for the worker that trains the round."""
     try:
@@ -249,7 +272,7 @@ def join_training(round_id: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.PUSH_WORKFLOW)
-@round_named_in_logs(_backend)
+@named_in_logs(_of_round)
 def push_round(round_id: int) -> dict[str, Any]:
     """Push a round's tasks to Label Studio."""
     try:
@@ -259,7 +282,7 @@ def push_round(round_id: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.PROPOSE_WORKFLOW)
-@round_named_in_logs(_backend)
+@named_in_logs(_of_round)
 def propose_masks(round_id: int, step: int) -> dict[str, Any]:
     """Propose masks for an open round's tasks anew. Where it fails, the next time may not."""
     try:
@@ -281,7 +304,7 @@ def _postponed(round_id: int, error: Exception) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.SYNC_WORKFLOW)
-@named_in_logs
+@named_in_logs(_of_project)
 def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
     """Sync one annotation from Label Studio; then close its round if it is due."""
     try:
@@ -293,7 +316,7 @@ def sync(project_number: int, annotation_number: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.RECONCILE_WORKFLOW)
-@named_in_logs
+@named_in_logs(_of_project)
 def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
     """Reconcile a whole project with Label Studio."""
     return _reconciled(project_number, full)
@@ -301,7 +324,8 @@ def reconcile_one(project_number: int, full: bool = False) -> dict[str, Any]:
 
 def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
     try:
-        return _reconcile(project_number, full)
+        with timed_in_logs(f"The reconciliation of project {project_number}"):
+            return _reconcile(project_number, full)
     except Exception as error:  # noqa: BLE001
         message = _message(error)
         logger.error("Project %d was not reconciled: %s", project_number, message)
@@ -309,7 +333,7 @@ def _reconciled(project_number: int, full: bool) -> dict[str, Any]:
 
 
 @DBOS.workflow(name=names.CLOSE_WORKFLOW)
-@named_in_logs
+@named_in_logs(_of_dataset)
 def close_due_rounds(dataset_id: int) -> None:
     """Check again a round that had enough answers while its clinician was still working."""
     _close_due_rounds(dataset_id)
@@ -321,16 +345,17 @@ def _close_due_rounds(dataset_id: int) -> None:
 
 
 @DBOS.workflow(name=names.RECONCILE_ALL_WORKFLOW)
-@named_in_logs
+@named_in_logs()
 def reconcile_all(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Reconcile every project; runs at the worker's start and on the schedule."""
     for number in _project_numbers():
         # No workflow of its own: the watchdog would take what no queue has started for stalled.
-        _reconciled(number, full=False)
+        with log_fields(**_of_project(number)):
+            _reconciled(number, full=False)
 
 
 @DBOS.workflow(name=names.CLEAN_UP_WORKFLOW)
-@named_in_logs
+@named_in_logs()
 def clean_up(scheduled_at: datetime | str | None = None, context: Any = None) -> None:
     """Remove what is not needed any more; runs every night."""
     try:

@@ -12,27 +12,31 @@ from imil_backend.errors import ImilError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import PAINTED, REVIEWED
+from imil_backend.loop.projects.links import task_link
 from imil_backend.store.tables import Annotation, Dataset, Project, SetAside
 
 Item = dict[str, Any]
 
 
-def set_aside(session: Session, dataset: Dataset, standing: Iterable[Annotation]) -> list[Item]:
+def set_aside(
+    backend: Backend, session: Session, dataset: Dataset, standing: Iterable[Annotation]
+) -> list[Item]:
     """Everything of a dataset that could not be used, with its reason; annotations with their task."""
     noted = session.scalars(select(SetAside).where(SetAside.dataset_id == dataset.id).order_by(SetAside.id))
     items: list[Item] = [
         {"kind": row.kind, "reference": row.reference, "reason": row.reason} for row in noted
     ]
-    return items + [_described(session, each) for each in standing if each.answer == Answer.SET_ASIDE.value]
+    unread = (each for each in standing if each.answer == Answer.SET_ASIDE.value)
+    return items + [_described(backend, session, each) for each in unread]
 
 
-def passed_over(session: Session, standing: Iterable[Annotation]) -> list[Item]:
+def passed_over(backend: Backend, session: Session, standing: Iterable[Annotation]) -> list[Item]:
     """Annotations that count except for a part of which no mask can be made."""
     partly = (each for each in standing if each.reason and each.answer in (PAINTED, REVIEWED))
-    return [_described(session, each) for each in partly]
+    return [_described(backend, session, each) for each in partly]
 
 
-def _described(session: Session, annotation: Annotation) -> Item:
+def _described(backend: Backend, session: Session, annotation: Annotation) -> Item:
     project = session.get_one(Project, annotation.project_id)
     task = annotation.task.label_studio_id
     return {
@@ -42,26 +46,20 @@ def _described(session: Session, annotation: Annotation) -> Item:
         "source": annotation.sample.name,
         "sample": annotation.sample.key,
         "task": task,
-        "link": f"{project.instance}/projects/{project.label_studio_id}/data?task={task}",
+        "link": task_link(backend, project, task),
         "annotator": annotation.user,
         "annotator_name": None,
     }
 
 
 def add_names(backend: Backend, items: Sequence[Item]) -> None:
-    """Add who answered, by name, and links to the URL under which people open Label Studio.
-
-    Label Studio alone knows both. Where it does not tell them at once, the items stay as they are.
-    """
+    """Add who answered, by name, which Label Studio alone knows. Where it does not tell at once, none is."""
     found = [item for item in items if item["kind"] == "annotation" and "link" in item]
     if not found:
         return
     try:
-        people, name = backend.label_studio.people(), backend.label_studio.own_name()
+        people = backend.label_studio.people()
     except ImilError:
         return
     for item in found:
         item["annotator_name"] = people.get(item["annotator"])
-        here = backend.settings.label_studio_url
-        if name and item["link"].startswith(here):  # a project may be of another Label Studio
-            item["link"] = name + item["link"].removeprefix(here)

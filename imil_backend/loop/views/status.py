@@ -117,8 +117,8 @@ def _dataset(backend: Backend, session: Session, dataset: Dataset) -> dict[str, 
         "reviews": asdict(reviews_of(session, dataset, policy_of(dataset).review_below, standing)),
         "gold": _gold(backend, session, gold),
         "left_training": _left_training(train),
-        "set_aside": set_aside(session, dataset, standing),
-        "passed_over": passed_over(session, standing),
+        "set_aside": set_aside(backend, session, dataset, standing),
+        "passed_over": passed_over(backend, session, standing),
     }
 
 

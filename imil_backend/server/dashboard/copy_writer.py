@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -61,11 +62,17 @@ def write_copy(
 
     Raises:
         SettingsError: the directory holds something that is no copy of the dashboard.
-        StoreError: it cannot be written.
+        StoreError: it cannot be written, or a file that a page is made of cannot be read.
     """
-    try:
+    with _writing(directory):
         _make_room(directory)
-        return _write(backend, directory, dataset_id, progress or (lambda *_: None))
+    return _write(backend, directory, dataset_id, progress or (lambda *_: None))
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StoreError(f"{directory} cannot be written: {error.strerror}. Is the disk full?") from error
 
@@ -88,7 +95,7 @@ def _make_room(directory: Path) -> None:
 def _write(backend: Backend, directory: Path, dataset_id: int | None, progress: Progress) -> Written:
     copy = _copy_of(backend, dataset_id)
     told = {"made": copy.made.isoformat(timespec="seconds"), "by": "imil dashboard --static"}
-    (directory / MARK).write_text(f"{json.dumps(told, indent=1)}\n", encoding="utf-8")
+    _put(directory, MARK, f"{json.dumps(told, indent=1)}\n".encode())
     visitor = _visitor(backend, copy)
     start, left_out = _page(visitor, _FIRST), []
     for done, (address, file) in enumerate(_growing(copy.pages), start=1):
@@ -97,9 +104,11 @@ def _write(backend: Backend, directory: Path, dataset_id: int | None, progress: 
         progress("Pages", done, len(copy.pages))
     for done, (address, file) in enumerate(copy.others.items(), start=1):
         try:
-            _put(directory, file, _page(visitor, address))
-        except (ImageError, MaskError) as error:  # the page says what there would be
+            picture = _asked(visitor, address)
+        except (ImageError, MaskError, NotFoundError, OSError) as error:  # the page says what there would be
             left_out.append((file.removeprefix(_FIRST), str(error)))
+        else:
+            _put(directory, file, picture)
         progress("Pictures", done, len(copy.others))
     _put(directory, copy.pages[_FIRST], start)
     return Written(directory / START, len(copy.pages), len(copy.others) - len(left_out), tuple(left_out))
@@ -125,6 +134,15 @@ def _visitor(backend: Backend, copy: StaticCopy) -> FlaskClient:
 
 
 def _page(visitor: FlaskClient, address: str) -> bytes:
+    try:
+        return _asked(visitor, address)
+    except OSError as error:
+        raise StoreError(
+            f"{address} of the dashboard cannot be made: {error.filename} cannot be read ({error.strerror})."
+        ) from error
+
+
+def _asked(visitor: FlaskClient, address: str) -> bytes:
     answer = visitor.get(address)
     if answer.status_code != HTTPStatus.OK:
         raise NotFoundError(f"{address} of the dashboard answered {answer.status}.")
@@ -142,5 +160,6 @@ def _growing(pages: dict[str, str]) -> Iterable[tuple[str, str]]:
 
 def _put(directory: Path, file: str, data: bytes) -> None:
     path = directory / file.removeprefix(_FIRST)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    with _writing(directory):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

@@ -15,6 +15,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.machine.checks import Checked, Checks
 from imil_backend.loop.dashboard.machine.trainings import Training, trainings
 from imil_backend.loop.monitoring.disk_usage import disk_usage_of
+from imil_backend.loop.projects.links import project_link
 from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.queues.workflow_counts import WorkflowCount, count_unfinished
 from imil_backend.store.tables import Project
@@ -87,7 +88,7 @@ def _connections(backend: Backend, session: Session) -> list[Connection]:
         found.append(
             Connection(
                 dataset=project.dataset.name,
-                link=f"{project.instance}/projects/{project.label_studio_id}/data",
+                link=project_link(backend, project),
                 reconciled=_moment(at) if at else None,
                 repaired=repair.at if repair else None,
                 gone=project.gone_at,

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names
 from imil_backend.loop.answers.sample_states import standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
 from imil_backend.loop.base import audit
@@ -20,7 +21,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, stamp_of
-from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of
+from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.views.answers_set_aside import set_aside
 from imil_backend.store.tables import Annotation, Dataset, Project, Sample
 
@@ -106,7 +107,7 @@ def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
         named = stamp_of(session, dataset_id, audit.GOLD)
         stamp = (*answers_stamp(session, dataset_id), *named, *names.values())
         found, pairs = _kept.get(stamp, lambda: _figures(backend, session, dataset_id, names))
-        unused, count = _set_aside(session, dataset)
+        unused, count = _set_aside(backend, session, dataset)
     kinds = {kind for each in found for kind in each.answers}
     return Annotators(
         dataset=dataset.name,
@@ -249,9 +250,9 @@ def _pairs(shared: Mapping[int, Sequence[_Reading]], names: Names) -> Iterable[P
         )
 
 
-def _set_aside(session: Session, dataset: Dataset) -> tuple[tuple[Unused, ...], int]:
+def _set_aside(backend: Backend, session: Session, dataset: Dataset) -> tuple[tuple[Unused, ...], int]:
     """The first of what was set aside, and how much was in all."""
     unread = _standing(dataset.id, Annotation).where(Annotation.answer == Answer.SET_ASIDE.value)
-    items = set_aside(session, dataset, session.scalars(unread.order_by(Annotation.id.desc())))
+    items = set_aside(backend, session, dataset, session.scalars(unread.order_by(Annotation.id.desc())))
     shown = [Unused(str(each["reference"]), str(each["reason"]), each.get("link")) for each in items[:SHOWN]]
     return tuple(shown), len(items)

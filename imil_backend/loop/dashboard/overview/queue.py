@@ -15,6 +15,7 @@ from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import ANSWERS, OPEN, PUSHING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, Stamp, answers_stamp, stamp_of
+from imil_backend.loop.projects.links import task_link
 from imil_backend.loop.rounds.lifecycle import latest_round
 from imil_backend.loop.versions.champions import required_champion
 from imil_backend.loop.versions.mispredictions import MinedMisprediction, next_mispredictions
@@ -70,7 +71,7 @@ def queue_of(backend: Backend, dataset_id: int) -> Queue:
         asking = latest if latest is not None and latest.state in {PUSHING, OPEN} else None
         waiting, following, problem = Listed(), Listed(), None
         try:
-            waiting = _waiting(session, dataset, asking) if asking else waiting
+            waiting = _waiting(backend, session, dataset, asking) if asking else waiting
             stamp = _stamp(session, dataset)
             following = _kept.get(stamp, lambda: _listed(next_mispredictions(session, dataset), {}))
         except (ImilError, OSError) as error:
@@ -103,7 +104,7 @@ def _stamp(session: Session, dataset: Dataset) -> Stamp:
     )
 
 
-def _waiting(session: Session, dataset: Dataset, round_: Round) -> Listed:
+def _waiting(backend: Backend, session: Session, dataset: Dataset, round_: Round) -> Listed:
     """The tasks of a round that fewer people have answered than are to."""
     version = session.get(Version, round_.mined_version_id)
     if version is None:
@@ -122,10 +123,7 @@ def _waiting(session: Session, dataset: Dataset, round_: Round) -> Listed:
         .where(Task.round_id == round_.id, ~Task.deleted, Task.purpose == Purpose.ASKED.value)
         .where(Task.id.not_in(answers))
     )
-    addresses = {
-        key: f"{project.instance}/projects/{project.label_studio_id}/data?task={task}"
-        for key, task, project in session.execute(open_tasks)
-    }
+    addresses = {key: task_link(backend, project, task) for key, task, project in session.execute(open_tasks)}
     asked = next_mispredictions(session, dataset, version=version, chosen=addresses)
     return _listed([each for each in asked if each.sample.key in addresses], addresses)
 

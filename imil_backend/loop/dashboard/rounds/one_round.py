@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import NotFoundError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
+from imil_backend.loop.answers.pseudonyms import SIMULATED
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
 from imil_backend.loop.dashboard.given_answers import COUNTS, Given, given
-from imil_backend.loop.dashboard.people import SIMULATED, names_of
+from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
 from imil_backend.loop.dashboard.samples.columns import compared
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of

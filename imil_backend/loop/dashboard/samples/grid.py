@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, called
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
-from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of, who_answered
+from imil_backend.loop.dashboard.people import names_of, who_answered
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task
 

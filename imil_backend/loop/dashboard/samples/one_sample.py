@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.evidence import read_evidence
 from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, called, with_names
 from imil_backend.loop.answers.sample_states import SampleState, decides, in_order, sample_states
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
@@ -21,10 +22,11 @@ from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.given_answers import Given
-from imil_backend.loop.dashboard.people import SIMULATED, Names, called, names_of
+from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round, in_words
 from imil_backend.loop.dashboard.rounds.round_pictures import EVIDENCE, evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
+from imil_backend.loop.projects.links import task_link
 from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task, Version
 
@@ -156,7 +158,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             looked=_looked(session, dataset, sample, round_) if round_ else [],
             versions=_versions(session, dataset, sample),
             history=[_event(each, names) for each in history(session, dataset, sample)],
-            tasks=_tasks(session, sample),
+            tasks=_tasks(backend, session, sample),
         )
 
 
@@ -250,13 +252,9 @@ def _predicted(path: Path, _written: int) -> dict[str, list[float]]:
 
 
 def _event(entry: dict[str, Any], names: Names) -> Event:
-    details = {
-        name: value for name, value in entry.items() if name not in {"at", "event", "round", "version"}
-    }
-    simulated, by = details.pop("simulated", False), None
-    if "annotator" in details:
-        who = details.pop("annotator")
-        by = SIMULATED if simulated else names.get(who, "an annotator")
+    columns = {"at", "event", "round", "version"}
+    details = with_names({name: value for name, value in entry.items() if name not in columns}, names)
+    by = details.pop("by", None)
     details.pop("mask_sha256", None)
     if "answer" in details:
         details["answer"] = ANSWERS.get(details["answer"], details["answer"])
@@ -270,14 +268,11 @@ def _moment(iso: str) -> str:
     return f"{datetime.fromisoformat(iso).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def _tasks(session: Session, sample: Sample) -> list[tuple[int, str]]:
+def _tasks(backend: Backend, session: Session, sample: Sample) -> list[tuple[int, str]]:
     found = (
-        select(Project.instance, Project.label_studio_id, Task.label_studio_id)
+        select(Project, Task.label_studio_id)
         .join(Task, Task.project_id == Project.id)
         .where(Task.sample_id == sample.id, ~Task.deleted)
         .order_by(Task.id)
     )
-    return [
-        (task, f"{instance}/projects/{project}/data?task={task}")
-        for instance, project, task in session.execute(found)
-    ]
+    return [(task, task_link(backend, project, task)) for project, task in session.execute(found)]
