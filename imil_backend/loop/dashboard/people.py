@@ -1,6 +1,6 @@
 """What annotators are called on pages: by a letter, which says who answered the same and not who that is.
 
-Where the settings say so, by what Label Studio calls them.
+Where the settings say so, by what Label Studio calls them, on pages that a password opens and in no file.
 """
 
 from __future__ import annotations

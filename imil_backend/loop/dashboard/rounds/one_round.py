@@ -18,7 +18,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
-from imil_backend.loop.dashboard.people import SIMULATED, names_of
+from imil_backend.loop.dashboard.people import SIMULATED, Names, names_of, pseudonyms
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
@@ -127,8 +127,15 @@ class RoundPage:
         return [*values, *([self.changes.differences] if self.changes.differences else [])]
 
 
-def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
+def round_page(backend: Backend, dataset_id: int, number: int, *, named: bool = False) -> RoundPage:
     """Gather a round.
+
+    Args:
+        backend: the store and the files.
+        dataset_id: whose.
+        number: of the round.
+        named: whether annotators may have names, if the settings say so: not in files, which outlive an
+            erasure, and not for those who have no password.
 
     Raises:
         NotFoundError: there is no such dataset or round.
@@ -138,7 +145,8 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         version, verdict = round_.version, round_.verdict or {}
         parent = session.get(Version, version.parent_id) if version and version.parent_id else None
         folder = folder_of(version) if version else None
-        people, simulated = _answers(backend, session, round_)
+        names = names_of(backend, session, dataset_id) if named else pseudonyms(session, dataset_id)
+        people, simulated = _answers(session, round_, names)
         shortcut, note = _shortcut(verdict.get("shortcut"))
         worth = worth_of(session, round_) if round_.state == CLOSED else None
         return RoundPage(
@@ -229,14 +237,13 @@ def _finding(raw: Mapping[str, Any]) -> FindingRow:
     )  # fmt: skip
 
 
-def _answers(backend: Backend, session: Session, round_: Round) -> tuple[list[By], int]:
+def _answers(session: Session, round_: Round, names: Names) -> tuple[list[By], int]:
     given = (
         select(Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
         .join(Annotation.task)
         .where(Task.round_id == round_.id, Task.purpose != Purpose.GOLD.value, ~Annotation.deleted)
         .order_by(Annotation.id)
     )
-    names = names_of(backend, session, round_.dataset_id)
     by_name: dict[str, list[tuple[str, float | None]]] = {}
     simulated = 0
     for annotator, by_program, answer, seconds in session.execute(given):
