@@ -164,19 +164,25 @@ def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool, nothing_more: 
 
 
 def _forget(backend: Any, user: str, reason: str, *, dry_run: bool, as_json: bool) -> None:
-    from imil_backend.loop.erasure.annotators import answers_of, find_annotator, forget_annotator
+    from imil_backend.loop.erasure.annotators import (
+        answers_of,
+        backups_with,
+        find_annotator,
+        forget_annotator,
+    )
 
     found = find_annotator(backend, user)
-    answers = sum(answers_of(backend, found).values())
+    answers, backups = sum(answers_of(backend, found).values()), backups_with(backend, found)
     outcome = None if dry_run else forget_annotator(backend, found, getuser(), reason)
     if as_json:
-        print_json({"answers": answers, "outcome": asdict(outcome) if outcome else None})
+        print_json({"answers": answers, "backups": backups, "outcome": asdict(outcome) if outcome else None})
         return
     verb = "would be forgotten" if dry_run else "is forgotten"
     say(
         f"The annotator {verb}; {answers} answers stay, under the key {found.key}. Label Studio still "
         "knows who gave them: delete the user there."
     )
+    _list("Backups that say who it is, as far as is known; delete or replace them:", backups)
     if outcome:
         _show_outcome(outcome)
 

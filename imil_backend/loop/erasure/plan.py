@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import sample_states
-from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.erasure.backups import backups_since
 from imil_backend.loop.erasure.subject import Subject
 from imil_backend.store.tables import (
     Annotation,
@@ -115,7 +115,7 @@ def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Pla
         trained=trained,
         measured=measured,
         outside=(*map(str, outside), *_source_tasks(names, samples)),
-        backups=_backups(session, samples),
+        backups=backups_since(session, min(each.imported_at for each in samples)),
     )
     return plan, findings
 
@@ -204,14 +204,3 @@ def _source_tasks(datasets: dict[int, Dataset], samples: Iterable[Sample]) -> li
         for each in samples
         if each.source_task is not None and (source := datasets[each.dataset_id]).source_instance
     ]
-
-
-def _backups(session: Session, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Those of which the audit trail tells, made since the first of the samples was imported."""
-    noted = select(AuditEntry).where(
-        AuditEntry.event == audit.BACKED_UP,
-        AuditEntry.dataset_id.in_({each.dataset_id for each in samples}),
-        AuditEntry.at >= min(each.imported_at for each in samples),
-    )
-    found = session.scalars(noted.order_by(AuditEntry.id))
-    return tuple(dict.fromkeys(f"{each.details['file']} ({each.at:%Y-%m-%d %H:%M} UTC)" for each in found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def sweep(backend: Backend, plan: Plan) -> None:
     Raises:
         StoreError: a file cannot be removed or written, or a cache is in use.
     """
-    try:
+    with _says_what_stays():
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
         _remove_folder(backend.directory / "proposing")  # left by one that was killed
@@ -60,9 +61,6 @@ def sweep(backend: Backend, plan: Plan) -> None:
         for sha256 in plan.masks:
             _remove_mask(mask_path(backend, sha256))
         _sweep_caches(backend, plan)
-        _sweep_copies(backend.directory)
-    except OSError as error:
-        raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error
 
 
 def still_found(backend: Backend, plan: Plan) -> list[str]:
@@ -261,9 +259,23 @@ def copies_of_everything(directory: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in directory.glob(pattern))
 
 
-def _sweep_copies(directory: Path) -> None:
-    for path in copies_of_everything(directory):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def sweep_copies(directory: Path) -> None:
+    """Remove these copies, which hold whatever is erased.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    with _says_what_stays():
+        for path in copies_of_everything(directory):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextmanager
+def _says_what_stays() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error
