@@ -122,6 +122,7 @@ def _show_findings(found: Findings, *, dry_run: bool) -> None:
     _list("Versions that were only measured on them:", found.measured)
     _list("Not touched, since it is not the backend's; delete it yourself:", found.outside)
     _list("Backups that hold them, as far as is known; delete or replace them:", found.backups)
+    _list("Not looked for by itself, since a class is called so, too; look at the tables:", found.ambiguous)
     if found.elsewhere:
         names = ", ".join(found.elsewhere)
         say(f"The group occurs in other datasets too, which are not touched: {escape(names)} (--dataset).")
@@ -141,7 +142,10 @@ def _show_outcome(outcome: Outcome) -> None:
         "Label Studio no longer serves these files, but leaves them in its media folder; delete them there:",
         outcome.uploads,
     )
-    _list("Files that still name them; look at them yourself:", outcome.still_found)
+    _list(
+        "Files that still name them, or hold a word that may stand for them; look at them yourself:",
+        outcome.still_found,
+    )
     if outcome.problem:
         say(
             f"[yellow]Not finished yet:[/] {escape(outcome.problem)} The worker goes on with it, or `imil "
