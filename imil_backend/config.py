@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         None, description="A bearer token that may read /metrics, besides user and password."
     )
     dashboard_names: bool = Field(
-        False, description="Whether the dashboard shows annotators' names instead of letters."
+        False, description="Whether the dashboard of `imil serve` shows annotators' names, not letters."
     )
     dashboard_user_header: str | None = Field(
         None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ from imil_backend.loop.erasure import erasing
 from imil_backend.loop.erasure.annotators import find_annotator, forget_annotator
 from imil_backend.loop.erasure.erasing import Outcome, finish_erasures, preview
 from imil_backend.loop.erasure.subject import subject_of_group, subject_of_sample
+from imil_backend.loop.erasure.sweeping import copies_of_everything
 from imil_backend.loop.erasure.tidying import tidy
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import (
@@ -370,6 +373,25 @@ def test_an_annotator_is_forgotten_by_one_row_and_the_answers_stay(scene: OpenRo
         entry = audit.latest(session, scene.dataset.id, audit.ERASED)
     assert entry is not None
     assert entry.details == {"by": "ann", "reason": "has left", "what": "annotator"}
+
+
+def test_copies_that_say_who_an_annotator_is_go_and_backups_are_told(
+    scene: OpenRound, imil: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backend, "label_studio", scene.label_studio)
+    directory = scene.backend.directory
+    for name in ("imil.sqlite.before-0009", "postgresql.before-0009.dump", ".before-restore-1/imil.sqlite"):
+        scene.backend.path(name).write_bytes(b"7")
+    with scene.backend.store.begin() as session:
+        before = datetime(2020, 1, 1, tzinfo=timezone.utc)
+        early = {"event": audit.BACKED_UP, "details": {"file": "/backups/early.tar"}, "at": before}
+        session.add(AuditEntry(dataset_id=scene.dataset.id, **early))
+    told = imil("erase", "--annotator", "bob@example.org", "--dry-run").output
+    assert ("/backups/imil.tar" in told, "/backups/early.tar" in told) == (True, False)
+    assert len(copies_of_everything(directory)) == 4
+    done = imil("erase", "--annotator", "bob@example.org", "--reason", "has left", "--json")
+    assert [each.partition(" ")[0] for each in json.loads(done.output)["backups"]] == ["/backups/imil.tar"]
+    assert copies_of_everything(directory) == []
 
 
 def test_reports_of_earlier_releases_do_not_name_a_forgotten_annotator(

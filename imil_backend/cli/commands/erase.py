@@ -122,6 +122,7 @@ def _show_findings(found: Findings, *, dry_run: bool) -> None:
     _list("Versions that were only measured on them:", found.measured)
     _list("Not touched, since it is not the backend's; delete it yourself:", found.outside)
     _list("Backups that hold them, as far as is known; delete or replace them:", found.backups)
+    _list("Not looked for by itself, since a class is called so, too; look at the tables:", found.ambiguous)
     if found.elsewhere:
         names = ", ".join(found.elsewhere)
         say(f"The group occurs in other datasets too, which are not touched: {escape(names)} (--dataset).")
@@ -141,7 +142,10 @@ def _show_outcome(outcome: Outcome) -> None:
         "Label Studio no longer serves these files, but leaves them in its media folder; delete them there:",
         outcome.uploads,
     )
-    _list("Files that still name them; look at them yourself:", outcome.still_found)
+    _list(
+        "Files that still name them, or hold a word that may stand for them; look at them yourself:",
+        outcome.still_found,
+    )
     if outcome.problem:
         say(
             f"[yellow]Not finished yet:[/] {escape(outcome.problem)} The worker goes on with it, or `imil "
@@ -164,19 +168,25 @@ def _show_finished(outcomes: Sequence[Outcome], *, as_json: bool, nothing_more: 
 
 
 def _forget(backend: Any, user: str, reason: str, *, dry_run: bool, as_json: bool) -> None:
-    from imil_backend.loop.erasure.annotators import answers_of, find_annotator, forget_annotator
+    from imil_backend.loop.erasure.annotators import (
+        answers_of,
+        backups_with,
+        find_annotator,
+        forget_annotator,
+    )
 
     found = find_annotator(backend, user)
-    answers = sum(answers_of(backend, found).values())
+    answers, backups = sum(answers_of(backend, found).values()), backups_with(backend, found)
     outcome = None if dry_run else forget_annotator(backend, found, getuser(), reason)
     if as_json:
-        print_json({"answers": answers, "outcome": asdict(outcome) if outcome else None})
+        print_json({"answers": answers, "backups": backups, "outcome": asdict(outcome) if outcome else None})
         return
     verb = "would be forgotten" if dry_run else "is forgotten"
     say(
         f"The annotator {verb}; {answers} answers stay, under the key {found.key}. Label Studio still "
         "knows who gave them: delete the user there."
     )
+    _list("Backups that say who it is, as far as is known; delete or replace them:", backups)
     if outcome:
         _show_outcome(outcome)
 

@@ -1,4 +1,7 @@
-"""What annotators are called on pages: by a letter or, where the settings say so, by name."""
+"""What annotators are called on pages: by a letter or, where the settings say so, by name.
+
+Names stand on pages that a password opens, and in no file.
+"""
 
 from __future__ import annotations
 

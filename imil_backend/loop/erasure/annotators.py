@@ -8,8 +8,11 @@ from imil_backend.errors import NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.erasure.backups import backups_since
 from imil_backend.loop.erasure.erasing import Outcome, finish_erasures
-from imil_backend.store.tables import Annotation, Annotator, Erasure, Sample
+from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Erasure, Sample
+
+_AT_ONCE = 1000  # entries of the audit trail
 
 
 def find_annotator(backend: Backend, user: str) -> Annotator:
@@ -47,8 +50,21 @@ def answers_of(backend: Backend, annotator: Annotator) -> dict[int, int]:
     return {dataset_id: rows.count(dataset_id) for dataset_id in sorted(set(rows))}
 
 
+def backups_with(backend: Backend, annotator: Annotator) -> tuple[str, ...]:
+    """Where backups were written that say whom a key stands for; they may have been moved since."""
+    answers = select(AuditEntry).where(AuditEntry.event == audit.ANSWERED).order_by(AuditEntry.id)
+    with backend.store.begin() as session:
+        # Of whom an entry tells that an erasure has blanked, nobody knows: it may be this one's first answer.
+        of_theirs = (
+            each.at
+            for each in session.scalars(answers.execution_options(yield_per=_AT_ONCE))
+            if not each.details or each.details.get("annotator") == annotator.key
+        )
+        return backups_since(session, next(of_theirs, None))
+
+
 def forget_annotator(backend: Backend, annotator: Annotator, by: str, reason: str) -> Outcome:
-    """Delete the row that says whom a key stands for.
+    """Delete the row that says whom a key stands for, and copies of the database that have it.
 
     Args:
         backend: the store and the reports.
@@ -60,7 +76,7 @@ def forget_annotator(backend: Backend, annotator: Annotator, by: str, reason: st
     datasets = answers_of(backend, annotator)
     with backend.store.begin() as session:
         session.delete(session.get_one(Annotator, annotator.key))
-        session.add(Erasure(plan={}))  # the database is tidied, also if this process is killed
+        session.add(Erasure(plan={}))  # copies go and the database is tidied, also if this process is killed
         for dataset_id in datasets:
             audit.note(session, dataset_id, audit.ERASED, by=by, reason=reason, what="annotator")
     return finish_erasures(backend)[-1]

@@ -20,7 +20,12 @@ from imil_backend.loop.comparing.runs import comparisons_under_way
 from imil_backend.loop.erasure.plan import Findings, Plan, make_plan, plan_from_json
 from imil_backend.loop.erasure.rows import erase_rows
 from imil_backend.loop.erasure.subject import Subject
-from imil_backend.loop.erasure.sweeping import rounds_to_report_anew, still_found, sweep
+from imil_backend.loop.erasure.sweeping import (
+    rounds_to_report_anew,
+    still_found,
+    sweep,
+    sweep_copies,
+)
 from imil_backend.loop.erasure.tidying import tidy
 from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.ended import remove_ended_workflows
@@ -139,6 +144,7 @@ def _finish(backend: Backend, erasure_id: int) -> Outcome:
     plan = _plan(backend, erasure_id)
     outcome = Outcome()
     try:
+        sweep_copies(backend.directory)
         if plan is not None:
             outcome = _carry_out(backend, erasure_id, plan)
         tidy(backend)

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import sample_states
-from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.erasure.backups import backups_since
+from imil_backend.loop.erasure.names import Cells, cells_of, words_of
 from imil_backend.loop.erasure.subject import Subject
 from imil_backend.store.tables import (
     Annotation,
@@ -26,8 +27,6 @@ from imil_backend.store.tables import (
     Version,
 )
 
-_LEAST_CHARACTERS = 4  # of a word: shorter ones, and plain numbers, occur everywhere
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -36,6 +35,7 @@ class Plan:
     Attributes:
         keys: of the samples.
         words: by which they are told in files: keys, names, paths, hashes, groups.
+        cells: by which tables tell of them, see `names.cells_of`; one alone may be a number or a short word.
         files: of the data directory, relative to it: images, and masks that came with them.
         masks: hashes of masks that nothing else refers to.
         rounds: ids, whose reports may show them.
@@ -50,6 +50,7 @@ class Plan:
     rounds: tuple[int, ...]
     projects: tuple[int, ...]
     swept: bool = False
+    cells: tuple[Cells, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -58,10 +59,11 @@ class Plan:
 
 def plan_from_json(raw: dict[str, Any]) -> Plan:
     """The inverse of `Plan.to_json`."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()
-    }
-    return Plan(**values)
+    return Plan(**{name: _as_tuple(value) for name, value in raw.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Findings:
         measured: versions that were only measured on them.
         outside: files and tasks that are the team's own, which are not touched.
         backups: where backups were written that hold them, with the time; they may have been moved since.
+        ambiguous: what they are called and a class is, too; it is not looked for by itself.
     """
 
     samples: tuple[dict[str, str], ...]
@@ -85,6 +88,7 @@ class Findings:
     measured: tuple[str, ...]
     outside: tuple[str, ...]
     backups: tuple[str, ...]
+    ambiguous: tuple[str, ...]
 
 
 def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Plan, Findings]:
@@ -94,18 +98,21 @@ def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Pla
     datasets = sorted({each.dataset_id for each in samples})
     inside, outside = _files(backend, samples)
     masks = _masks(backend, session, samples) - _other_masks(backend, session, set(ids), set(keys))
-    words = _words(session, samples, masks)
     used = _kept_files(session, ids)
+    names = {each.id: each for each in session.scalars(select(Dataset).where(Dataset.id.in_(datasets)))}
+    classes = {label.casefold() for each in names.values() for label in each.classes}
+    cells = cells_of(session, subject, backend.directory)
+    ambiguous = tuple(each for each in cells if len(each) == 1 and each[0].casefold() in classes)
     plan = Plan(
         keys=keys,
-        words=words,
+        words=words_of(session, subject, masks),
+        cells=tuple(each for each in cells if each not in ambiguous),
         files=tuple(str(path.relative_to(backend.directory)) for path in inside if str(path) not in used),
         masks=tuple(sorted(masks)),
         rounds=tuple(session.scalars(select(Task.round_id).where(Task.sample_id.in_(ids)).distinct())),
         projects=tuple(session.scalars(select(Project.id).where(Project.dataset_id.in_(datasets)))),
     )
     trained, measured = _versions(session, set(keys))
-    names = {each.id: each for each in session.scalars(select(Dataset).where(Dataset.id.in_(datasets)))}
     findings = Findings(
         samples=tuple(
             {"key": each.key, "name": each.name, "dataset": names[each.dataset_id].name} for each in samples
@@ -115,7 +122,8 @@ def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Pla
         trained=trained,
         measured=measured,
         outside=(*map(str, outside), *_source_tasks(names, samples)),
-        backups=_backups(session, samples),
+        backups=backups_since(session, min(each.imported_at for each in samples)),
+        ambiguous=tuple(name for (name,) in ambiguous),
     )
     return plan, findings
 
@@ -167,22 +175,6 @@ def _training_samples(backend: Backend) -> Iterable[tuple[Path, list[Any]]]:
             yield directory, read_samples(directory)
 
 
-def _words(session: Session, samples: Sequence[Sample], masks: set[str]) -> tuple[str, ...]:
-    ids = [each.id for each in samples]
-    groups = {each.group for each in samples}
-    shared = select(Sample.group).where(Sample.group.in_(groups), Sample.id.not_in(ids)).distinct()
-    found = {*(groups - set(session.scalars(shared))), *masks}
-    for each in samples:
-        file_name = Path(each.path).name
-        same = Sample.path.endswith(f"/{file_name}", autoescape=True)
-        if session.scalar(select(Sample.id).where(same, Sample.id.not_in(ids)).limit(1)) is None:
-            found.add(file_name)  # as tables call it
-        found |= {each.key, each.name, each.path, each.sha256}
-        found |= {each.pixels_sha256 or "", each.perceptual_hash or "", each.address or ""}
-        found.add(each.clinician_mask or "")
-    return tuple(sorted(word for word in found if len(word) >= _LEAST_CHARACTERS and not word.isdecimal()))
-
-
 def _versions(session: Session, keys: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     trained, measured = [], []
     for version in session.scalars(select(Version).order_by(Version.id)):
@@ -204,14 +196,3 @@ def _source_tasks(datasets: dict[int, Dataset], samples: Iterable[Sample]) -> li
         for each in samples
         if each.source_task is not None and (source := datasets[each.dataset_id]).source_instance
     ]
-
-
-def _backups(session: Session, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Those of which the audit trail tells, made since the first of the samples was imported."""
-    noted = select(AuditEntry).where(
-        AuditEntry.event == audit.BACKED_UP,
-        AuditEntry.dataset_id.in_({each.dataset_id for each in samples}),
-        AuditEntry.at >= min(each.imported_at for each in samples),
-    )
-    found = session.scalars(noted.order_by(AuditEntry.id))
-    return tuple(dict.fromkeys(f"{each.details['file']} ({each.at:%Y-%m-%d %H:%M} UTC)" for each in found))

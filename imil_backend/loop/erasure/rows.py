@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.loop.base import audit
 from imil_backend.loop.erasure.plan import Findings, Plan
-from imil_backend.loop.erasure.words import pattern_of
+from imil_backend.loop.erasure.words import told_in_text
 from imil_backend.store.tables import (
     Annotation,
     AuditEntry,
@@ -67,13 +67,13 @@ def erase_rows(
 
 def _forget_what_was_said(session: Session, datasets: set[int], plan: Plan) -> None:
     """Reasons and errors that name one of the samples."""
-    pattern = pattern_of(plan)
+    told = told_in_text(plan)
     for row in session.scalars(select(SetAside).where(SetAside.dataset_id.in_(datasets))):
-        if pattern.search(row.reference) or pattern.search(row.reason):
+        if told(row.reference) or told(row.reason):
             session.delete(row)
     failed = select(Round).where(Round.dataset_id.in_(datasets), Round.error.is_not(None))
     for round_ in session.scalars(failed):
-        if pattern.search(round_.error or ""):
+        if told(round_.error or ""):
             round_.error = _NAMED
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -23,11 +23,13 @@ class Subject:
         samples: those that were asked for, and all with the same pixels, in whichever dataset.
         copies: how many of these were not asked for.
         elsewhere: other datasets in which the group occurs.
+        group: as it was asked for, which may be a PatientID that the samples have hashed.
     """
 
     samples: tuple[Sample, ...]
     copies: int
     elsewhere: tuple[str, ...] = ()
+    group: str | None = None
 
 
 def subject_of_sample(session: Session, dataset: Dataset, key_or_name: str) -> Subject:
@@ -55,12 +57,12 @@ def subject_of_group(backend: Backend, session: Session, dataset: Dataset, group
         )
     others = {sample.dataset_id for sample in found} - {dataset.id}
     elsewhere = session.scalars(select(Dataset.name).where(Dataset.id.in_(others)).order_by(Dataset.name))
-    return _with_copies(session, own, tuple(elsewhere))
+    return replace(_with_copies(session, own), elsewhere=tuple(elsewhere), group=group)
 
 
-def _with_copies(session: Session, asked: Sequence[Sample], elsewhere: tuple[str, ...] = ()) -> Subject:
+def _with_copies(session: Session, asked: Sequence[Sample]) -> Subject:
     files = {sample.sha256 for sample in asked}
     pixels = {sample.pixels_sha256 for sample in asked if sample.pixels_sha256}
     same = select(Sample).where(or_(Sample.sha256.in_(files), Sample.pixels_sha256.in_(pixels)))
     samples = tuple(session.scalars(same.order_by(Sample.id)))
-    return Subject(samples, len(samples) - len(asked), elsewhere)
+    return Subject(samples, len(samples) - len(asked))

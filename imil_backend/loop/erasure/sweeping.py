@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +29,21 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.unfinished import ASIDE, UNPACKED
 from imil_backend.loop.cleanup.removable import CACHE, WHILE_TRAINING
 from imil_backend.loop.comparing.runs import COMPARE, RUNS_FILE, WORK
+from imil_backend.loop.erasure.names import ends_of, is_telling
 from imil_backend.loop.erasure.plan import Plan
 from imil_backend.loop.erasure.words import (
+    Told,
+    cell_of,
+    cells_in,
     clean_json,
     clean_json_lines,
     clean_lines,
     is_text,
     mentions,
     pattern_of,
+    read_lines,
+    told_in_row,
+    told_in_text,
 )
 from imil_backend.loop.evaluation.kept import REPORT_FOLDER
 from imil_backend.loop.proposals.reasons import PROPOSING
@@ -50,7 +59,7 @@ def sweep(backend: Backend, plan: Plan) -> None:
     Raises:
         StoreError: a file cannot be removed or written, or a cache is in use.
     """
-    try:
+    with _says_what_stays():
         _sweep_reports(backend, plan)
         _sweep_versions(backend, plan)
         _remove_folder(backend.directory / PROPOSING)  # left by one that was killed
@@ -61,21 +70,32 @@ def sweep(backend: Backend, plan: Plan) -> None:
         for sha256 in plan.masks:
             _remove_mask(mask_path(backend, sha256))
         _sweep_caches(backend, plan)
-        _sweep_copies(backend.directory)
-    except OSError as error:
-        raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error
 
 
 def still_found(backend: Backend, plan: Plan) -> list[str]:
-    """Texts of the data directory that hold a word of the plan, and other files that are called one."""
+    """Texts of the data directory that hold a word of the plan, and other files that are called one.
+
+    Numbers and short words mean something else in most of them, and are looked for beside the images alone.
+    """
     pattern = pattern_of(plan)
-    return [
-        str(path.relative_to(backend.directory))
-        for path in sorted(backend.directory.rglob("*"))
+    found = {
+        path
+        for path in backend.directory.rglob("*")
         if path.is_file()
         and ".sqlite" not in path.name
         and (pattern.search(path.name) or (is_text(path) and mentions(path, plan)))
-    ]
+    }
+    for top in _unpacked(backend, plan):
+        found |= _still_told_beside(backend, top, told_in_text(plan))
+    return [str(path.relative_to(backend.directory)) for path in sorted(found)]
+
+
+def _still_told_beside(backend: Backend, top: Path, told: Told) -> set[Path]:
+    return {
+        path
+        for path in _of_no_sample(backend, top)
+        if told(str(path.relative_to(top))) or (is_text(path) and any(map(told, read_lines(path)[0])))
+    }
 
 
 def rounds_to_report_anew(backend: Backend, plan: Plan) -> tuple[int, ...]:
@@ -144,7 +164,9 @@ def _clean_version(directory: Path, plan: Plan) -> None:
             if path.suffix == ".json":
                 clean_json(path, plan)
             else:
-                clean_lines(path, plan)
+                clean_lines(path, pattern_of(plan).search)
+    for path in directory.glob("*.log"):
+        clean_lines(path, told_in_text(plan))
     _clean_proposed(directory / PROPOSED_FILE, plan)
     _clean_evidence(directory / EVIDENCE_FILE, plan)
     clean_json(directory / SAMPLES_FILE, plan)
@@ -196,16 +218,36 @@ def _sweep_comparisons(backend: Backend, plan: Plan) -> None:
 
 def _sweep_unpacked(backend: Backend, plan: Plan) -> None:
     """What else was in the zips that images came from: tables that tell of them, masks that were not used."""
-    for folder in {Path(name).parts[1] for name in plan.files if Path(name).parts[0] == UNPACKED}:
-        top = backend.directory / UNPACKED / folder
-        stems = {Path(name).stem for name in plan.files if Path(name).parts[1] == folder}
+    told = told_in_row(plan)
+    for top in _unpacked(backend, plan):
+        stems = {Path(name).stem for name in plan.files if (backend.directory / name).is_relative_to(top)}
+        for path in _named_beside(backend, top, told):  # before the rows, which alone say whose these are
+            path.unlink()
         for path in _of_no_sample(backend, top):
             if path.stem in stems or path.match(UNFINISHED):
                 path.unlink()
             elif is_text(path):
-                clean_lines(path, plan)
+                clean_lines(path, told)
             elif not _is_image(path):  # a workbook, an archive: what is in it cannot be told
                 path.unlink()
+
+
+def _unpacked(backend: Backend, plan: Plan) -> list[Path]:
+    """The folders of the zips that images came from."""
+    names = {Path(name).parts[1] for name in plan.files if Path(name).parts[0] == UNPACKED}
+    return [backend.directory / UNPACKED / name for name in sorted(names)]
+
+
+def _named_beside(backend: Backend, top: Path, told: Told) -> set[Path]:
+    """Images of no sample that rows about the samples name, such as those that were set aside."""
+    others = list(_of_no_sample(backend, top))
+    lines = (line for path in others if is_text(path) for line in read_lines(path)[0])
+    cells = {cell for line in lines if told(line) for cell in cells_in(line) if is_telling(cell)}
+    called: dict[str, list[Path]] = defaultdict(list)
+    for path in filter(_is_image, others):
+        for end in ends_of(path.relative_to(top)):
+            called[cell_of(end)].append(path)
+    return {path for cell, (path, *more) in called.items() if cell in cells and not more}
 
 
 def _of_no_sample(backend: Backend, folder: Path) -> Iterator[Path]:
@@ -262,9 +304,23 @@ def copies_of_everything(directory: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in directory.glob(pattern))
 
 
-def _sweep_copies(directory: Path) -> None:
-    for path in copies_of_everything(directory):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def sweep_copies(directory: Path) -> None:
+    """Remove these copies, which hold whatever is erased.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    with _says_what_stays():
+        for path in copies_of_everything(directory):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextmanager
+def _says_what_stays() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be erased: {error.strerror}.") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from imil_backend.loop.erasure.plan import Plan
 
 _CHUNK, _LOOKED_AT = 2**20, 4096  # bytes
 ERASED = "[erased]"
+_SEPARATOR, _AROUND = re.compile(r"[,;\t|]"), " \r\n\"'\ufeff"
+Told = Callable[[str], object]  # whether a text names one of the samples, as its truth
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -21,6 +24,42 @@ def pattern_of(plan: Plan) -> re.Pattern[str]:
     """Finds the words of a plan, and none as a part of a longer one."""
     words = "|".join(re.escape(word) for word in sorted(plan.words, key=len, reverse=True))
     return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])" if words else r"(?!)")
+
+
+def told_in_text(plan: Plan) -> Told:
+    """Tells texts that people read and that name a sample, be it by a number or a short word by itself."""
+    anywhere, alone = pattern_of(plan), _alone(plan)
+    return lambda text: anywhere.search(text) or alone.search(text)
+
+
+def _alone(plan: Plan) -> re.Pattern[str]:
+    """Finds what is a cell of its own in a table, as a word of its own and not in a decimal fraction."""
+    words = "|".join(re.escape(cells[0]) for cells in plan.cells if len(cells) == 1)
+    return re.compile(rf"(?<![\w-])(?<!\d\.)(?:{words})(?![\w-])(?!\.\d)" if words else r"(?!)")
+
+
+def told_in_row(plan: Plan) -> Told:
+    """Tells rows of tables that name a sample."""
+    anywhere, wanted = pattern_of(plan), [{cell_of(each) for each in cells} for cells in plan.cells]
+    singles = {cell for cells in wanted if len(cells) == 1 for cell in cells}
+    several = [cells for cells in wanted if len(cells) > 1]
+
+    def told(row: str) -> object:
+        there = cells_in(row)
+        alike = not singles.isdisjoint(there) or any(cells <= there for cells in several)
+        return alike or anywhere.search(row)
+
+    return told
+
+
+def cells_in(row: str) -> set[str]:
+    """The cells of a row, whatever separates them."""
+    return {cell_of(each) for each in _SEPARATOR.split(row)}
+
+
+def cell_of(text: str) -> str:
+    """A cell, written as all are that an import takes for the same."""
+    return unicodedata.normalize("NFC", text.strip(_AROUND).replace("\\", "/")).casefold()
 
 
 def mentions(path: Path, plan: Plan) -> bool:
@@ -86,16 +125,30 @@ def clean_json_lines(path: Path, plan: Plan) -> None:
     path.chmod(mode)
 
 
-def clean_lines(path: Path, plan: Plan) -> None:
+def clean_lines(path: Path, told: Told) -> None:
     """Write a text file again without the lines that name one of the samples; its permissions stay."""
-    mode, data = path.stat().st_mode, path.read_bytes()
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
-    pattern = pattern_of(plan)
-    lines = data.decode(encoding, errors="surrogateescape").splitlines(keepends=True)
-    kept = [line for line in lines if not pattern.search(line)]
+    mode = path.stat().st_mode
+    lines, encoding = read_lines(path)
+    kept = [line for line in lines if not told(line)]
     if len(kept) < len(lines):
         write_atomically(path, "".join(kept).encode(encoding, errors="surrogateescape"))
         path.chmod(mode)
+
+
+def read_lines(path: Path) -> tuple[list[str], str]:
+    """The lines of a text file with their ends, and its encoding."""
+    data = path.read_bytes()
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    encoding = marked or ("utf-8" if _is_utf8(data) else "windows-1252")
+    return data.decode(encoding, errors="surrogateescape").splitlines(keepends=True), encoding
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_text(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -93,25 +94,25 @@ def _make_room(directory: Path) -> None:
 
 
 def _write(backend: Backend, directory: Path, dataset_id: int | None, progress: Progress) -> Written:
-    copy = _copy_of(backend, dataset_id)
-    told = {"made": copy.made.isoformat(timespec="seconds"), "by": "imil dashboard --static"}
+    wanted = _copy_of(backend, dataset_id)
+    told = {"made": wanted.made.isoformat(timespec="seconds"), "by": "imil dashboard --static"}
     _put(directory, MARK, f"{json.dumps(told, indent=1)}\n".encode())
-    visitor = _visitor(backend, copy)
+    visitor = _visitor(_without_names(backend), wanted)
     start, left_out = _page(visitor, _FIRST), []
-    for done, (address, file) in enumerate(_growing(copy.pages), start=1):
+    for done, (address, file) in enumerate(_growing(wanted.pages), start=1):
         if address != _FIRST:
             _put(directory, file, _page(visitor, address))
-        progress("Pages", done, len(copy.pages))
-    for done, (address, file) in enumerate(copy.others.items(), start=1):
+        progress("Pages", done, len(wanted.pages))
+    for done, (address, file) in enumerate(wanted.others.items(), start=1):
         try:
             picture = _asked(visitor, address)
         except (ImageError, MaskError, NotFoundError, OSError) as error:  # the page says what there would be
             left_out.append((file.removeprefix(_FIRST), str(error)))
         else:
             _put(directory, file, picture)
-        progress("Pictures", done, len(copy.others))
-    _put(directory, copy.pages[_FIRST], start)
-    return Written(directory / START, len(copy.pages), len(copy.others) - len(left_out), tuple(left_out))
+        progress("Pictures", done, len(wanted.others))
+    _put(directory, wanted.pages[_FIRST], start)
+    return Written(directory / START, len(wanted.pages), len(wanted.others) - len(left_out), tuple(left_out))
 
 
 def _copy_of(backend: Backend, dataset_id: int | None) -> StaticCopy:
@@ -124,11 +125,18 @@ def _copy_of(backend: Backend, dataset_id: int | None) -> StaticCopy:
     )
 
 
-def _visitor(backend: Backend, copy: StaticCopy) -> FlaskClient:
+def _without_names(backend: Backend) -> Backend:
+    """The same, with letters for annotators: files outlive an erasure."""
+    same = copy.copy(backend)
+    same.settings = backend.settings.model_copy(update={"dashboard_names": False})
+    return same
+
+
+def _visitor(backend: Backend, wanted: StaticCopy) -> FlaskClient:
     """Asks for pages within this process, as nobody has to be let in."""
     app = Flask("imil_backend.server", static_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True
-    app.extensions[EXTENSION] = copy
+    app.extensions[EXTENSION] = wanted
     add_dashboard(app, backend)
     return app.test_client()
 

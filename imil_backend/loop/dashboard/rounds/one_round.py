@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from imil_backend.errors import NotFoundError
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
-from imil_backend.loop.answers.pseudonyms import SIMULATED
+from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, pseudonyms
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
@@ -144,8 +144,15 @@ class RoundPage:
         return [*values, *([self.changes.differences] if self.changes.differences else [])]
 
 
-def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
+def round_page(backend: Backend, dataset_id: int, number: int, *, named: bool = False) -> RoundPage:
     """Gather a round.
+
+    Args:
+        backend: the store and the files.
+        dataset_id: whose.
+        number: of the round.
+        named: whether annotators may have names, if the settings say so: not in files, which outlive an
+            erasure, and not for those who have no password.
 
     Raises:
         NotFoundError: there is no such dataset or round.
@@ -155,6 +162,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
         version, verdict = round_.version, round_.verdict or {}
         parent = session.get(Version, version.parent_id) if version and version.parent_id else None
         folder = folder_of(version) if version else None
+        names = names_of(backend, session, dataset_id) if named else pseudonyms(session, dataset_id)
         shortcut, note = _shortcut(verdict.get("shortcut"))
         worth = worth_of(session, round_) if round_.state == CLOSED else None
         return RoundPage(
@@ -179,7 +187,7 @@ def round_page(backend: Backend, dataset_id: int, number: int) -> RoundPage:
             changes=kept_changes(folder) if folder else None,
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
-            answers=_answers(backend, session, round_),
+            answers=_answers(session, round_, names),
             given=given(session, Round.id == round_.id),
             painted=painted_until(session, dataset_id, number),
             shortcut=shortcut,
@@ -276,7 +284,7 @@ class _Answer:
     seconds: float | None
 
 
-def _answers(backend: Backend, session: Session, round_: Round) -> list[By]:
+def _answers(session: Session, round_: Round, names: Names) -> list[By]:
     columns = (Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
     found = (
         select(*columns, Task.purpose, COUNTS)
@@ -284,7 +292,6 @@ def _answers(backend: Backend, session: Session, round_: Round) -> list[By]:
         .where(Task.round_id == round_.id, Task.purpose != Purpose.GOLD.value, ~Annotation.deleted)
         .order_by(Annotation.id)
     )
-    names = names_of(backend, session, round_.dataset_id)
     by_name: dict[str, list[_Answer]] = {}
     for annotator, simulated, answer, seconds, purpose, counts in session.execute(found):
         name = SIMULATED if simulated else names[annotator]

@@ -28,7 +28,7 @@ def add_round_pages(pages: Blueprint, backend: Backend) -> None:
 
     @pages.get(_ROUND)
     def one_round(dataset_id: int, number: int) -> str:
-        page = round_page(backend, dataset_id, number)
+        page = round_page(backend, dataset_id, number, named=True)
 
         def changed(model: str) -> str | None:
             """All samples that became right or wrong; the page of samples knows them of the latest round."""
