@@ -91,7 +91,7 @@ def _told(answers: Any) -> str:
 
 def _check_findings(page: Page, verdict: Any, both: list[sqlite3.Row], classes: list[str]) -> None:
     """What was compared, from the predictions; the bounds are those that decided."""
-    assert " ".join(verdict["reason"].split()) in page.text
+    assert _words(verdict["reason"]) in _words(page.text)
     splits = [Split.of(version, "validation") for version in both]
     values = [{metric.name: metric for metric in split.metrics(classes)} for split in splits]
     rows = page.tables["Findings"][1:]
@@ -110,6 +110,11 @@ def _check_findings(page: Page, verdict: Any, both: list[sqlite3.Row], classes: 
             assert groups == _groups(splits, label), title
 
 
+def _words(text: str) -> str:
+    """Without what commands stand between."""
+    return " ".join(re.findall(r"\w+", text))
+
+
 def _groups(splits: list[Split], label: int | None) -> str:
     """How many groups have samples of this label, and in how many of them fewer and more are right."""
     change: dict[str, float] = defaultdict(float)
@@ -126,7 +131,7 @@ def _check_benefit(page: Page, round_: sqlite3.Row, verdict: Any, files: Files) 
     own = _standing(round_, files)
     times = [each["lead_time"] for each in own if each["lead_time"] is not None]
     gains = [each for each in verdict["findings"] if each["metric"] == "accuracy"]
-    if not times or not gains:
+    if not sum(times) or not gains:
         return
     minutes = sum(times) / 60
     simulated = sum(each["simulated"] for each in own)
