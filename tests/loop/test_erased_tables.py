@@ -210,6 +210,14 @@ def test_an_image_that_was_set_aside_goes_with_the_row_that_says_whose_it_is(unp
     assert left == {"images/b.png", "images/d.png", "images/3/front.png", "images/4/front.png"}
 
 
+def test_an_image_of_somebody_else_stays_that_is_called_like_a_view(unpack: Unpack) -> None:
+    table = "image,label,group,view\nimages/a.png,lesion,0815,front\nimages/4/front.png,,4,front\n"
+    zipped = unpack(GROUPED, {"index.csv": f"{table}images/b.png,normal,2,side\n"}, ("a", "b", "4/front"))
+    zipped.erase_group("0815")
+    left = {str(path.relative_to(zipped.folder)) for path in zipped.folder.rglob("*.png")}
+    assert left == {"images/b.png", "images/4/front.png"}
+
+
 def test_a_number_goes_from_logs_errors_and_what_was_set_aside(
     backend: Backend, label_studio: FakeLabelStudio, open_round: OpenRound
 ) -> None:
@@ -262,5 +270,5 @@ def test_the_command_tells_what_to_look_at(unpack: Unpack, imil: Callable[..., R
     }
     unpack(GROUPED, tables)
     ambiguous = imil("erase", "--group", "1", "--reason", "r").output
-    assert "Not looked for by itself, since a class is called so, too" in ambiguous
+    assert "Not searched for by itself, as a class has the same name" in ambiguous
     assert "notes.txt" in imil("erase", "--group", "0815", "--reason", "r").output

@@ -5,6 +5,7 @@ Entries are written in the transaction of what they tell of, so that neither is 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -150,3 +151,12 @@ def latest(session: Session, dataset_id: int, event: str) -> AuditEntry | None:
     """The latest entry of a kind."""
     found = select(AuditEntry).where(AuditEntry.dataset_id == dataset_id, AuditEntry.event == event)
     return session.scalar(found.order_by(AuditEntry.id.desc()).limit(1))
+
+
+def backups_since(session: Session, first: datetime | None) -> tuple[str, ...]:
+    """Where backups were written, with the time; without a first moment, all of them."""
+    noted = select(AuditEntry).where(AuditEntry.event == BACKED_UP).order_by(AuditEntry.id)
+    if first is not None:
+        noted = noted.where(AuditEntry.at >= first)
+    made = session.scalars(noted)
+    return tuple(dict.fromkeys(f"{each.details['file']} ({each.at:%Y-%m-%d %H:%M} UTC)" for each in made))

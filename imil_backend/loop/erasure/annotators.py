@@ -7,8 +7,8 @@ from sqlalchemy import select
 from imil_backend.errors import NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.loop.base import audit
+from imil_backend.loop.base.audit import backups_since
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.erasure.backups import backups_since
 from imil_backend.loop.erasure.erasing import Outcome, finish_erasures
 from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Erasure, Sample
 

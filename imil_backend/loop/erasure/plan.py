@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import sample_states
+from imil_backend.loop.base.audit import backups_since
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.erasure.backups import backups_since
 from imil_backend.loop.erasure.names import Cells, cells_of, words_of
 from imil_backend.loop.erasure.subject import Subject
 from imil_backend.store.tables import (

@@ -239,15 +239,17 @@ def _unpacked(backend: Backend, plan: Plan) -> list[Path]:
 
 
 def _named_beside(backend: Backend, top: Path, told: Told) -> set[Path]:
-    """Images of no sample that rows about the samples name, such as those that were set aside."""
+    """Images of no sample that rows about the samples name, and no other rows: such as were set aside."""
     others = list(_of_no_sample(backend, top))
-    lines = (line for path in others if is_text(path) for line in read_lines(path)[0])
-    cells = {cell for line in lines if told(line) for cell in cells_in(line) if is_telling(cell)}
+    cells: dict[bool, set[str]] = {True: set(), False: set()}  # by whether their row is about the samples
+    for line in (line for path in others if is_text(path) for line in read_lines(path)[0]):
+        cells[bool(told(line))].update(filter(is_telling, cells_in(line)))
     called: dict[str, list[Path]] = defaultdict(list)
     for path in filter(_is_image, others):
         for end in ends_of(path.relative_to(top)):
             called[cell_of(end)].append(path)
-    return {path for cell, (path, *more) in called.items() if cell in cells and not more}
+    own = cells[True] - cells[False]  # a label or a view is in the rows of others, too
+    return {path for cell, (path, *more) in called.items() if cell in own and not more}
 
 
 def _of_no_sample(backend: Backend, folder: Path) -> Iterator[Path]:
