@@ -148,7 +148,10 @@ def _found(directory: Path, patterns: Iterable[str]) -> list[Path]:
 
 def was_left(directory: Path) -> bool:
     """Whether a directory has files, and none was written so lately that somebody may be at work there."""
-    files = list(directory.iterdir())
+    try:
+        files = list(directory.iterdir())
+    except FileNotFoundError:  # removed in the meantime by whoever was at work
+        return False
     return bool(files) and all(map(_is_untouched, files))
 
 
