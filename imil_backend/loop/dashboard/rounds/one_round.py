@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,15 +11,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
-from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.plots.themed import Plot
-from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, pseudonyms
+from imil_backend.loop.answers.pseudonyms import pseudonyms
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING, Purpose
+from imil_backend.loop.base.states import CANCELLED, CLOSED, FAILED, OPEN, PUSHING, TRAINING
 from imil_backend.loop.dashboard.datasets import dataset_of, made_as
-from imil_backend.loop.dashboard.given_answers import COUNTS, Given, given
+from imil_backend.loop.dashboard.given_answers import Given, given
 from imil_backend.loop.dashboard.people import names_of
+from imil_backend.loop.dashboard.rounds.round_answers import By, answers_of
 from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
 from imil_backend.loop.dashboard.samples.columns import compared
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
@@ -31,15 +30,9 @@ from imil_backend.loop.rounds.worth import worth_of
 from imil_backend.loop.versions.champions import PERSON, judged_until
 from imil_backend.loop.versions.shortcut_results import what_was_done, with_bounds
 from imil_backend.loop.views.undecided import undecided_since
-from imil_backend.store.tables import Annotation, AuditEntry, Promotion, Round, Task, Version
+from imil_backend.store.tables import AuditEntry, Promotion, Round, Version
 
 GALLERY = 12  # samples of each gallery; the rest is counted
-ANSWERS = {
-    **{each.value: each.value.replace("_", " ") for each in Answer},
-    Answer.BLACKOUT.value: "painted",
-    Answer.NOTHING.value: "nothing to black out",
-}
-_FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 _IN_STATE = {
     PUSHING: "Its tasks are being pushed to Label Studio.",
     OPEN: "Clinicians are answering its tasks.",
@@ -52,24 +45,6 @@ _ROBUSTNESS = {
     "same_class": "accuracy with that of the same class",
     "drop": "drop",
 }
-
-
-@dataclass(frozen=True)
-class By:
-    """The answers of one person, or of the simulated clinician.
-
-    Attributes:
-        counts: how many count, by what they say.
-        total: of these.
-        others: how many do not count, likewise: reviews, and what was skipped or set aside.
-        seconds: of both, of those whose time is known; None: of none.
-    """
-
-    name: str
-    counts: Mapping[str, int]
-    total: int
-    others: Mapping[str, int]
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -187,7 +162,7 @@ def round_page(backend: Backend, dataset_id: int, number: int, *, named: bool = 
             changes=kept_changes(folder) if folder else None,
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
-            answers=_answers(session, round_, names),
+            answers=answers_of(session, round_, names),
             given=given(session, Round.id == round_.id),
             painted=painted_until(session, dataset_id, number),
             shortcut=shortcut,
@@ -268,41 +243,6 @@ def _finding(raw: Mapping[str, Any]) -> FindingRow:
             )
         },
     )  # fmt: skip
-
-
-def in_words(answer: str, purpose: str) -> str:
-    """An answer to a task of this purpose, for people."""
-    return ANSWERS.get(answer, answer) + _FOR[purpose]
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What somebody answered."""
-
-    words: str
-    counts: bool
-    seconds: float | None
-
-
-def _answers(session: Session, round_: Round, names: Names) -> list[By]:
-    columns = (Annotation.annotator, Annotation.simulated, Annotation.answer, Annotation.lead_time)
-    found = (
-        select(*columns, Task.purpose, COUNTS)
-        .join(Annotation.task)
-        .where(Task.round_id == round_.id, Task.purpose != Purpose.GOLD.value, ~Annotation.deleted)
-        .order_by(Annotation.id)
-    )
-    by_name: dict[str, list[_Answer]] = {}
-    for annotator, simulated, answer, seconds, purpose, counts in session.execute(found):
-        name = SIMULATED if simulated else names[annotator]
-        by_name.setdefault(name, []).append(_Answer(in_words(answer, purpose), counts, seconds))
-    return [_by(name, own) for name, own in sorted(by_name.items())]
-
-
-def _by(name: str, own: Sequence[_Answer]) -> By:
-    counts, others = (Counter(each.words for each in own if each.counts == does) for does in (True, False))
-    times = [each.seconds for each in own if each.seconds is not None]
-    return By(name, dict(counts), counts.total(), dict(others), sum(times) if times else None)
 
 
 def _shortcut(test: Mapping[str, Any] | None) -> tuple[list[ShortcutRow], str | None]:

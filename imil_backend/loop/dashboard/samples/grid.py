@@ -141,10 +141,10 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
         chosen &= MODEL[asked.model][1](columns)
     if asked.disagree:
         unlike = select(Sample.id).where(Sample.dataset_id == dataset.id, Sample.agreement < 1)
-        ids = {*session.scalars(unlike), *contradicted_samples(session, dataset.id)}
-        chosen &= np.isin(columns.ids, list(ids))
-    if asked_in := session.scalars(_asked_in(dataset.id, asked.round)).all():
-        chosen &= np.isin(columns.ids, asked_in)
+        disputed = {*session.scalars(unlike), *contradicted_samples(session, dataset.id)}
+        chosen &= np.isin(columns.ids, list(disputed))
+    if asked.round is not None and (ids := session.scalars(_asked_in(dataset.id, asked.round)).all()):
+        chosen &= np.isin(columns.ids, ids)  # what is no round filters nothing, like other unknown values
     answered = _answered(dataset, names, asked)
     if answered is not None:
         stamp = (*answers_stamp(session, dataset.id), asked.answer, asked.annotator)
@@ -161,8 +161,8 @@ def _rounds(dataset_id: int) -> Select[int]:
     return found.order_by(Round.number.desc())
 
 
-def _asked_in(dataset_id: int, number: int | None) -> Select[int]:
-    """The ids of the samples that a round asked about; none of a round that is not there."""
+def _asked_in(dataset_id: int, number: int) -> Select[int]:
+    """The ids of the samples that a round asked about."""
     found = select(Task.sample_id).join(Round, Round.id == Task.round_id).where(*_ASKS)
     return found.where(Round.dataset_id == dataset_id, Round.number == number)
 

@@ -23,7 +23,8 @@ from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.given_answers import Given
 from imil_backend.loop.dashboard.people import names_of
-from imil_backend.loop.dashboard.rounds.one_round import ANSWERS, find_round, in_words
+from imil_backend.loop.dashboard.rounds.one_round import find_round
+from imil_backend.loop.dashboard.rounds.round_answers import ANSWERS, in_words
 from imil_backend.loop.dashboard.rounds.round_pictures import EVIDENCE, evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
 from imil_backend.loop.projects.links import task_link
