@@ -179,7 +179,10 @@ class Settings(BaseSettings):
     @field_validator("dashboard_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ip_network(each, strict=False)) for each in value)
+        networks = [ip_network(each, strict=False) for each in value]
+        if any(each.prefixlen == 0 for each in networks):
+            raise ValueError("a network of all addresses would believe anybody")
+        return tuple(map(str, networks))
 
     @field_validator("label_studio_ca")
     @classmethod

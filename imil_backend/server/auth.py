@@ -1,7 +1,7 @@
 """Who may call: by a name of ours, with Basic auth (all but /health and /ready), or with a shared secret.
 
-The webhook has a secret, /metrics a bearer token, a round that is shared a signed link. The dashboard is open
-to whom a proxy knows, too.
+The webhook has a secret, /metrics a bearer token, a round that is shared a signed link. The dashboard is
+also open to anyone whom a trusted proxy names.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import requests
 from flask import Flask, request
 from server_fakes import FakeChampion, FakeEvents, make_settings
+from support.conditions import wait_until
 from support.label_studio import free_port, missing
 from werkzeug.exceptions import Unauthorized
 
@@ -95,9 +96,10 @@ def test_header_and_proxies_are_set_together(values: dict) -> None:
         application(**values)
 
 
-def test_a_proxy_that_is_no_address_is_refused() -> None:
+@pytest.mark.parametrize("proxies", ["proxy.example.org", "0.0.0.0/0", "10.0.0.5,::/0"])
+def test_proxies_that_are_no_addresses_or_all_of_them_are_refused(proxies: str) -> None:
     with pytest.raises(SettingsError, match="IMIL_DASHBOARD_PROXIES"):
-        load_settings(_env_file=None, dashboard_proxies="proxy.example.org")
+        load_settings(_env_file=None, dashboard_proxies=proxies)
 
 
 @pytest.fixture
@@ -123,16 +125,17 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, str]]:
         subprocess.Popen([str(nginx), "-p", str(tmp_path), "-c", str(config)]) as proxy,
         subprocess.Popen(serve, env=environment, cwd=tmp_path) as backend,
     ):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and backend.poll() is None:
-            try:
-                requests.get(f"http://127.0.0.1:{own}/health", timeout=30)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}"
-        proxy.terminate()
-        backend.terminate()
+        try:
+            wait_until(lambda: answers(own) and answers(port), 60)
+            yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}"
+        finally:
+            proxy.terminate()
+            backend.terminate()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow

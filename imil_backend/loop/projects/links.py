@@ -36,7 +36,7 @@ def task_link(backend: Backend, project: Project, task: int) -> str:
 class OwnAddress:
     """The address that people open Label Studio under, as it says itself.
 
-    It is asked in the background. Only who wants to know first waits for the answer, and not for long.
+    It is asked in the background. Only the first callers wait for the answer, and not for long.
     """
 
     def __init__(self, backend: Backend) -> None:

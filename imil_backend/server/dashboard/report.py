@@ -49,7 +49,8 @@ def _picture(make: Callable[[], bytes], mimetype: str) -> str:
         return _inside(make(), mimetype)
     except (ImageError, NotFoundError, OSError) as error:
         logger.warning("A picture of the report cannot be made: %s", error)
-        return _inside(_written(f"This picture cannot be made: {error}"), "image/svg+xml")
+        why = error.strerror if isinstance(error, OSError) else error  # the file is mailed, without our paths
+        return _inside(_written(f"This picture cannot be made: {why}"), "image/svg+xml")
 
 
 def _written(reason: str) -> bytes:
