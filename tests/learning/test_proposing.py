@@ -11,7 +11,8 @@ from tiny_jobs import TAG, JobMaker
 
 from imil_backend.errors import TrainingStoppedError
 from imil_backend.images.masks.masks import dice
-from imil_backend.learning.child import training_process
+from imil_backend.learning.child import proposing_process, training_process
+from imil_backend.learning.child.steps import spread
 from imil_backend.learning.contract.launch import run_proposing, run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import (
@@ -64,16 +65,21 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
 
 def test_where_no_masks_are_spread_nobody_weighs_more(make_job: JobMaker) -> None:
     recipe = {"backbone": "resnet18", "epochs": 2, "correction": "counterexample", "confirmed_weight": 5}
-    for spread, weight in ((True, 1), (False, 5)):
-        job = make_job(f"spread-{spread}", recipe={**recipe, "spread": spread})
+    for spreads, weight in ((True, 1), (False, 5)):
+        job = make_job(f"spread-{spreads}", recipe={**recipe, "spread": spreads})
         training_process.run_training_job(job)
         assert read_json(job / RESULT_FILE)["recipe"]["confirmed_weight"] == weight
 
 
-def test_masks_are_proposed_while_a_round_is_open(make_job: JobMaker, tagged: list[TrainingSample]) -> None:
+def test_masks_are_proposed_while_a_round_is_open(
+    make_job: JobMaker, tagged: list[TrainingSample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_STEPS", 50)  # half of them, and in this process: a minute less
+    monkeypatch.setattr(spread, "_MORE_STEPS", 20)
     missing = replace(tagged[1], image="gone.png")
     job = make_job("open", given=[missing, *tagged[2:]])
-    keys, proposed = read_proposed(run_proposing(job))
+    proposing_process.propose(job)
+    keys, proposed = read_proposed(job / PROPOSED_FILE)
     assert keys == tuple(sample.key for sample in tagged[2:])  # what cannot be read is left out
     assert proposed.usable
     masks = np.array([proposed.mask(place, 40, 40) for place in range(len(keys))])

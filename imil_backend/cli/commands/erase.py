@@ -122,9 +122,7 @@ def _show_findings(found: Findings, *, dry_run: bool) -> None:
     _list("Versions that were only measured on them:", found.measured)
     _list("Not touched, since it is not the backend's; delete it yourself:", found.outside)
     _list("Backups that hold them, as far as is known; delete or replace them:", found.backups)
-    _list(
-        "Not searched for by itself, as a class has the same name; check the tables:", found.ambiguous
-    )
+    _list("Not searched for by itself, as a class has the same name; check the tables:", found.ambiguous)
     if found.elsewhere:
         names = ", ".join(found.elsewhere)
         say(f"The group occurs in other datasets too, which are not touched: {escape(names)} (--dataset).")
