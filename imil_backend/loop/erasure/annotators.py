@@ -7,7 +7,6 @@ from sqlalchemy import select
 from imil_backend.errors import NotFoundError
 from imil_backend.files import write_atomically
 from imil_backend.loop.base import audit
-from imil_backend.loop.base.audit import backups_since
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.erasure.erasing import Outcome, finish_erasures
 from imil_backend.store.tables import Annotation, Annotator, AuditEntry, Erasure, Sample
@@ -60,7 +59,7 @@ def backups_with(backend: Backend, annotator: Annotator) -> tuple[str, ...]:
             for each in session.scalars(answers.execution_options(yield_per=_AT_ONCE))
             if not each.details or each.details.get("annotator") == annotator.key
         )
-        return backups_since(session, next(of_theirs, None))
+        return audit.backups_since(session, next(of_theirs, None))
 
 
 def forget_annotator(backend: Backend, annotator: Annotator, by: str, reason: str) -> Outcome:

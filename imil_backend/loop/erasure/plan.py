@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.learning.contract.training_job import SAMPLES_FILE, read_samples
 from imil_backend.loop.answers.sample_states import sample_states
-from imil_backend.loop.base.audit import backups_since
+from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.erasure.names import Cells, cells_of, words_of
 from imil_backend.loop.erasure.subject import Subject
@@ -122,7 +122,7 @@ def make_plan(backend: Backend, session: Session, subject: Subject) -> tuple[Pla
         trained=trained,
         measured=measured,
         outside=(*map(str, outside), *_source_tasks(names, samples)),
-        backups=backups_since(session, min(each.imported_at for each in samples)),
+        backups=audit.backups_since(session, min(each.imported_at for each in samples)),
         ambiguous=tuple(name for (name,) in ambiguous),
     )
     return plan, findings
