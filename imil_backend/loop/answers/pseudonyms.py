@@ -30,8 +30,13 @@ def pseudonyms(session: Session, dataset_id: int) -> Names:
 
 
 def called(annotation: Annotation, names: Names) -> str:
-    """Who has made an annotation; the simulated clinician is never taken for a person."""
-    return SIMULATED if annotation.simulated else names[annotation.annotator]
+    """Who has made an annotation."""
+    return name_of(annotation.annotator, annotation.simulated, names)
+
+
+def name_of(annotator: int | None, simulated: bool, names: Names) -> str:
+    """What an annotator is called; the simulated clinician is never taken for a person."""
+    return SIMULATED if simulated else names[annotator]
 
 
 def with_names(entry: Mapping[str, Any], names: Names) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.loop.answers.pseudonyms import SIMULATED, Names
+from imil_backend.loop.answers.pseudonyms import Names, name_of
 from imil_backend.loop.answers.sample_states import standing_answers
 from imil_backend.loop.asking.gold import GoldFigures, gold_figures
 from imil_backend.loop.base import audit
@@ -172,7 +172,7 @@ def _annotators(
     place = _places(names)
     return [
         Annotator(
-            name=_name(who, names),
+            name=name_of(*who, names),
             simulated=who[1],
             answers=answers[who],
             seconds=median(times[who]) if times[who] else None,
@@ -189,11 +189,6 @@ def _places(names: Names) -> Callable[[_Who], tuple[int, bool]]:
     """The order of the first answers."""
     order = list(names)
     return lambda who: (order.index(who[0]), who[1])
-
-
-def _name(who: _Who, names: Names) -> str:
-    annotator, simulated = who
-    return SIMULATED if simulated else names[annotator]
 
 
 @dataclass(frozen=True)
@@ -242,7 +237,7 @@ def _pairs(shared: Mapping[int, Sequence[_Reading]], names: Names) -> Iterable[P
     for (one, other), found in sorted(both.items(), key=lambda item: [place(each) for each in item[0]]):
         dices = [agreement for _, agreement in found if agreement is not None]
         yield Pair(
-            names=(_name(one, names), _name(other, names)),
+            names=(name_of(*one, names), name_of(*other, names)),
             samples=len(found),
             same=sum(same for same, _ in found),
             dice=fmean(dices) if dices else None,

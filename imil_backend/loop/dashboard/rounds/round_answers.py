@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.loop.answers.pseudonyms import SIMULATED, Names
+from imil_backend.loop.answers.pseudonyms import Names, name_of
 from imil_backend.loop.base.states import Purpose
 from imil_backend.loop.dashboard.given_answers import COUNTS
 from imil_backend.store.tables import Annotation, Round, Task
@@ -66,7 +66,7 @@ def answers_of(session: Session, round_: Round, names: Names) -> list[By]:
     )
     by_name: dict[str, list[_Answer]] = {}
     for annotator, simulated, answer, seconds, purpose, counts in session.execute(found):
-        name = SIMULATED if simulated else names[annotator]
+        name = name_of(annotator, simulated, names)
         by_name.setdefault(name, []).append(_Answer(in_words(answer, purpose), counts, seconds))
     return [_by(name, own) for name, own in sorted(by_name.items())]
 
