@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Round, Task
 
 # Of annotations joined with their tasks. Reviews, gold tasks, and what was skipped or set aside answer
 # nothing that a round has asked.
 COUNTS = and_(Task.purpose == Purpose.ASKED.value, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
+
+# What pages call an answer.
+WORDS = {
+    **{each.value: each.value.replace("_", " ") for each in Answer},
+    Answer.BLACKOUT.value: "painted",
+    Answer.NOTHING.value: "nothing to black out",
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean, median
 
-from support.dashboard_numbers.files import LEAVING, Files, dice_of, masks_of
+from support.dashboard_numbers.files import LEAVING, Files, dice_of, in_words, masks_of
 from support.dashboard_numbers.page import Page, Visit
 
 
@@ -21,7 +21,7 @@ def check_annotators(visit: Visit, files: Files) -> None:
         own = [each for each in standing if files.who(each) == name]
         row = page.row(f"{name} (not a person)" if own[0]["simulated"] else name)
         assert row[1] == str(len(own))
-        answers = Counter(each["answer"].replace("_", " ") for each in own)
+        answers = Counter(in_words(each["answer"]) for each in own)
         assert dict(zip(header[2:-2], map(int, row[2:-2]), strict=True)) == {
             kind: answers[kind] for kind in header[2:-2]
         }

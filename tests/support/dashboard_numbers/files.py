@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 COUNTED = ("blackout", "nothing", "label_wrong", "unreadable")  # the answers that count
-WORDS = {"blackout": "painted", "nothing": "nothing to black out"}  # of the others, underscores are spaces
+_WORDS = {"blackout": "painted", "nothing": "nothing to black out"}  # of the others, underscores are spaces
 LEAVING = ("label_wrong", "unreadable")
 
 
@@ -130,3 +130,8 @@ def masks_of(files: Files, readings: Mapping[int | None, sqlite3.Row]) -> list[N
     masks = [files.mask(each["mask_sha256"]) for each in staying]
     shape = next((each.shape for each in masks if each is not None), (1, 1))
     return [np.zeros(shape, bool) if each is None else each for each in masks]
+
+
+def in_words(answer: str) -> str:
+    """What pages call an answer."""
+    return _WORDS.get(answer, answer.replace("_", " "))

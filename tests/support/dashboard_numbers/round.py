@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 from support.dashboard_numbers.estimates import Split, check_estimate
-from support.dashboard_numbers.files import COUNTED, WORDS, Files
+from support.dashboard_numbers.files import COUNTED, Files, in_words
 from support.dashboard_numbers.page import Page, Visit
 
 MOST = 12  # samples of a gallery
@@ -82,9 +82,7 @@ def _standing(round_: sqlite3.Row, files: Files) -> list[sqlite3.Row]:
 
 def _told(answers: Any) -> str:
     words = Counter(
-        WORDS.get(each["answer"], each["answer"].replace("_", " "))
-        + (" (review)" if each["purpose"] == "review" else "")
-        for each in answers
+        in_words(each["answer"]) + (" (review)" if each["purpose"] == "review" else "") for each in answers
     )
     return ", ".join(f"{count} {word}" for word, count in words.items())
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
-from support.dashboard_numbers.files import COUNTED, LEAVING, WORDS, Files, dice_of, masks_of, moment
+from support.dashboard_numbers.files import COUNTED, LEAVING, Files, dice_of, in_words, masks_of, moment
 from support.dashboard_numbers.page import Page, Visit
 
 HEADS = ("Version", "By", "At (UTC)")  # of the tables, the first cells
@@ -117,14 +117,14 @@ def _check_answers(page: Page, sample: sqlite3.Row, files: Files) -> None:
     assert _table(page, "By") == [
         [
             files.who(each),
-            _in_words(each["answer"]) + (f": {each['reason']}" if each["reason"] else ""),
+            in_words(each["answer"]) + (f": {each['reason']}" if each["reason"] else ""),
             "unknown" if each["lead_time"] is None else f"{each['lead_time']:.0f}",
             moment(each["label_studio_updated_at"]),
         ]
         for each in own
     ]
     latest = [each for each in own if each["answer"] in COUNTED][-1:]  # it alone counts
-    leaves = [_in_words(each["answer"]) for each in latest if each["answer"] in LEAVING]
+    leaves = [in_words(each["answer"]) for each in latest if each["answer"] in LEAVING]
     assert re.findall(r"It left training: ([\w ]+)\.", page.text) == leaves
     simulated = sum(each["simulated"] for each in own)
     told = re.findall(r"Simulated: (\d+) of (\d+) answers", page.text)
@@ -164,7 +164,7 @@ def _check_history(page: Page, sample: sqlite3.Row, files: Files) -> None:
             who = "simulated clinician" if simulated else files.letters()[details["annotator"]]
             assert row[4].endswith(f"; by {who}")
         if "answer" in details:
-            assert f", answer {_in_words(details['answer'])}, " in row[4]
+            assert f", answer {in_words(details['answer'])}, " in row[4]
             changed = details["changed_there"][:19].replace("T", " ")
             assert f", changed in Label Studio {changed} ;" in row[4].replace(";", " ;")
         if "task" in details:
@@ -175,7 +175,3 @@ def _table(page: Page, first: str) -> list[list[str]]:
     """The rows of the table whose head begins with this cell."""
     own = dropwhile(lambda row: row[0] != first, page.rows)
     return list(takewhile(lambda row: row[0] not in HEADS, islice(own, 1, None)))
-
-
-def _in_words(answer: str) -> str:
-    return WORDS.get(answer, answer.replace("_", " "))

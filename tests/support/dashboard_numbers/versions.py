@@ -50,7 +50,7 @@ def _tree(versions: list[sqlite3.Row], parent: int | None, depth: int = 0) -> It
 
 
 def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
-    name, round_, verdict, masks, *values, samples, groups, made = row
+    name, round_, verdict, masks, *values, of, made = row
     events = "SELECT count(*) FROM audit WHERE version_id = ? AND event = ?"
     assert name.endswith("champion") == (version["id"] == files.champion()["id"])
     assert ("weights removed" in name) == bool(files.count(events, version["id"], "weights removed"))
@@ -63,8 +63,7 @@ def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
     assert made == moment(version["created_at"])
     if Path(version["directory"], HAS_FIGURES).exists():
         validation = Split.of(version, "validation")
-        assert samples == f"{len(validation.labels):,}"
-        assert groups == f"{len(set(validation.groups)):,}"
+        assert of == f"{len(validation.labels):,} ({len(set(validation.groups)):,})"
         found = {each.name: each for each in validation.metrics(files.classes())}
         for metric, shown in zip(METRICS, values, strict=True):
             if metric in found:
@@ -72,7 +71,7 @@ def _check_line(row: list[str], version: sqlite3.Row, files: Files) -> None:
             else:
                 assert shown == "-"
     else:
-        assert [*values, samples, groups] == ["-"] * (len(METRICS) + 2)
+        assert [*values, of] == ["-"] * (len(METRICS) + 1)
 
 
 def _check_version(visit: Visit, version: sqlite3.Row, versions: list[sqlite3.Row], files: Files) -> None:

@@ -20,6 +20,7 @@ from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.given_answers import WORDS
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, stamp_of
 from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.views.answers_set_aside import set_aside
@@ -83,7 +84,7 @@ class Annotators:
     """What the page of the annotators shows."""
 
     dataset: str
-    kinds: tuple[str, ...]  # of answers that occur
+    kinds: Mapping[str, str]  # of answers that occur, in words
     annotators: tuple[Annotator, ...]  # in the order of their first answer
     pairs: tuple[Pair, ...]
     set_aside: tuple[Unused, ...]  # the first SHOWN
@@ -111,7 +112,7 @@ def annotators_of(backend: Backend, dataset_id: int) -> Annotators:
     kinds = {kind for each in found for kind in each.answers}
     return Annotators(
         dataset=dataset.name,
-        kinds=tuple(kind.value for kind in Answer if kind.value in kinds),
+        kinds={kind: words for kind, words in WORDS.items() if kind in kinds},
         annotators=found,
         pairs=pairs,
         set_aside=unused,

@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.loop.answers.pseudonyms import Names, name_of
 from imil_backend.loop.base.states import Purpose
-from imil_backend.loop.dashboard.given_answers import COUNTS
+from imil_backend.loop.dashboard.given_answers import COUNTS, WORDS
 from imil_backend.store.tables import Annotation, Round, Task
 
-ANSWERS = {
-    **{each.value: each.value.replace("_", " ") for each in Answer},
-    Answer.BLACKOUT.value: "painted",
-    Answer.NOTHING.value: "nothing to black out",
-}
 _FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}
 
 
@@ -43,7 +37,7 @@ class By:
 
 def in_words(answer: str, purpose: str) -> str:
     """An answer to a task of this purpose, for people."""
-    return ANSWERS.get(answer, answer) + _FOR[purpose]
+    return WORDS.get(answer, answer) + _FOR[purpose]
 
 
 @dataclass(frozen=True)

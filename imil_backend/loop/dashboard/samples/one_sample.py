@@ -21,10 +21,10 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.datasets import dataset_of
-from imil_backend.loop.dashboard.given_answers import Given
+from imil_backend.loop.dashboard.given_answers import WORDS, Given
 from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.dashboard.rounds.one_round import find_round
-from imil_backend.loop.dashboard.rounds.round_answers import ANSWERS, in_words
+from imil_backend.loop.dashboard.rounds.round_answers import in_words
 from imil_backend.loop.dashboard.rounds.round_pictures import EVIDENCE, evidence_of, sample_of
 from imil_backend.loop.dashboard.samples.sample_pictures import donor_of
 from imil_backend.loop.projects.links import task_link
@@ -147,7 +147,7 @@ def sample_page(backend: Backend, dataset_id: int, key: str, round_number: int |
             group=sample.group,
             size=(sample.width, sample.height),
             excluded=EXPLAINED.get(sample.excluded, sample.excluded) if sample.excluded else None,
-            left_as=ANSWERS[state.excluded_as] if state.excluded_as else None,
+            left_as=WORDS[state.excluded_as] if state.excluded_as else None,
             answers=answers,
             agreement=sample.agreement,
             painted=state.mask_sha256 is not None,
@@ -258,7 +258,7 @@ def _event(entry: dict[str, Any], names: Names) -> Event:
     by = details.pop("by", None)
     details.pop("mask_sha256", None)
     if "answer" in details:
-        details["answer"] = ANSWERS.get(details["answer"], details["answer"])
+        details["answer"] = WORDS.get(details["answer"], details["answer"])
     if "changed_there" in details:
         details["changed in Label Studio"] = _moment(details.pop("changed_there"))
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in details.items())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, render_template, request
 
-from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.learning.contract.training_job import SPLITS
+from imil_backend.loop.dashboard.given_answers import WORDS
 from imil_backend.loop.dashboard.samples.grid import MODEL, ORDERS, Asked, grid_of
 from imil_backend.loop.dashboard.samples.thumbnails import thumbnail as read_thumbnail
 from imil_backend.server.dashboard.static_copy import current_copy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The choices that a static copy has a page of, by their titles.
 _LISTS = [
     *((f"model {title}", {"model": name}) for name, (title, _) in MODEL.items()),
-    *((f"answer: {each.value.replace('_', ' ')}", {"answer": each.value}) for each in Answer),
+    *((f"answer: {words}", {"answer": answer}) for answer, words in WORDS.items()),
     ("annotators disagree", {"disagree": "1"}),
 ]
 
@@ -35,7 +35,7 @@ def add_samples_pages(pages: Blueprint, backend: Backend) -> None:
         given = {name: value for name, value in request.args.items() if value and name != "page"}
         return render_template(
             "dashboard/samples.html", page=page, dataset_id=dataset_id, given=given, listed=listed,
-            splits=SPLITS, models=MODEL, orders=ORDERS, answers=[each.value for each in Answer], lists=_LISTS,
+            splits=SPLITS, models=MODEL, orders=ORDERS, answers=WORDS, lists=_LISTS,
         )  # fmt: skip
 
     @pages.get("/datasets/<int:dataset_id>/thumbnails/<key>.jpg")
