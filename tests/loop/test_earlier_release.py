@@ -1,7 +1,8 @@
 """A data directory that an earlier release left is opened, and its round is finished in it.
 
-Made by tests/fixtures/releases/make_0004.py, with an open round; what the other states differ by is made up
-of it here, in the schema and the files of that release. So is the round's training, as in other tests.
+Made by the programs in tests/fixtures/releases, with an open round, or with one whose training was under way.
+What the other states differ by is made up of it here, in the schema and the files of that release. So is what
+a training brings, as in other tests.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from alembic.script import ScriptDirectory
 from loop_fakes import URL, FakeLabelStudio
 from sqlalchemy import select, text
 from support.conditions import wait_until
+from support.postgres import programs
 
 from imil_backend.cli.helpers.showing import show_status
 from imil_backend.config import Settings
@@ -38,9 +41,11 @@ from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Round, Sa
 
 RELEASES = Path(__file__).parents[1] / "fixtures" / "releases"
 WORKER = Path(__file__).with_name("working.py")
-
-
-UNFINISHED = "films-round1-unfinished"  # the version that a training of that release was to bring
+CHANGES = {
+    # Killed when Label Studio had four tasks and the database two of them.
+    PUSHING: "DELETE FROM tasks WHERE id > 2",
+    FAILED: "UPDATE rounds SET error = 'The disk was full.'",
+}
 
 
 @pytest.fixture
@@ -49,33 +54,29 @@ def left(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
     Its round is open, or in the state that is the parameter.
     """
+    state = getattr(request, "param", OPEN)
     root = tmp_path / "release"
     shutil.copytree(RELEASES / "0004", root)
+    if state == TRAINING:
+        shutil.copytree(RELEASES / "0004-training", root, dirs_exist_ok=True)
     for path in (path for kind in ("sql", "json") for path in root.rglob(f"*.{kind}")):
         path.write_text(path.read_text().replace("{root}", str(root)))
-    for dump in (root / "data").glob("*.sql"):
+    for name in ("imil", "dbos"):
+        dump = root / "data" / f"{name}.sql"
         with sqlite3.connect(dump.with_suffix(".sqlite")) as connection:
             connection.executescript(dump.read_text())
         connection.close()
         dump.unlink()
-    _put_round_into(root / "data", getattr(request, "param", OPEN))
+    if state in CHANGES:
+        _put_round_into(root / "data", state)
     return root / "data"
 
 
 def _put_round_into(data: Path, state: str) -> None:
-    changes = {
-        # Killed when Label Studio had four tasks and the database two of them.
-        PUSHING: ["DELETE FROM tasks WHERE id > 2"],
-        TRAINING: [f"UPDATE rounds SET version_name = '{UNFINISHED}'"],
-        FAILED: ["UPDATE rounds SET error = 'The disk was full.'"],
-    }
     with sqlite3.connect(data / "imil.sqlite") as connection:
-        for change in (*changes.get(state, ()), f"UPDATE rounds SET state = '{state}'"):
-            connection.execute(change)
+        connection.execute(CHANGES[state])
+        connection.execute(f"UPDATE rounds SET state = '{state}'")
     connection.close()
-    if state == TRAINING:
-        unfinished = shutil.copytree(data / "versions" / "baseline", data / "versions" / UNFINISHED)
-        (unfinished / CHECKPOINT_FILE).write_bytes(b"of that release")
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_its_round_is_finished_by_a_worker_that_finds_every_answer(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", [PUSHING, TRAINING, FAILED], indirect=True)
+@pytest.mark.parametrize("left", [PUSHING, FAILED], indirect=True)
 def test_a_round_in_any_other_state_is_finished_too(
     backend: Backend, left: Path, worker: subprocess.Popen[bytes]
 ) -> None:
@@ -170,17 +171,58 @@ def test_a_round_in_any_other_state_is_finished_too(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [TRAINING], indirect=True)
-def test_a_training_of_that_release_starts_over_and_the_status_says_so(
+def test_a_training_of_that_release_that_is_prepared_anew_starts_over_and_the_status_says_so(
     backend: Backend, left: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backend.__dict__["label_studio"] = FakeLabelStudio(left / "label_studio.json")
+    before = str(_round(backend).version_name)
+    (left / "versions" / before / CHECKPOINT_FILE).write_bytes(b"of that release")
     bring_in_line(backend, _round(backend).id)
     prepare_round_training(backend, _round(backend).id)
     (dataset,) = status(backend)["datasets"]
-    assert dataset["round"]["version"] != UNFINISHED
+    assert dataset["round"]["version"] != before
     assert "release have changed since it was begun" in dataset["round"]["training"]["started_over"]
     show_status({"worker_running": True, "unfinished_erasures": [], "datasets": [dataset]})
     assert "It has started over." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [TRAINING], indirect=True)
+def test_a_training_that_dbos_has_recorded_goes_on_as_it_was_begun(
+    backend: Backend, left: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    _finishes_as_it_was_begun(backend, worker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [TRAINING], indirect=True)
+def test_and_so_it_does_in_postgresql(left: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMIL_DATABASE_URL", postgres_url)
+    for path in left.glob("*.sqlite"):
+        path.unlink()
+    options = ["--quiet", "--set", "ON_ERROR_STOP=1", "--file", left / "postgresql.sql"]
+    subprocess.run([programs() / "psql", *options, postgres_url], check=True, stdout=subprocess.DEVNULL)
+    backend = Backend(Settings(_env_file=None, data_dir=left, label_studio_url=URL))
+    prepare(backend)
+    (left / "go").touch()
+    with closing(backend), subprocess.Popen([sys.executable, WORKER, left, "worker"]) as worker:
+        try:
+            _finishes_as_it_was_begun(backend, worker)
+        finally:
+            worker.kill()
+
+
+def _finishes_as_it_was_begun(backend: Backend, worker: subprocess.Popen[bytes]) -> None:
+    begun = str(_round(backend).version_name)
+    wait_until(lambda: _round(backend).state == CLOSED, 120)
+    with backend.store.begin() as session:
+        trained = session.scalars(select(Version).order_by(Version.id)).all()[-1]
+    assert trained.name == begun
+    assert trained.recipe["correction"] == "blackout"  # the only one that release had
+    assert trained.blacked_out == 2
+    started = (Path(trained.directory) / "trainings").read_text().split()
+    assert started == ["worker", "worker"]  # killed in that release, and done in this one
+    assert worker.poll() is None
 
 
 def _round(backend: Backend) -> Round:
