@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from loop.loop_fakes import make_backend
-from support.label_studio import RunningLabelStudio, free_port, missing
+from support.label_studio import RunningLabelStudio, missing
+from support.nginx import running_nginx
 from support.push import png
 
 from imil_backend.errors import LabelStudioAuthError, LabelStudioUnreachableError
@@ -22,14 +21,7 @@ from imil_backend.loop.upkeep.check_results import State
 from imil_backend.loop.upkeep.doctor import examine
 
 pytestmark = pytest.mark.label_studio
-CONFIG = """
-pid {folder}/pid; error_log {folder}/error.log; daemon off;
-events {{}}
-http {{
-  access_log off; client_max_body_size 100m;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{
+SERVER = """
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
     location /labelling/ {{ proxy_pass {label_studio}/; }}
@@ -42,8 +34,6 @@ http {{
     location /shut/ {{
       auth_basic "clinic"; auth_basic_user_file {folder}/users; proxy_pass {label_studio}/;
     }}
-  }}
-}}
 """
 
 
@@ -55,10 +45,9 @@ class Proxy:
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory, label_studio: RunningLabelStudio) -> Iterator[Proxy]:
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None or shutil.which("openssl") is None:
-        missing("nginx or openssl", "PATH")
-    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    if shutil.which("openssl") is None:
+        missing("openssl", "PATH")
+    folder = tmp_path_factory.mktemp("nginx")
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
     subprocess.run(
@@ -66,16 +55,8 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, label_studio: RunningLabelSt
         check=True,
         capture_output=True,
     )
-    (folder / "users").write_text("clinic:{PLAIN}secret\n")
-    config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(folder=folder, port=port, label_studio=label_studio.url))
-    with subprocess.Popen([str(nginx), "-p", str(folder), "-c", str(config)]) as process:
-        deadline = time.monotonic() + 30
-        with socket.socket() as probe:
-            while probe.connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
-                assert process.poll() is None
+    with running_nginx(folder, SERVER, label_studio=label_studio.url) as port:
         yield Proxy(f"https://127.0.0.1:{port}", folder / "certificate.pem")
-        process.terminate()
 
 
 def client(proxy: Proxy, path: str, token: str, ca: bool = True) -> LabelStudio:

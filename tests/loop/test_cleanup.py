@@ -41,7 +41,7 @@ from imil_backend.loop.cleanup import removal
 from imil_backend.loop.cleanup.removal import find_removable, remove_unneeded
 from imil_backend.loop.proposals.reasons import PROPOSING
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.loop.running import workflows
+from imil_backend.loop.running import steps
 from imil_backend.loop.upkeep.backup import making
 from imil_backend.loop.versions.champions import champion_of, promote
 from imil_backend.loop.versions.removed_weights import removed_weights
@@ -264,7 +264,7 @@ def test_the_worker_cleans_up_at_night_if_it_is_told_to(
 ) -> None:
     settings = backend.settings.model_copy(update={"gc_nightly": nightly, "gc_keep": 0})
     monkeypatch.setattr(backend, "settings", settings)
-    monkeypatch.setattr(workflows, "remove_ended_workflows", lambda _: 2)
-    monkeypatch.setattr(workflows, "_process", {"backend": backend})
-    assert workflows._clean_up()["workflows"] == 2
+    monkeypatch.setattr(steps, "remove_ended_workflows", lambda _: 2)
+    monkeypatch.setattr(steps, "_process", {"backend": backend})
+    assert steps.clean_up()["workflows"] == 2
     assert (Path(rejected.directory) / MODEL_FILE).exists() is not nightly

@@ -33,7 +33,7 @@ from imil_backend.loop.queues.engine import prepare
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import close_due_rounds, close_round, ensure_workflow
 from imil_backend.loop.rounds.training import bring_in_line, prepare_round_training
-from imil_backend.loop.running import workflows
+from imil_backend.loop.running import steps
 from imil_backend.loop.versions.champions import champion_of
 from imil_backend.loop.views.status import status
 from imil_backend.store.database import MIGRATIONS
@@ -113,7 +113,7 @@ def test_its_schema_is_brought_up_to_date_and_nothing_is_lost(left: Path, backen
 
 def test_the_steps_of_a_training_keep_the_names_that_dbos_recorded() -> None:
     """DBOS refuses to go on with a workflow whose steps have other names than those it has recorded."""
-    names = {getattr(step, "dbos_function_name", None) for step in vars(workflows).values()}
+    names = {getattr(step, "dbos_function_name", None) for step in vars(steps).values()}
     assert names >= {"_bring_in_line", "_lay_down_job", "_run_job", "_conclude", "_report", "_open_next"}
 
 

@@ -24,7 +24,7 @@ from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.engine import APPLICATION, SYNC_QUEUE, prepare
 from imil_backend.loop.queues.launching import launched, worker_is_running, worker_lock
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
-from imil_backend.loop.running import workflows
+from imil_backend.loop.running import steps
 from imil_backend.store.tables import Dataset, Project, SetAside
 
 pytestmark = pytest.mark.slow  # databases
@@ -99,11 +99,11 @@ def test_an_event_that_comes_while_its_annotation_is_read_is_looked_at_afterward
         assert go_on.wait(30)
         return "answered"
 
-    monkeypatch.setattr(workflows, "sync_annotation", read)
-    monkeypatch.setattr(workflows, "_project", lambda _: Project(dataset_id=1))
-    monkeypatch.setattr(workflows.lifecycle, "close_due_rounds", lambda *_: None)
+    monkeypatch.setattr(steps, "sync_annotation", read)
+    monkeypatch.setattr(steps, "_project", lambda _: Project(dataset_id=1))
+    monkeypatch.setattr(steps.lifecycle, "close_due_rounds", lambda *_: None)
     queues = WorkflowQueues(prepared)
-    workflows.use(prepared, queues)
+    steps.use(prepared, queues)
 
     def hint() -> str:
         return queues.enqueue("sync_annotation", SYNC_QUEUE, 3, 18, unless_waiting=True)

@@ -4,10 +4,10 @@ import pytest
 from loop_fakes import PROJECT, FakeQueues, OpenRound, mask_of, region
 
 from imil_backend.errors import LabelStudioUnreachableError
-from imil_backend.loop.running import workflows
+from imil_backend.loop.running import steps
 from imil_backend.loop.running.counters import WORKER
 
-reconcile = workflows._reconcile.__wrapped__  # the step itself, without DBOS
+reconcile = steps.reconcile_project.__wrapped__  # the step itself, without DBOS
 
 
 def counted(name: str, **labels: str) -> float:
@@ -15,7 +15,7 @@ def counted(name: str, **labels: str) -> float:
 
 
 def test_a_worker_counts_what_webhooks_had_lost(open_round: OpenRound, queues: FakeQueues) -> None:
-    workflows.use(open_round.backend, queues)  # type: ignore[arg-type]
+    steps.use(open_round.backend, queues)  # type: ignore[arg-type]
     before = counted("reconciliation_differences_total", kind="synced")
     done, seconds = (
         counted("reconciliations_total", outcome="done"),
@@ -30,7 +30,7 @@ def test_a_worker_counts_what_webhooks_had_lost(open_round: OpenRound, queues: F
 
 
 def test_a_worker_counts_reconciliations_that_failed(open_round: OpenRound, queues: FakeQueues) -> None:
-    workflows.use(open_round.backend, queues)  # type: ignore[arg-type]
+    steps.use(open_round.backend, queues)  # type: ignore[arg-type]
     before = counted("reconciliations_total", outcome="failed")
     open_round.label_studio.down = True
     with pytest.raises(LabelStudioUnreachableError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +14,8 @@ import requests
 from flask import Flask, request
 from server_fakes import FakeChampion, FakeEvents, make_settings
 from support.conditions import wait_until
-from support.label_studio import free_port, missing
+from support.label_studio import free_port, is_listening
+from support.nginx import PASSWORD, USER, running_nginx
 from werkzeug.exceptions import Unauthorized
 
 from imil_backend.config import load_settings
@@ -24,30 +23,21 @@ from imil_backend.errors import SettingsError
 from imil_backend.server.app import GATE, create_app
 from imil_backend.server.auth import Caller
 
-PASSWORD = {"basic_auth_user": "ls", "basic_auth_password": "pw"}
+OWN_PASSWORD = {"basic_auth_user": "ls", "basic_auth_password": "pw"}
 PROXY = "10.0.0.5"
-NAMED = {"X-Remote-User": "alice"}
-CONFIG = """
-user root; pid {folder}/pid; error_log {folder}/error.log; daemon off;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{
+NAMED = {"X-Remote-User": USER}
+SERVER = """
     listen 127.0.0.1:{port};
     location / {{
       auth_basic "clinic"; auth_basic_user_file {folder}/users;
       proxy_pass http://127.0.0.1:{backend}; proxy_bind 127.0.0.2;
       proxy_set_header X-Remote-User $remote_user; proxy_set_header Authorization "";
     }}
-  }}
-}}
 """
 
 
 def application(**values: Any) -> Flask:
-    return create_app(make_settings(**PASSWORD, **values), champion=FakeChampion(), events=FakeEvents())
+    return create_app(make_settings(**OWN_PASSWORD, **values), champion=FakeChampion(), events=FakeEvents())
 
 
 @pytest.fixture
@@ -105,13 +95,7 @@ def test_proxies_that_are_no_addresses_or_all_of_them_are_refused(proxies: str) 
 @pytest.fixture
 def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The URL of nginx, which asks for a password and calls from 127.0.0.2, and the backend's own."""
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        missing("nginx", "PATH")
-    port, own = free_port(), free_port()
-    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
-    config = tmp_path / "nginx.conf"
-    config.write_text(CONFIG.format(folder=tmp_path, port=port, backend=own))
+    own = free_port()
     environment = os.environ | {
         "IMIL_DATA_DIR": str(tmp_path / "data"),
         "IMIL_PORT": str(own),
@@ -122,28 +106,22 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, str]]:
     }
     serve = [str(Path(sys.executable).parent / "imil"), "serve"]
     with (
-        subprocess.Popen([str(nginx), "-p", str(tmp_path), "-c", str(config)]) as proxy,
+        running_nginx(tmp_path, SERVER, backend=own) as port,
         subprocess.Popen(serve, env=environment, cwd=tmp_path) as backend,
     ):
         try:
-            wait_until(lambda: answers(own) and answers(port), 60)
+            wait_until(lambda: is_listening(own), 60)
             yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}"
         finally:
-            proxy.terminate()
             backend.terminate()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow
 def test_a_real_proxy_opens_the_real_dashboard(behind_nginx: tuple[str, str]) -> None:
     proxy, backend = behind_nginx
-    page = requests.get(f"{proxy}/dashboard/", auth=("alice", "secret"), timeout=30)
+    page = requests.get(f"{proxy}/dashboard/", auth=(USER, PASSWORD), timeout=30)
     assert page.status_code == 200
     assert "<main" in page.text
     assert requests.get(f"{proxy}/dashboard/", headers=NAMED, timeout=30).status_code == 401  # nginx's own
     assert requests.get(f"{backend}/dashboard/", headers=NAMED, timeout=30).status_code == 401
-    assert requests.get(f"{proxy}/versions", auth=("alice", "secret"), timeout=30).status_code == 401
+    assert requests.get(f"{proxy}/versions", auth=(USER, PASSWORD), timeout=30).status_code == 401

@@ -81,6 +81,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_listening(port: int) -> bool:
+    """Whether anybody takes connections at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def missing(what: str, setting: str) -> None:
     """Skip, or fail in CI, where nothing may be missing."""
     message = f"{what} is not there; {setting} names another place"

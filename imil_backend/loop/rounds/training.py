@@ -1,4 +1,4 @@
-"""The steps of a round's training, each of which may run twice; `workflows.py` makes them durable."""
+"""The steps of a round's training, each of which may run twice; `running/workflows.py` makes them durable."""
 
 from __future__ import annotations
 

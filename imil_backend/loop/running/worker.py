@@ -14,7 +14,7 @@ from imil_backend.loop.queues.launching import launched, let_workflows_end
 from imil_backend.loop.queues.names import CLEAN_UP_WORKFLOW, RECONCILE_ALL_WORKFLOW
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds.lifecycle import close_due_rounds
-from imil_backend.loop.running import workflows
+from imil_backend.loop.running import steps, workflows
 
 NIGHTLY = "0 3 * * *"  # cron, UTC
 
@@ -30,7 +30,7 @@ def running(backend: Backend, worker_id: str = "worker") -> Iterator[WorkflowQue
         RoundError: another process runs under this id.
     """
     queues = WorkflowQueues(backend)
-    workflows.use(backend, queues)
+    steps.use(backend, queues)
     try:
         with launched(backend, worker_id) as watchdog, watchdog.on_guard():
             DBOS.apply_schedules(
