@@ -25,7 +25,8 @@ from benchmarks.arms import Arm, in_turns
 from benchmarks.report import Options, Report, main, spread
 from imil_backend.images.markers import draw_markers
 from imil_backend.images.phantoms import write_phantoms
-from imil_backend.learning.child.steps.spread import dice_coefficients, spread_masks
+from imil_backend.learning.child.spreading.mask_learner import dice_coefficients
+from imil_backend.learning.child.spreading.spread import spread_masks
 from imil_backend.learning.inputs.exchange import soften
 
 IMAGES, PAINTED = 2500, 50

@@ -12,7 +12,7 @@ from tiny_jobs import TAG, JobMaker
 from imil_backend.errors import TrainingStoppedError
 from imil_backend.images.masks.masks import dice
 from imil_backend.learning.child import proposing_process, training_process
-from imil_backend.learning.child.steps import spread
+from imil_backend.learning.child.spreading import spread
 from imil_backend.learning.contract.launch import run_proposing, run_training
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import (

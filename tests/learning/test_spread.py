@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from imil_backend.errors import LearningError
-from imil_backend.learning.child.steps import spread
-from imil_backend.learning.child.steps.spread import (
-    FOLDS,
-    count_images,
-    deal_folds,
-    dice_coefficients,
-    spread_masks,
-)
+from imil_backend.learning.child.spreading import mask_learner, spread
+from imil_backend.learning.child.spreading.mask_learner import dice_coefficients
+from imil_backend.learning.child.spreading.spread import FOLDS, count_images, deal_folds, spread_masks
 from imil_backend.learning.contract.proposed import Proposed, Quality, read_proposed, write_proposed
 from imil_backend.learning.inputs.exchange import soften
 from imil_backend.learning.networks import mask_network
@@ -119,7 +114,7 @@ def test_for_people_the_networks_go_on_with_all_masks_and_look_at_mirror_images_
 def test_all_images_are_told_of_and_read_some_at_a_time(
     briefly: None, contented: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spread, "_READ_AT_ONCE", 4)
+    monkeypatch.setattr(mask_learner, "_READ_AT_ONCE", 4)
     images, masks = with_squares(11, channels=3)
     cached = np.lib.format.open_memmap(tmp_path / "pixels.npy", "w+", np.uint8, (12, SIZE, SIZE, 3))
     cached[:11] = images[::-1]

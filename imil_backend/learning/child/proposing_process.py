@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imil_backend.errors import ImageError, ImilError, MaskError
 from imil_backend.images.cache import CachedItem, PixelCache, read_mask
 from imil_backend.images.masks.masks import mask_coverage
-from imil_backend.learning.child.steps.spread import spread_masks
+from imil_backend.learning.child.spreading.spread import spread_masks
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, write_proposed
 from imil_backend.learning.contract.training_job import (
     ERROR_FILE,

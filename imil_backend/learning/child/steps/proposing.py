@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import LearningError
 from imil_backend.learning.child.context import Context
-from imil_backend.learning.child.steps.spread import count_images, spread_masks
+from imil_backend.learning.child.spreading.spread import count_images, spread_masks
 from imil_backend.learning.contract.proposed import (
     LEAST_CONFIDENCE,
     PROPOSED_FILE,

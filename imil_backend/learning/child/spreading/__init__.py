@@ -1,0 +1,1 @@
+"""What is irrelevant, learned from a few painted masks and found in all other images."""
