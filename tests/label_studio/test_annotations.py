@@ -87,6 +87,27 @@ def test_relevant_paint_keeps_only_what_is_painted() -> None:
     assert np.array_equal(reading.mask, ~painted())
 
 
+def ring() -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:25, 5:30] = True
+    mask[8:22, 8:27] = False
+    return mask
+
+
+def test_what_is_relevant_and_only_outlined_is_set_aside() -> None:
+    reading = read(region(ring(), "Relevant"))
+    assert reading.answer is Answer.SET_ASIDE
+    assert "Paint over the inside, too" in reading.reason
+
+
+def test_an_outline_counts_whose_inside_is_irrelevant_on_purpose() -> None:
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    inside[8:22, 8:27] = True
+    reading = read(region(ring(), "Relevant"), {**region(inside), "id": "r2"})
+    assert np.array_equal(reading.mask, ~ring())
+    assert np.array_equal(read(region(ring())).mask, ring())  # a film's edge
+
+
 @pytest.mark.parametrize(
     ("value", "answer"),
     [

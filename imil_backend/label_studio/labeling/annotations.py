@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import MaskError
 from imil_backend.images.masks.masks import painted_masks
+from imil_backend.images.masks.outlines import is_outline
 from imil_backend.images.masks.regions import key_points
 from imil_backend.label_studio.labeling.answers import Answer
 from imil_backend.label_studio.labeling.choices import choices_of
@@ -27,6 +28,9 @@ _ANSWERS = {
     LABEL_WRONG: Answer.LABEL_WRONG,
     UNREADABLE: Answer.UNREADABLE,
 }
+_OUTLINED = (
+    "What is relevant is outlined, and the inside would be taken for irrelevant. Paint over the inside, too."
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def read_annotation(
     - Painted, and 'Nothing to black out' or 'Unreadable': a contradiction, SET_ASIDE.
     - Not painted: what was chosen; without a choice SET_ASIDE.
     - Two choices, a region that cannot be used, or every pixel painted irrelevant: SET_ASIDE.
+    - Relevant parts outlined and not painted over, so that they would be taken for irrelevant: SET_ASIDE.
     - Key points beside them are passed over and named: they cover no pixels.
 
     Args:
@@ -88,9 +93,11 @@ def read_annotation(
     try:
         irrelevant, relevant = painted_masks(result, mapping.labels, width, height)
         points = key_points(result, mapping.labels)
+        outside = bool(relevant.any())
+        if outside and is_outline(relevant, irrelevant):
+            raise MaskError(_OUTLINED)
     except MaskError as error:
         return _set_aside(str(error), choice)
-    outside = bool(relevant.any())
     reading = _combine(irrelevant | ~relevant if outside else irrelevant, choice, mapping)
     remarks = (reading.reason, _right_class(result, reading.answer), _passed_over(points))
     return replace(reading, outside=outside, reason=" ".join(filter(None, remarks)))
