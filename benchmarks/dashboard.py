@@ -63,6 +63,7 @@ PAGES = {
     "sample": "/dashboard/datasets/1/samples/{asked}",
     "reasons": "/dashboard/datasets/1/reasons",
     "machine": "/dashboard/machine",
+    "metrics": "/metrics",
 }
 
 

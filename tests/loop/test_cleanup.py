@@ -122,9 +122,16 @@ def test_rounds_go_on_from_the_latest_baseline_alone(
     backend: Backend, dataset: Dataset, baseline: Version
 ) -> None:
     assert kinds(backend) == set()
-    later = make_version(backend, dataset, "later", champion=False)
+    refused = make_version(backend, dataset, "refused", champion=False)
+    (Path(refused.directory) / INTERMEDIATE_FILE).write_bytes(b"state")
+    assert kinds(backend) == set()  # the champion comes from the first
+    later = make_version(backend, dataset, "later")
     (Path(later.directory) / INTERMEDIATE_FILE).write_bytes(b"state")
-    assert kinds(backend) == {("intermediate state", "baseline")}
+    assert kinds(backend) == {
+        ("intermediate state", "baseline"),
+        ("intermediate state", "refused"),
+        ("weights", "refused"),
+    }
     remove_unneeded(backend, keep=0)
     assert (Path(later.directory) / INTERMEDIATE_FILE).exists()
     assert (Path(baseline.directory) / MODEL_FILE).exists()  # it was the champion

@@ -78,8 +78,8 @@ def test_a_training_shows_its_epochs(open_round: OpenRound) -> None:
     assert (training.phase, training.epoch, training.epochs, training.total) == ("training", 3, 4, 8)
     assert training.told is not None
     assert [each.training_loss for each in training.history] == [1.0, 0.5]
-    assert training.curve("training_loss") == "80.0,0.0 160.0,60.0"
-    assert training.curve("validation_loss") == "80.0,60.0"
+    assert training.curve("training_loss") == "80.0,0.0 80.0,0.0 160.0,60.0"
+    assert training.curve("validation_loss") == "80.0,60.0 80.0,60.0"  # one point alone is not drawn
 
 
 def test_checks_are_made_in_the_background_and_kept_for_a_while(

@@ -17,7 +17,7 @@ from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.set_aside import set_aside
-from imil_backend.loop.base.states import CLOSED, FAILED, TRAINING, Purpose
+from imil_backend.loop.base.states import CLOSED, FAILED, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.overview import pace
 from imil_backend.loop.dashboard.overview.annotators import Annotators, annotators_of
 from imil_backend.loop.dashboard.overview.queue import Queue, queue_of
@@ -185,6 +185,13 @@ def test_the_queue_holds_what_waits_and_what_comes_next(open_round: OpenRound) -
     assert {each.name for each in found.following.shown} == {f"train-{number}" for number in range(4, 8)}
     assert found.following.shown[0].why.startswith("The model was right")
     assert found.problem is None
+
+
+def test_a_round_that_is_being_pushed_has_not_been_answered(open_round: OpenRound) -> None:
+    assert not queue(open_round).is_pushing
+    with open_round.backend.store.begin() as session:
+        change_state(session.merge(open_round.round), PUSHING)
+    assert queue(open_round).is_pushing
 
 
 def test_a_task_of_two_readers_waits_for_the_second(open_round: OpenRound) -> None:

@@ -43,7 +43,7 @@ from imil_backend.loop.evaluation.reasons import (
     share_inside,
 )
 from imil_backend.loop.versions.champions import PERSON, promote, reject
-from imil_backend.store.tables import Round, Sample, Task, Version
+from imil_backend.store.tables import Annotation, Round, Sample, Task, Version
 
 pytestmark = pytest.mark.slow  # a database and plots
 ONE = 1  # number of the scene's dataset and round
@@ -340,6 +340,23 @@ def test_of_very_many_painted_samples_some_are_drawn(
     reasons = kept_reasons(scene.report)
     assert reasons is not None
     assert (reasons.painted, reasons.drawn, reasons.shares[0].samples) == (3, 2, 2)
+
+
+def test_what_is_painted_in_later_rounds_is_no_reason_of_this_one(
+    backend: Backend, label_studio: FakeLabelStudio
+) -> None:
+    scene = make_scene(backend, label_studio, report=False)
+    scene.report.mkdir(exist_ok=True)
+    with backend.store.begin() as session:
+        later = Round(dataset_id=scene.dataset.id, number=2, state="open")
+        session.add(later)
+        session.flush()
+        painted = select(Task).join(Annotation).where(Annotation.mask_sha256.is_not(None)).limit(1)
+        session.scalars(painted).one().round_id = later.id
+        keep_reasons(backend, session, session.get_one(Round, scene.round_id), scene.report)
+    reasons = kept_reasons(scene.report)
+    assert reasons is not None
+    assert reasons.painted == 2  # of three
 
 
 def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_blue() -> None:

@@ -79,5 +79,6 @@ def shares(axes: Axes, x: str, y: str) -> None:
 
 
 def short(name: str) -> str:
-    """A name that fits into a legend."""
-    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
+    """A name that fits into a legend; one that begins with an underscore would be left out of it."""
+    shown = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
+    return f" {shown}" if shown.startswith("_") else shown

@@ -24,7 +24,7 @@ from imil_backend.images.masks.masks import combine_masks, dice, mask_from_png, 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import ANSWERS, EXCLUDED_AS, Purpose
-from imil_backend.store.tables import Annotation, Dataset, Sample, Task
+from imil_backend.store.tables import Annotation, Dataset, Round, Sample, Task
 
 logger = logging.getLogger(__name__)
 
@@ -114,16 +114,28 @@ def load_mask(backend: Backend, sha256: str, sample: Sample) -> npt.NDArray[np.b
 
 
 def sample_states(
-    backend: Backend, session: Session, dataset: Dataset, sample_id: int | None = None
+    backend: Backend,
+    session: Session,
+    dataset: Dataset,
+    sample_id: int | None = None,
+    *,
+    until: Round | None = None,
 ) -> dict[int, SampleState]:
     """The state of every sample that was answered, or of this one alone, by sample id.
 
     It follows the policy on several annotators. By the latest answer: whether the sample leaves training, and
     the mask. By all of them, each with the latest answer: it leaves if more than half of them say so, and
     else the masks of those who do not are combined. A review stands for the answers that were in dispute.
+
+    Args:
+        backend: with the masks.
+        session: of the store.
+        dataset: whose samples.
+        sample_id: of the only one that is wanted; None: all.
+        until: the last round whose answers count; None: all.
     """
     states, annotators = {}, policy_of(dataset).annotators
-    for sample, given in _answers(session, dataset.id, sample_id).items():
+    for sample, given in _answers(session, dataset.id, sample_id, until).items():
         answers = _decided(given)
         leaves = _leaves(answers, annotators)
         counted = answers[-1:] if annotators == "latest" else _of_annotators(answers)
@@ -173,7 +185,9 @@ def note_agreement(backend: Backend, session: Session, sample_id: int) -> None:
     sample.agreement = sum(pairs) / len(pairs)
 
 
-def _answers(session: Session, dataset_id: int, sample_id: int | None = None) -> dict[int, list[Annotation]]:
+def _answers(
+    session: Session, dataset_id: int, sample_id: int | None = None, until: Round | None = None
+) -> dict[int, list[Annotation]]:
     """The answers to each sample, or to this one, oldest first; those of gold tasks are none.
 
     Each table is joined once, and nobody's person is asked for: of 100,000 answers half of the time.
@@ -191,6 +205,8 @@ def _answers(session: Session, dataset_id: int, sample_id: int | None = None) ->
     )
     if sample_id is not None:
         found = found.where(Annotation.sample_id == sample_id)
+    if until is not None:
+        found = found.where(Task.round_id <= until.id)  # later rounds have later ids
     for annotation in session.scalars(found):
         answers[annotation.sample_id].append(annotation)
     return answers

@@ -24,7 +24,7 @@ from imil_backend.images.masks.masks import Mask
 from imil_backend.learning.contract.evidence import EvidenceFile, Place, read_evidence
 from imil_backend.learning.contract.training_job import write_json
 from imil_backend.learning.scoring.bounds import bounds_of_mean
-from imil_backend.loop.answers.sample_states import load_mask, sample_states
+from imil_backend.loop.answers.sample_states import SampleState, load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.evaluation.changes import read_kept
 from imil_backend.store.tables import Dataset, Round, Sample, Version
@@ -130,7 +130,8 @@ def keep_reasons(backend: Backend, session: Session, round_: Round, directory: P
         return
     files = {each.name: read_evidence(Path(each.directory)) for each in (parent, version)}
     dataset = session.get_one(Dataset, round_.dataset_id)
-    painted, count = _painted(backend, session, dataset, list(files.values()))
+    states = sample_states(backend, session, dataset, until=round_)
+    painted, count = _painted(backend, session, states, list(files.values()))
     reasons = Reasons(
         before=parent.name,
         after=version.name,
@@ -166,10 +167,12 @@ class _Painted:
 
 
 def _painted(
-    backend: Backend, session: Session, dataset: Dataset, files: Sequence[EvidenceFile | None]
+    backend: Backend,
+    session: Session,
+    states: Mapping[int, SampleState],
+    files: Sequence[EvidenceFile | None],
 ) -> tuple[list[_Painted], int]:
     """Painted samples, without those whose mask cannot be read; and how many were painted."""
-    states = sample_states(backend, session, dataset)
     masks = {sample: state.mask_sha256 for sample, state in states.items() if state.mask_sha256}
     evidence = [(file, file.places() if file else {}) for file in files]
     found = []

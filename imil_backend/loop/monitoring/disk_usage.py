@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.store.tables import Version
@@ -66,8 +66,10 @@ def size_of(directory: Path) -> int:
     return size
 
 
-def latest_version_bytes(backend: Backend) -> int | None:
-    """Bytes of the latest version with its checkpoints, or None without one."""
+def version_bytes(backend: Backend) -> int | None:
+    """Bytes of the latest version or the latest baseline, the larger of both; None without one."""
+    newest = select(func.max(Version.id))
+    latest = (newest.scalar_subquery(), newest.where(Version.baseline_id.is_(None)).scalar_subquery())
     with backend.store.begin() as session:
-        directory = session.scalar(select(Version.directory).order_by(Version.id.desc()).limit(1))
-    return size_of(Path(directory)) if directory is not None else None
+        found = session.scalars(select(Version.directory).where(Version.id.in_(latest))).all()
+    return max((size_of(Path(directory)) for directory in found), default=None)

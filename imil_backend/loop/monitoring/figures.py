@@ -19,7 +19,7 @@ from imil_backend.errors import StoreError
 from imil_backend.loop.base import timestamps
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.monitoring.dataset_figures import dataset_figures
-from imil_backend.loop.monitoring.disk_usage import disk_usage_of, latest_version_bytes
+from imil_backend.loop.monitoring.disk_usage import disk_usage_of, version_bytes
 from imil_backend.loop.monitoring.gauges import gauge
 from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.queues.workflow_counts import count_unfinished
@@ -90,8 +90,12 @@ class LoopFigures(Collector):
         )
 
     def _version_bytes(self) -> GaugeMetricFamily:
-        size = latest_version_bytes(self._backend)
-        return gauge("imil_version_bytes", "Size of the latest version.", {} if size is None else {(): size})
+        size = version_bytes(self._backend)
+        return gauge(
+            "imil_version_bytes",
+            "Size of the latest version or baseline, the larger one.",
+            {} if size is None else {(): size},
+        )
 
     def _workflows(self) -> Iterator[GaugeMetricFamily]:
         yield gauge(

@@ -13,6 +13,7 @@ from imil_backend.loop.monitoring.readiness import Readiness, ReadinessReport
 
 # Anyone may ask, and each check asks the database and writes a file: a check answers all who ask soon after.
 FRESH_SECONDS = 1.0
+_STARTING = ReadinessReport(Readiness.NOT_READY, {"start": "the first check has not ended yet"})
 
 
 def readiness(check: Callable[[], ReadinessReport]) -> Blueprint:
@@ -39,15 +40,15 @@ class _Latest:
     def __init__(self, check: Callable[[], ReadinessReport]) -> None:
         self._check = check
         self._lock = threading.Lock()
-        self._report: ReadinessReport | None = None
-        self._made = 0.0
+        self._report = _STARTING
+        self._made = float("-inf")
 
     def report(self) -> ReadinessReport:
         report = self._report
-        if report is not None and (self._is_fresh() or self._lock.locked()):
+        if self._is_fresh() or self._lock.locked():
             return report
         with self._lock:
-            if self._report is None or not self._is_fresh():
+            if not self._is_fresh():
                 self._report = self._check()
                 self._made = time.monotonic()
             return self._report

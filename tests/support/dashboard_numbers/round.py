@@ -68,7 +68,8 @@ def _check_answers(page: Page, round_: sqlite3.Row, files: Files) -> None:
         others = _told(each for each, counts in zip(given, counted, strict=True) if not counts)
         assert shown.get("Not counted", "-") == (others or "-")
         times = [each["lead_time"] for each in given if each["lead_time"] is not None]
-        assert shown["Minutes"] == (f"{sum(times) / 60:.1f}" if times else "unknown")
+        of = f" (of {len(times)} of {len(given)})" if len(times) < len(given) else ""
+        assert shown["Minutes"] == (f"{sum(times) / 60:.1f}{of}" if times else "unknown")
 
 
 def _standing(round_: sqlite3.Row, files: Files) -> list[sqlite3.Row]:

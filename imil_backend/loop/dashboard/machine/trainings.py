@@ -52,7 +52,10 @@ class Training:
     history: tuple[Epoch, ...]
 
     def curve(self, name: str) -> str:
-        """The points of a loss over the epochs, as SVG's polyline wants them; the highest loss is on top."""
+        """The points of a loss over the epochs, as SVG's polyline wants them; the highest loss is on top.
+
+        It begins with its first point twice: one point alone would not be drawn.
+        """
         losses = [(each.number, getattr(each, name)) for each in self.history]
         known = [(number, loss) for number, loss in losses if loss is not None]
         highest = max(
@@ -61,7 +64,7 @@ class Training:
         )
         return " ".join(
             f"{WIDTH * number / max(self.epochs, 1):.1f},{HEIGHT * (1 - loss / highest):.1f}"
-            for number, loss in known
+            for number, loss in (*known[:1], *known)
         )
 
 

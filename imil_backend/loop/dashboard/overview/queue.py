@@ -53,7 +53,8 @@ class Queue:
     dataset: str
     ask: str  # the policy's
     ranking: str
-    round: int | None  # that is open
+    round: int | None  # that is open, or being pushed
+    is_pushing: bool  # not all of its tasks are made yet
     waiting: Listed  # its tasks that want answers
     following: Listed  # what the next round would ask
     problem: str | None  # why that is not known
@@ -81,6 +82,7 @@ def queue_of(backend: Backend, dataset_id: int) -> Queue:
         ask=policy.ask,
         ranking=policy.ranking,
         round=asking.number if asking else None,
+        is_pushing=asking is not None and asking.state == PUSHING,
         waiting=waiting,
         following=following,
         problem=problem,

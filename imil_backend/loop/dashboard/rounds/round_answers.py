@@ -26,6 +26,7 @@ class By:
         total: of these.
         others: how many do not count, likewise: reviews, and what was skipped or set aside.
         seconds: of both, of those whose time is known; None: of none.
+        timed: how many these are.
     """
 
     name: str
@@ -33,6 +34,12 @@ class By:
     total: int
     others: Mapping[str, int]
     seconds: float | None
+    timed: int
+
+    @property
+    def given(self) -> int:
+        """How many answers there are, those that do not count among them."""
+        return self.total + sum(self.others.values())
 
 
 def in_words(answer: str, purpose: str) -> str:
@@ -68,4 +75,4 @@ def answers_of(session: Session, round_: Round, names: Names) -> list[By]:
 def _by(name: str, own: Sequence[_Answer]) -> By:
     counts, others = (Counter(each.words for each in own if each.counts == does) for does in (True, False))
     times = [each.seconds for each in own if each.seconds is not None]
-    return By(name, dict(counts), counts.total(), dict(others), sum(times) if times else None)
+    return By(name, dict(counts), counts.total(), dict(others), sum(times) if times else None, len(times))
