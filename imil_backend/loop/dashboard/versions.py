@@ -108,7 +108,7 @@ def versions_of(backend: Backend, dataset_id: int) -> Versions:
         dataset = dataset_of(session, dataset_id)
         found = _versions(session, dataset_id)
         lines = _lines(session, dataset_id, found)
-        answers = given(session, Round.dataset_id == dataset_id)
+        answers = given(session, dataset_id)
         promotions = select(Promotion).where(Promotion.dataset_id == dataset_id).order_by(Promotion.id.desc())
         promoted = [
             Promoted(each.version.name, each.by, each.reason, each.created_at)
@@ -137,8 +137,7 @@ def version_page(backend: Backend, dataset_id: int, version_id: int) -> VersionP
         version = _version(session, dataset_id, version_id)
         found = _versions(session, dataset_id)
         line = next(each for each in _lines(session, dataset_id, found) if each.id == version_id)
-        until = [Round.number <= line.round] if line.round is not None else []
-        simulated = given(session, Round.dataset_id == dataset_id, *until).simulated
+        simulated = given(session, dataset_id, until=line.round).simulated
     parent = next((each for each in found if each.id == version.parent_id), None)
     return VersionPage(
         dataset=dataset.name,

@@ -120,7 +120,7 @@ def _round(backend: Backend, session: Session, round_: Round) -> RoundState:
         since=round_.changed_at,
         progress=answered(session, round_),
         readers=round_.readers,
-        simulated=given(session, Round.id == round_.id).simulated,
+        simulated=given(session, round_.dataset_id, number=round_.number).simulated,
         pace=pace_of(session, round_) if round_.state == OPEN else None,
         training=_training(backend, round_) if round_.state == TRAINING else None,
     )

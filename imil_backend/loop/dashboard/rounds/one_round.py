@@ -20,7 +20,6 @@ from imil_backend.loop.dashboard.datasets import dataset_of, made_as
 from imil_backend.loop.dashboard.given_answers import Given, given
 from imil_backend.loop.dashboard.people import names_of
 from imil_backend.loop.dashboard.rounds.round_answers import By, answers_of
-from imil_backend.loop.dashboard.rounds.where_it_looks import painted_until
 from imil_backend.loop.dashboard.samples.columns import compared
 from imil_backend.loop.evaluation.changes import Changes, kept_changes, title_of
 from imil_backend.loop.evaluation.kept import folder_of
@@ -163,8 +162,8 @@ def round_page(backend: Backend, dataset_id: int, number: int, *, named: bool = 
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
             answers=answers_of(session, round_, names),
-            given=given(session, Round.id == round_.id),
-            painted=painted_until(session, dataset_id, number),
+            given=given(session, dataset_id, number=number),
+            painted=given(session, dataset_id, until=number, painted=True),
             shortcut=shortcut,
             shortcut_note=note,
             worth=worth.sentences if worth else (),

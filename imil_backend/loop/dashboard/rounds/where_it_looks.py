@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.backend import Backend
-from imil_backend.loop.base.states import CLOSED, PAINTED
+from imil_backend.loop.base.states import CLOSED
 from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.given_answers import Given, given
 from imil_backend.loop.evaluation.kept import folder_of
 from imil_backend.loop.evaluation.reasons import Reasons, kept_reasons
-from imil_backend.store.tables import Annotation, Round
+from imil_backend.store.tables import Round
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def reasons_page(backend: Backend, dataset_id: int, number: int | None = None) -
         }
         rounds = [each for each, reasons in found.items() if reasons is not None]
         shown = number if number in rounds else next(iter(rounds), None)
-        painted = painted_until(session, dataset_id, shown or 0)
+        painted = given(session, dataset_id, until=shown or 0, painted=True)
     return ReasonsPage(
         dataset_id=dataset.id,
         dataset=dataset.name,
@@ -55,9 +54,3 @@ def reasons_page(backend: Backend, dataset_id: int, number: int | None = None) -
         rounds=rounds,
         closed=next(iter(found), None),
     )
-
-
-def painted_until(session: Session, dataset_id: int, number: int) -> Given:
-    """The painted answers to the rounds up to this number."""
-    own = (Round.dataset_id == dataset_id, Round.number <= number)
-    return given(session, *own, Annotation.answer == PAINTED)
