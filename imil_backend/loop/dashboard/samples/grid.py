@@ -140,9 +140,8 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
     if asked.model in MODEL:
         chosen &= MODEL[asked.model][1](columns)
     if asked.disagree:
-        unlike = select(Sample.id).where(Sample.dataset_id == dataset.id, Sample.agreement < 1)
-        disputed = {*session.scalars(unlike), *contradicted_samples(session, dataset.id)}
-        chosen &= np.isin(columns.ids, list(disputed))
+        stamp = (*answers_stamp(session, dataset.id), "disagree")
+        chosen &= np.isin(columns.ids, _kept.get(stamp, lambda: _disputed(session, dataset.id)))
     if asked.round is not None and (ids := session.scalars(_asked_in(dataset.id, asked.round)).all()):
         chosen &= np.isin(columns.ids, ids)  # what is no round filters nothing, like other unknown values
     answered = _answered(dataset, names, asked)
@@ -153,6 +152,12 @@ def _chosen(session: Session, dataset: Dataset, columns: Columns, names: Names, 
 
 
 _kept = Kept[NDArray[np.int64]]()
+
+
+def _disputed(session: Session, dataset_id: int) -> NDArray[np.int64]:
+    """The ids of the samples that people have painted or answered differently."""
+    unlike = select(Sample.id).where(Sample.dataset_id == dataset_id, Sample.agreement < 1)
+    return np.array([*{*session.scalars(unlike), *contradicted_samples(session, dataset_id)}], np.int64)
 
 
 def _rounds(dataset_id: int) -> Select[int]:
