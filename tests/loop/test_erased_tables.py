@@ -210,6 +210,15 @@ def test_an_image_that_was_set_aside_goes_with_the_row_that_says_whose_it_is(unp
     assert left == {"images/b.png", "images/d.png", "images/3/front.png", "images/4/front.png"}
 
 
+def test_the_mask_of_an_image_that_was_set_aside_goes_with_it(unpack: Unpack) -> None:
+    table = "image,label,group\nimages/a.png,lesion,0815\nimages/film-17-2.png,,0815\nimages/b.png,normal,2\n"
+    masks = ("masks/film-17-2", "masks/film-18-1")
+    zipped = unpack(GROUPED, {"index.csv": table}, ("a", "b", "film-17-2", *masks))
+    zipped.erase_group("0815")
+    left = {str(path.relative_to(zipped.folder)) for path in zipped.folder.rglob("*.png")}
+    assert left == {"images/b.png", "images/masks/film-18-1.png"}
+
+
 def test_an_image_of_somebody_else_stays_that_is_called_like_a_view(unpack: Unpack) -> None:
     table = "image,label,group,view\nimages/a.png,lesion,0815,front\nimages/4/front.png,,4,front\n"
     zipped = unpack(GROUPED, {"index.csv": f"{table}images/b.png,normal,2,side\n"}, ("a", "b", "4/front"))

@@ -221,12 +221,15 @@ def _sweep_unpacked(backend: Backend, plan: Plan) -> None:
     told = told_in_row(plan)
     for top in _unpacked(backend, plan):
         stems = {Path(name).stem for name in plan.files if (backend.directory / name).is_relative_to(top)}
-        for path in _named_beside(backend, top, told):  # before the rows, which alone say whose these are
+        named = _named_beside(backend, top, told)
+        stems |= {path.stem for path in named if is_telling(path.stem)}
+        for path in _of_no_sample(backend, top):  # such as masks; the named ones alone say whose these are
+            if path not in named and (path.stem in stems or path.match(UNFINISHED)):
+                path.unlink()
+        for path in named:  # before the rows, which alone say whose they are
             path.unlink()
         for path in _of_no_sample(backend, top):
-            if path.stem in stems or path.match(UNFINISHED):
-                path.unlink()
-            elif is_text(path):
+            if is_text(path):
                 clean_lines(path, told)
             elif not _is_image(path):  # a workbook, an archive: what is in it cannot be told
                 path.unlink()
