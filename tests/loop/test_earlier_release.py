@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,6 +76,16 @@ def _put_round_into(data: Path, state: str) -> None:
         connection.execute(CHANGES[state])
         connection.execute(f"UPDATE rounds SET state = '{state}'")
     connection.close()
+
+
+@pytest.fixture
+def in_postgresql(left: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its databases are in PostgreSQL; requested before `backend`, which opens them."""
+    monkeypatch.setenv("IMIL_DATABASE_URL", postgres_url)
+    for path in left.glob("*.sqlite"):
+        path.unlink()
+    options = ["--quiet", "--set", "ON_ERROR_STOP=1", "--file", left / "postgresql.sql"]
+    subprocess.run([programs() / "psql", *options, postgres_url], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -189,27 +198,16 @@ def test_a_training_of_that_release_that_is_prepared_anew_starts_over_and_the_st
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [TRAINING], indirect=True)
 def test_a_training_that_dbos_has_recorded_goes_on_as_it_was_begun(
-    backend: Backend, left: Path, worker: subprocess.Popen[bytes]
+    backend: Backend, worker: subprocess.Popen[bytes]
 ) -> None:
     _finishes_as_it_was_begun(backend, worker)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_postgresql")
 @pytest.mark.parametrize("left", [TRAINING], indirect=True)
-def test_and_so_it_does_in_postgresql(left: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMIL_DATABASE_URL", postgres_url)
-    for path in left.glob("*.sqlite"):
-        path.unlink()
-    options = ["--quiet", "--set", "ON_ERROR_STOP=1", "--file", left / "postgresql.sql"]
-    subprocess.run([programs() / "psql", *options, postgres_url], check=True, stdout=subprocess.DEVNULL)
-    backend = Backend(Settings(_env_file=None, data_dir=left, label_studio_url=URL))
-    prepare(backend)
-    (left / "go").touch()
-    with closing(backend), subprocess.Popen([sys.executable, WORKER, left, "worker"]) as worker:
-        try:
-            _finishes_as_it_was_begun(backend, worker)
-        finally:
-            worker.kill()
+def test_and_so_it_does_in_postgresql(backend: Backend, worker: subprocess.Popen[bytes]) -> None:
+    _finishes_as_it_was_begun(backend, worker)
 
 
 def _finishes_as_it_was_begun(backend: Backend, worker: subprocess.Popen[bytes]) -> None:

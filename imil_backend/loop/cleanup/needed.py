@@ -17,7 +17,7 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of, recipe_of, recipe_of_round
 from imil_backend.loop.base.states import FAILED, UNDER_WAY
-from imil_backend.loop.versions.champions import UNDECIDED, rejected_versions
+from imil_backend.loop.versions.champions import UNDECIDED, champion_of, rejected_versions
 from imil_backend.loop.versions.training_jobs import baseline_of
 from imil_backend.store.tables import Annotation, AuditEntry, Dataset, Promotion, Proposal, Round, Version
 
@@ -54,6 +54,13 @@ def needed_weights(session: Session, dataset: Dataset, keep: int) -> set[int]:
         *(each.id for each in candidates if decided_at is None or each.created_at > decided_at),
         *session.scalars(own.order_by(Version.id.desc()).limit(keep)),
     }
+
+
+def needed_intermediates(session: Session, dataset_id: int) -> set[int]:
+    """Ids of the baselines whose intermediate state stays: rounds go on from it, or the champion did."""
+    latest, champion = baseline_of(session, dataset_id), champion_of(session, dataset_id)
+    ids = {latest.id} if latest else set()
+    return ids | {champion.baseline_id or champion.id} if champion else ids
 
 
 def trainings_under_way(backend: Backend, session: Session) -> dict[str, TrainingJob | None]:

@@ -25,13 +25,12 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.cleanup.needed import (
     needed_caches,
+    needed_intermediates,
     needed_masks,
     needed_weights,
     trainings_under_way,
 )
 from imil_backend.loop.proposals.reasons import PROPOSING
-from imil_backend.loop.versions.champions import champion_of
-from imil_backend.loop.versions.training_jobs import baseline_of
 from imil_backend.store.tables import Dataset, Version
 
 Kind = Literal[
@@ -69,7 +68,7 @@ def removable_of_versions(
     """
     jobs = [job for job in trainings_under_way(backend, session).values() if job is not None]
     in_use = {Path(path) for job in jobs for path in (job.resume_from, job.parent_model) if path}
-    needed, baselines = needed_weights(session, dataset, keep), _baselines(session, dataset.id)
+    needed, intermediates = needed_weights(session, dataset, keep), needed_intermediates(session, dataset.id)
     versions = select(Version).where(Version.dataset_id == dataset.id).order_by(Version.id)
     for version in session.scalars(versions):
         directory = Path(version.directory)
@@ -80,7 +79,7 @@ def removable_of_versions(
             if holds_masks(proposed):
                 yield from _files("proposed masks", version, reason, [proposed])
         intermediate = directory / INTERMEDIATE_FILE
-        if version.id not in baselines and intermediate not in in_use:
+        if version.id not in intermediates and intermediate not in in_use:
             reason = "rounds go on from a later baseline, and the champion does not come from it"
             yield from _files("intermediate state", version, reason, [intermediate])
         yield from _files(
@@ -89,13 +88,6 @@ def removable_of_versions(
             "left by a training that was killed when it was done",
             _found(directory, WHILE_TRAINING),
         )
-
-
-def _baselines(session: Session, dataset_id: int) -> set[int]:
-    """Ids of the baseline that rounds go on from, and of the one that the champion comes from."""
-    latest, champion = baseline_of(session, dataset_id), champion_of(session, dataset_id)
-    ids = {latest.id} if latest else set()
-    return ids | {champion.baseline_id or champion.id} if champion else ids
 
 
 def removable_of_no_version(backend: Backend, session: Session) -> Iterator[Removable]:

@@ -44,9 +44,8 @@ class _Latest:
         self._made = float("-inf")
 
     def report(self) -> ReadinessReport:
-        report = self._report
         if self._is_fresh() or self._lock.locked():
-            return report
+            return self._report
         with self._lock:
             if not self._is_fresh():
                 self._report = self._check()
