@@ -41,7 +41,13 @@ from imil_backend.store.tables import Round, Sample
 
 pytestmark = [pytest.mark.external, pytest.mark.training, pytest.mark.timeout(900)]
 
-IMIL = Path(sys.executable).with_name("imil")
+# It does not go on without the other one after 30 seconds: a busy machine may take longer to start it.
+PATIENT_WORKER = """
+from imil_backend.cli import app
+from imil_backend.learning.contract import hosts
+hosts.SECONDS_TO_COME_BACK = 300
+app()
+"""
 ADDRESSES = {"one": "127.0.0.1", "two": "127.0.0.2"}  # of the workers
 RECIPE = {
     "pretrained": False,
@@ -92,7 +98,7 @@ def start(backend: Backend, postgres_url: str) -> Iterator[Callable[[str], subpr
                 "IMIL_TRAINING_ADDRESS": ADDRESSES[worker_id],
                 "LABEL_STUDIO_URL": URL,
             }
-            command = [IMIL, "worker", "--id", worker_id]
+            command = [sys.executable, "-c", PATIENT_WORKER, "worker", "--id", worker_id]
             worker = subprocess.Popen(command, env=environment, cwd=backend.directory)
             stack.callback(worker.wait)
             stack.callback(worker.kill)
