@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from imil_backend.loop.answers.agreement import readings_of
-from imil_backend.loop.answers.sample_states import decides, in_order
+from imil_backend.loop.answers.sample_states import CountedAnswer, decides, in_order
 from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Dataset, Sample, Task
 
@@ -91,7 +91,7 @@ def reviews_of(session: Session, dataset: Dataset, bound: float, standing: Seque
     by_sample = defaultdict(list)
     for annotation in standing:
         if annotation.answer in ANSWERS:
-            by_sample[annotation.sample_id].append(annotation)
+            by_sample[annotation.sample_id].append(CountedAnswer.of(annotation))
     waiting = by_themselves = decided = 0
     for review in reviews:
         given = by_sample[review.sample_id]

@@ -15,7 +15,13 @@ from sqlalchemy.orm import Session
 from imil_backend.learning.contract.evidence import read_evidence
 from imil_backend.learning.contract.training_job import PREDICTIONS_FILE, read_json
 from imil_backend.loop.answers.pseudonyms import SIMULATED, Names, called, with_names
-from imil_backend.loop.answers.sample_states import SampleState, decides, in_order, sample_states
+from imil_backend.loop.answers.sample_states import (
+    CountedAnswer,
+    SampleState,
+    decides,
+    in_order,
+    sample_states,
+)
 from imil_backend.loop.base.audit import history
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
@@ -181,7 +187,7 @@ def _answer(annotation: Annotation, names: Names) -> AnswerLine:
 
 
 def _counts(dataset: Dataset, annotations: Sequence[Annotation]) -> str:
-    answers = in_order(annotations)
+    answers = [CountedAnswer.of(annotation) for annotation in in_order(annotations)]
     reviewed = any(decides(each, answers) for each in answers)
     words = _COUNTS[policy_of(dataset).annotators]
     return f"{words}; a review stands for the answers up to its round" if reviewed else words
