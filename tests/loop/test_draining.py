@@ -16,7 +16,7 @@ from imil_backend.loop.queues.engine import SYNC_QUEUE, prepare
 from imil_backend.loop.queues.launching import worker_lock
 from imil_backend.loop.queues.names import SYNC_WORKFLOW
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
-from imil_backend.loop.running import worker, workflows
+from imil_backend.loop.running import steps, worker
 
 pytestmark = pytest.mark.slow  # databases
 
@@ -63,7 +63,7 @@ def test_what_is_under_way_is_finished_and_nothing_else_is_taken(
         stopped.set()
         let_end(engine)
 
-    monkeypatch.setattr(workflows, "sync_annotation", sync)
+    monkeypatch.setattr(steps, "sync_annotation", sync)
     monkeypatch.setattr(worker, "let_workflows_end", end)
     prepare(open_round.backend)
 

@@ -10,7 +10,7 @@ from loop_fakes import OpenRound
 
 from imil_backend.errors import RoundError
 from imil_backend.json_logs import JsonLines, add_log_fields
-from imil_backend.loop.running import log_names, workflows
+from imil_backend.loop.running import log_names, steps, workflows
 from imil_backend.loop.running.log_names import Fields, named_in_logs
 from imil_backend.store.tables import Round
 
@@ -25,7 +25,7 @@ def fields() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def worker(open_round: OpenRound, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_names, "DBOS", type("DBOS", (), {"workflow_id": "w"}))
-    monkeypatch.setattr(workflows, "_process", {"backend": open_round.backend})
+    monkeypatch.setattr(steps, "_process", {"backend": open_round.backend})
 
 
 def test_the_records_of_a_workflow_name_what_it_works_on_and_no_others_do(open_round: OpenRound) -> None:
@@ -66,10 +66,10 @@ def test_a_training_names_its_version_and_tells_how_long_it_took(
         with open_round.backend.store.begin() as session:
             session.get_one(Round, round_id).version_name = "candidate"
 
-    for step in ("_bring_in_line", "_run_training", "_report", "_tell_clinicians", "_open_next"):
-        monkeypatch.setattr(workflows, step, lambda _: {})
-    monkeypatch.setattr(workflows, "_prepare_training", prepare)
-    monkeypatch.setattr(workflows, "_conclude", lambda *_: fields())
+    for step in ("bring_in_line", "run_training", "report", "tell", "open_next"):
+        monkeypatch.setattr(steps, step, lambda _: {})
+    monkeypatch.setattr(steps, "prepare_training", prepare)
+    monkeypatch.setattr(steps, "conclude", lambda *_: fields())
     train = named_in_logs(workflows._of_round)(inspect.unwrap(workflows.train_round))
     with caplog.at_level(logging.INFO, "imil_backend"):
         named = train(open_round.id)
