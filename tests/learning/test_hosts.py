@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_jobs import JobMaker, lay_down
+from tiny_jobs import JobMaker, lay_down, train
 
 from imil_backend.errors import TrainingFailedError, TrainingStoppedError, WeightsError
 from imil_backend.learning.contract import hosts
@@ -27,7 +27,7 @@ from imil_backend.learning.contract.training_job import (
     TrainingSample,
 )
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread", "one_thread")]
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
 DETERMINISTIC = {"deterministic": True, "backbone": "resnet18"}
@@ -43,7 +43,7 @@ sys.exit(join_training(pathlib.Path(sys.argv[1]), sys.argv[2]))
 
 @pytest.fixture(scope="module")
 def of_one_process(tmp_path_factory: pytest.TempPathFactory, samples: list[TrainingSample]) -> dict[str, Any]:
-    return run_training(lay_down(tmp_path_factory.mktemp("one"), samples, recipe=DETERMINISTIC))
+    return train(lay_down(tmp_path_factory.mktemp("one"), samples, recipe=DETERMINISTIC))
 
 
 class SecondHost:

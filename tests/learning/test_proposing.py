@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_jobs import TAG, JobMaker
+from tiny_jobs import TAG, JobMaker, train
 
 from imil_backend.errors import TrainingStoppedError
 from imil_backend.images.masks.masks import dice
@@ -42,7 +42,7 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
         make_job(name, given=tagged, recipe=recipe)
         for name, recipe in (("whole", RECIPE), ("stopped", RECIPE), ("without", {**RECIPE, "spread": False}))
     )
-    run_training(whole)
+    train(whole)
     keys, proposed = read_proposed(whole / PROPOSED_FILE)
     assert (proposed.usable, proposed.reason.startswith("On 20 painted masks")) == (True, True)
     assert keys == tuple(sample.key for sample in tagged if sample.split != "test")
@@ -56,8 +56,8 @@ def test_masks_are_proposed_for_training_and_validation_and_trained_on(
     written = (stopped / PROPOSED_FILE).stat().st_mtime_ns
     with pytest.raises(TrainingStoppedError):
         run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
-    run_training(stopped)
-    run_training(without)
+    train(stopped)
+    train(without)
     assert (stopped / PROPOSED_FILE).stat().st_mtime_ns == written
     assert (stopped / MODEL_FILE).read_bytes() == (whole / MODEL_FILE).read_bytes()
     assert (without / MODEL_FILE).read_bytes() != (whole / MODEL_FILE).read_bytes()

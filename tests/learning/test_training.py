@@ -1,4 +1,4 @@
-"""Whole trainings in a child, of tiny images on the CPU, deterministic where bits are compared."""
+"""Whole trainings of tiny images on the CPU, in a child or as one does it; deterministic where bits count."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_jobs import JobMaker, lay_down
+from tiny_jobs import JobMaker, lay_down, train
 
 from imil_backend.errors import DatasetError, TrainingStoppedError, WeightsError
 from imil_backend.learning.contract.launch import run_training
@@ -34,7 +34,7 @@ from imil_backend.learning.contract.training_job import (
 )
 from imil_backend.learning.inference.prediction import Predictor
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread", "one_thread")]
 
 DETERMINISTIC = {"deterministic": True}
 PARENT = """
@@ -109,7 +109,7 @@ def test_a_job_that_is_done_is_not_done_again(baseline: Path):
 
 def test_going_on_without_a_blackout_is_the_baseline(baseline: Path, make_job: JobMaker):
     again = make_job(recipe=DETERMINISTIC, resume_from=str(baseline / INTERMEDIATE_FILE))
-    result = run_training(again)
+    result = train(again)
     assert result["first_epoch"] == 1
     assert model_bytes(again) == model_bytes(baseline)
     assert not (again / INTERMEDIATE_FILE).exists()
@@ -125,7 +125,7 @@ def test_going_on_with_a_blackout_is_not(
     digest = hashlib.sha256(mask.read_bytes()).hexdigest()
     blacked_out = [replace(samples[0], mask=str(mask), mask_sha256=digest), *samples[1:]]
     job = make_job(recipe=DETERMINISTIC, given=blacked_out, resume_from=str(baseline / INTERMEDIATE_FILE))
-    run_training(job)
+    train(job)
     assert model_bytes(job) != model_bytes(baseline)
 
 
@@ -167,7 +167,7 @@ def test_the_blackout_is_what_it_was_before_there_were_other_corrections(
     # No choice of an epoch, which rounding may decide.
     last = {**DETERMINISTIC, "backbone": "resnet50", "mining_epoch": 2}
     job = make_job(recipe=last, given=paint(samples, tmp_path))
-    run_training(job)
+    train(job)
     found = [row[1] for row in read_json(job / PREDICTIONS_FILE)["validation"]["probabilities"]]
     assert found == pytest.approx(RECORDED, abs=0.1)  # other processors: 0.04; without the stripes: 0.29
 
@@ -186,11 +186,11 @@ def test_a_corrected_quick_training_goes_on_with_equal_bits_and_differs_from_the
             ("plain", {**recipe, "correction": "blackout"}),
         )
     )
-    run_training(whole)
+    train(whole)
     with pytest.raises(TrainingStoppedError):
         run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
-    run_training(stopped)
-    run_training(plain)
+    train(stopped)
+    train(plain)
     assert model_bytes(stopped) == model_bytes(whole)
     assert model_bytes(plain) != model_bytes(whole)
     proposed = read_proposed(whole / PROPOSED_FILE)[1]
@@ -234,7 +234,7 @@ def test_a_killed_child_goes_on_and_ends_with_equal_bits(baseline: Path, make_jo
 def test_nothing_outlives_a_killed_parent_and_the_job_goes_on(baseline: Path, make_job: JobMaker):
     job = make_job(recipe=DETERMINISTIC)
     _kill_the_parent(job, 1, children=1)
-    run_training(job)
+    train(job)
     assert model_bytes(job) == model_bytes(baseline)
 
 
@@ -259,7 +259,7 @@ def test_a_training_stops_when_asked_and_goes_on_later(make_job: JobMaker):
     with pytest.raises(TrainingStoppedError):
         run_training(job, should_stop=(job / CHECKPOINT_FILE).exists)
     assert training_processes(job) == []
-    assert len(run_training(job)["epochs"]) == 3
+    assert len(train(job)["epochs"]) == 3
 
 
 @pytest.mark.parametrize("missing", ["best-*.safetensors", INTERMEDIATE_FILE])
@@ -279,7 +279,7 @@ def test_a_checkpoint_without_what_belongs_to_it_is_not_gone_on_from(
         run_training(job, should_stop=second_epoch_is_kept)
     [path] = job.glob(missing)
     path.unlink()
-    run_training(job)
+    train(job)
     assert model_bytes(job) == model_bytes(baseline)
     progress = read_progress(job)
     assert progress is not None
@@ -290,7 +290,7 @@ def test_out_of_fold_mining_with_balanced_sampling(make_job: JobMaker, samples: 
     uneven = [sample for number, sample in enumerate(samples) if number not in range(0, 20, 4)]
     recipe = {"mining": "out-of-fold", "folds": 2, "balance": "sampling", "epochs": 2}
     job = make_job(recipe=recipe, given=uneven)
-    run_training(job)
+    train(job)
     assert len(read_json(job / MINING_FILE)) == 35
     assert not list(job.glob("kept-*"))
 
@@ -303,7 +303,7 @@ def test_it_learns_and_sets_aside_what_it_cannot_read(
     given = [*samples, replace(samples[0], key="broken", image=str(broken), sha256="0" * 64)]
     recipe = {"mining": "final", "epochs": 6, "batch_size": 8, "learning_rate": 0.02}
     job = make_job(recipe=recipe, given=given)
-    result = run_training(job)
+    result = train(job)
     assert result["metrics"]["test"]["accuracy"] > 0.7
     assert [entry["key"] for entry in result["set_aside"]] == ["broken"]
     records = read_json(job / MINING_FILE)
@@ -333,7 +333,7 @@ def test_last_layers_alone_are_trained_on_features_that_are_kept(
     recipe = {**DETERMINISTIC, "trainable": trainable}
     resume_from = str(baseline / INTERMEDIATE_FILE)
     job = make_job(recipe=recipe, resume_from=resume_from)
-    result = run_training(job)
+    result = train(job)
     assert result["choices"]["trainable"] == trainable
     assert len(read_json(job / MINING_FILE)) == 40
 
@@ -356,32 +356,17 @@ def test_last_layers_alone_are_trained_on_features_that_are_kept(
     Image.fromarray(half).save(mask)
     digest = hashlib.sha256(mask.read_bytes()).hexdigest()
     blacked_out = [replace(samples[0], mask=str(mask), mask_sha256=digest), *samples[1:]]
-    run_training(make_job("again", given=blacked_out, recipe=recipe, resume_from=resume_from))
+    train(make_job("again", given=blacked_out, recipe=recipe, resume_from=resume_from))
     rows = views * 40 + len(samples) - 40
     assert store.stat().st_size == size + views * size // rows
 
 
-def test_a_killed_quick_training_goes_on_and_ends_with_equal_bits(baseline: Path, make_job: JobMaker):
-    recipe = {**DETERMINISTIC, "trainable": "layer4"}
-    whole, stopped = (
-        make_job(name, recipe=recipe, resume_from=str(baseline / INTERMEDIATE_FILE))
-        for name in ("whole", "stopped")
-    )
-    run_training(whole)
-    with pytest.raises(TrainingStoppedError):
-        run_training(stopped, should_stop=(stopped / CHECKPOINT_FILE).exists)
-    run_training(stopped)
-    assert model_bytes(stopped) == model_bytes(whole)
-
-
 def test_two_processes_train_the_last_layers_as_one_does(baseline: Path, make_job: JobMaker):
     recipe = {**DETERMINISTIC, "trainable": "layer4"}
-    results = [
-        run_training(
-            make_job(str(count), recipe=recipe, resume_from=str(baseline / INTERMEDIATE_FILE)),
-            processes=count,
-        )
-        for count in (1, 2)
-    ]
+    one, two = (
+        make_job(name, recipe=recipe, resume_from=str(baseline / INTERMEDIATE_FILE))
+        for name in ("one", "two")
+    )
+    results = [train(one), run_training(two, processes=2)]
     losses = [[epoch["train_loss"] for epoch in result["epochs"]] for result in results]
     assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)

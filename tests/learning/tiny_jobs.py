@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from imil_backend.learning.child.training_process import run_training_job
 from imil_backend.learning.contract.training_job import (
+    RESULT_FILE,
     Recipe,
     TrainingJob,
     TrainingSample,
+    read_json,
     write_training_job,
 )
 
@@ -37,3 +41,9 @@ def lay_down(
     )
     write_training_job(root / name, replace(job, **changes), samples)
     return root / name
+
+
+def train(directory: Path) -> dict[str, Any]:
+    """Do a job in this process, which has torch already; its result."""
+    run_training_job(directory)
+    return dict(read_json(directory / RESULT_FILE))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from imil_backend.label_studio.api.client import LabelStudio
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "scripts" / "label_studio.py"
+PASSWORD, TOKEN = "of-the-tests-alone", "0123456789abcdef" * 2 + "01234567"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def missing(what: str, setting: str) -> None:
 
 @pytest.fixture(scope="session")
 def real_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
-    """A fresh Label Studio (its first start takes about 45 s)."""
+    """A fresh Label Studio."""
     executable = _executable("IMIL_TEST_LABEL_STUDIO", ".venv-label-studio")
     with _running(executable, tmp_path_factory) as running:
         yield running
@@ -120,29 +123,48 @@ def _executable(setting: str, environment: str) -> Path:
 
 @contextmanager
 def _running(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
-    command = [sys.executable, str(STARTER), "--executable", str(executable)]
-    local_files = tmp_path_factory.mktemp("local-files")
-    command += ["--data-dir", str(tmp_path_factory.mktemp("label-studio")), "--port", str(free_port())]
-    command += ["--local-files", str(local_files)]
-    command += ["--password", secrets.token_hex(8), "--token", secrets.token_hex(20)]
+    data_dir, local_files = tmp_path_factory.mktemp("label-studio"), tmp_path_factory.mktemp("local-files")
+    shutil.copytree(_after_first_start(executable), data_dir, dirs_exist_ok=True)
     gcs_port = free_port()
     gcs = f"http://127.0.0.1:{gcs_port}"
     download = gcs + "/download/storage/v1/b/{bucket_name}/o/{blob_name}?alt=media"
     clouds = {"STORAGE_EMULATOR_HOST": gcs, "RESOLVER_PROXY_GCS_DOWNLOAD_URL": download}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | clouds) as process:
+    with _started(executable, data_dir, "--local-files", str(local_files), **clouds) as account:
+        yield RunningLabelStudio(
+            url=account["url"],
+            api_key=account["token"],
+            local_files=local_files,
+            username=account["username"],
+            password=account["password"],
+            gcs_port=gcs_port,
+        )
+
+
+def _after_first_start(executable: Path) -> Path:
+    """Its data directory after a first start, whose migrations take 20 s of a core; made once, then kept."""
+    kept = executable.parents[1] / "after-first-start"
+    with (executable.parents[1] / "first-start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run in several processes
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=kept.parent) as directory:
+                with _started(executable, Path(directory, "data")):
+                    pass
+                Path(directory, "data").rename(kept)
+    return kept
+
+
+@contextmanager
+def _started(executable: Path, data_dir: Path, *options: str, **environment: str) -> Iterator[dict[str, str]]:
+    """A running one; its account."""
+    command = [sys.executable, str(STARTER), "--executable", str(executable), "--data-dir", str(data_dir)]
+    command += ["--port", str(free_port()), "--password", PASSWORD, "--token", TOKEN, *options]
+    env = os.environ | environment
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, "Label Studio did not start; its last words are above"
-            account = json.loads(line)
-            yield RunningLabelStudio(
-                url=account["url"],
-                api_key=account["token"],
-                local_files=local_files,
-                username=account["username"],
-                password=account["password"],
-                gcs_port=gcs_port,
-            )
+            yield json.loads(line)
         finally:
             process.terminate()
 
