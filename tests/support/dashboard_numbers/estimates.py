@@ -33,6 +33,11 @@ class Metric:
     value: float
     parts: list[Part]
 
+    @classmethod
+    def of_mean(cls, name: str, values: NDArray[np.float64], groups: list[str]) -> Metric:
+        """The mean over samples."""
+        return cls(name, float(values.mean()), [Part(values, groups, 1, unseen=True)])
+
 
 @dataclass(frozen=True)
 class Split:
@@ -96,12 +101,12 @@ class Split:
         return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def interval_of(metric: Metric) -> tuple[float, float]:
-    """Of the Bayesian bootstrap of groups, with one more that nobody has seen, all wrong or all right."""
+def interval_of(metric: Metric, least: float = 0.0) -> tuple[float, float]:
+    """Of the Bayesian bootstrap of groups, with one more that nobody has seen, all `least` or all 1."""
     groups = sorted({group for part in metric.parts for group in part.groups})
     weights = np.random.default_rng(1).dirichlet(np.ones(len(groups) + 1), DRAWS)
     ends = []
-    for guess in (0.0, 1.0):
+    for guess in (least, 1.0):
         drawn = np.zeros(DRAWS)
         for part in metric.parts:
             sizes = np.array([part.groups.count(group) for group in groups])
@@ -118,13 +123,13 @@ def interval_of(metric: Metric) -> tuple[float, float]:
     # Of an AUC both sides are drawn, and each has it as its mean.
     more = sum(part.share * part.values.mean() for part in metric.parts) - metric.value
     low, high = np.quantile(ends[0], 0.025) - more, np.quantile(ends[1], 0.975) - more
-    return max(0.0, min(metric.value, low)), min(1.0, max(metric.value, high))
+    return max(least, min(metric.value, low)), min(1.0, max(metric.value, high))
 
 
-def check_estimate(shown: str, metric: Metric) -> None:
-    """A value as it is, and an interval but for the chance of its draws."""
-    value, lower, upper = map(float, re.match(r"(\S+) \((?:95%: )?(\S+) to ([\d.]+)", shown).groups())
+def check_estimate(shown: str, metric: Metric, least: float = 0.0) -> None:
+    """A value as it is, and an interval but for the chance of its draws. Values are `least` to 1."""
+    value, lower, upper = map(float, re.match(r"(\S+) \((?:95%: )?(\S+) to ([-+\d.]+)", shown).groups())
     assert abs(value - metric.value) < 0.0006, (metric.name, shown)
-    low, high = interval_of(metric)
+    low, high = interval_of(metric, least)
     assert abs(lower - low) < CHANCE, (metric.name, shown, low)
     assert abs(upper - high) < CHANCE, (metric.name, shown, high)

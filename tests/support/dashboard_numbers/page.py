@@ -16,6 +16,7 @@ class Page(HTMLParser):
         rows: of its tables, the texts of their cells.
         tables: likewise, by the names of the regions that they stand in; the head is the first row.
         links: where its links lead to.
+        titles: that are shown when a pointer rests on something.
     """
 
     def __init__(self, html: str) -> None:
@@ -26,10 +27,12 @@ class Page(HTMLParser):
         self.tables: dict[str, list[list[str]]] = {}
         self._region = ""
         self.links: list[str] = []
+        self.titles: list[str] = []
         self.feed(html)
         self.text = " ".join(" ".join(self._said).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.titles += [value for name, value in attrs if name == "title" and value]
         if tag == "div":
             self._region = dict(attrs).get("aria-label") or ""
         if tag == "tr":

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from support.dashboard_numbers.estimates import Metric, check_estimate
 from support.dashboard_numbers.files import COUNTED, Files
 from support.dashboard_numbers.page import Page, Visit
 
 
 def check_reasons(visit: Visit, files: Files) -> None:
-    """Evidence inside painted pixels, before and after, and the means of what was painted."""
+    """Evidence inside painted pixels, before and after, with intervals; the means of what was painted."""
     page = Page(visit("/datasets/1/reasons"))
     (after,) = files.ask(
         "SELECT versions.* FROM versions JOIN rounds ON version_id = versions.id WHERE parent_id IS NOT NULL "
@@ -30,7 +30,7 @@ def check_reasons(visit: Visit, files: Files) -> None:
     before = files.ask("SELECT * FROM versions WHERE id = ?", after["parent_id"])[0]
     evidence = [_evidence(each) for each in (before, after)]
     samples = {row["id"]: row for row in files.ask("SELECT * FROM samples")}
-    masks = {samples[number]["key"]: mask for number, mask in _training_masks(files).items()}
+    masks = {samples[number]["key"]: mask for number, mask in _training_masks(files, after).items()}
     measured = defaultdict(list)
     for row in samples.values():
         key, mask = row["key"], masks.get(row["key"])
@@ -39,14 +39,14 @@ def check_reasons(visit: Visit, files: Files) -> None:
             for title in ("All", row["label"]):
                 measured[title].append((row["group"], mask.mean(), old, new))
     for title, values in measured.items():
-        groups = len({group for group, *_ in values})
-        row = page.row(f"{title} ({len(values)} in {groups} group{'' if groups == 1 else 's'})")
-        share, old, new = (fmean(float(each[place]) for each in values) for place in (1, 2, 3))
-        assert row[1] == f"{share:.3f}"
-        assert row[2].startswith(f"{old:.3f} (")
-        assert row[3].startswith(f"{new:.3f} (")
-        # A difference of nothing has either sign.
-        assert abs(float(row[4].split()[0]) - (new - old)) <= 0.0005 + 1e-9
+        groups = [group for group, *_ in values]
+        count = len(set(groups))
+        row = page.row(f"{title} ({len(values)} in {count} group{'' if count == 1 else 's'})")
+        share, old, new = (np.array([each[place] for each in values], float) for place in (1, 2, 3))
+        assert row[1] == f"{share.mean():.3f}"
+        check_estimate(row[2], Metric.of_mean("before", old, groups))
+        check_estimate(row[3], Metric.of_mean("after", new, groups))
+        check_estimate(row[4], Metric.of_mean("difference", new - old, groups), least=-1.0)
     for label in {row["label"] for row in samples.values() if row["key"] in masks}:
         count = sum(row["label"] == label and row["key"] in masks for row in samples.values())
         assert f"{label} : {count} sample" in page.text
@@ -64,11 +64,15 @@ def _evidence(version: sqlite3.Row) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _training_masks(files: Files) -> dict[int, NDArray[np.bool_]]:
-    """By sample, what training takes for irrelevant: the latest painted answer's mask."""
+def _training_masks(files: Files, version: sqlite3.Row) -> dict[int, NDArray[np.bool_]]:
+    """By sample, what its training took for irrelevant: the mask of the latest answer up to its round."""
+    asked = files.ask(
+        "SELECT id FROM tasks WHERE round_id <= (SELECT id FROM rounds WHERE version_id = ?)", version["id"]
+    )
+    until = {row["id"] for row in asked}
     found: dict[int, NDArray[np.bool_] | None] = {}
     for each in files.standing():
-        if each["answer"] in COUNTED:
+        if each["answer"] in COUNTED and each["task_id"] in until:
             found[each["sample_id"]] = files.mask(each["mask_sha256"])
     return {sample: mask for sample, mask in found.items() if mask is not None}
 

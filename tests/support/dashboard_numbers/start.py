@@ -7,10 +7,11 @@ import math
 import re
 import sqlite3
 from collections import Counter
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from statistics import fmean
 
-from support.dashboard_numbers.files import COUNTED, Files, champions_validation
+from support.dashboard_numbers.files import COUNTED, Files, champions_validation, moment
 from support.dashboard_numbers.page import Page, Visit
 
 
@@ -32,11 +33,7 @@ def check_start(visit: Visit, files: Files) -> None:
     if round_["state"] == "open":
         enough = max(1, math.ceil(round(policy.get("close_share", 0.8) * tasks, 6)))
         assert f"; {enough} close the round" in page.text
-        given = [each for each in files.standing() if each["answer"] in COUNTED]
-        own = {each["id"] for each in files.ask("SELECT id FROM tasks WHERE round_id = ?", round_["id"])}
-        since = [each for each in given if each["task_id"] in own]
-        recent = [each for each in since if each["label_studio_created_at"] >= round_["created_at"]]
-        assert (f"{len(recent)} answer" if recent else "No answer") in page.text
+        _check_pace(page, round_, enough, files)
     right = [max(values) == values[label] for label, values in champions_validation(files).values()]
     groups = files.count(
         "SELECT count(DISTINCT \"group\") FROM samples WHERE split = 'validation' AND excluded IS NULL"
@@ -51,6 +48,35 @@ def check_start(visit: Visit, files: Files) -> None:
     kinds["annotation"] += sum(each["answer"] == "set_aside" for each in files.standing())
     for kind, number in kinds.items():
         assert (f"{number} {kind}" in page.text) == bool(number), kind
+
+
+def _check_pace(page: Page, round_: sqlite3.Row, enough: int, files: Files) -> None:
+    """Of a round that is younger than a week."""
+    own = {each["id"] for each in files.ask("SELECT id FROM tasks WHERE round_id = ?", round_["id"])}
+    given = [each for each in files.standing() if each["answer"] in COUNTED and each["task_id"] in own]
+    recent = [each for each in given if each["label_studio_created_at"] >= round_["created_at"]]
+    if not recent:
+        assert "No answer" in page.text
+        return
+    count = f"{len(recent)} answer{'' if len(recent) == 1 else 's'} since {moment(round_['created_at'])}"
+    assert count in page.text
+    passed = datetime.now(timezone.utc) - _utc(round_["created_at"])
+    a_day = len(recent) / (passed / timedelta(days=1))
+    shown = float(re.search(r"([\d.]+) in 24 hours", page.text).group(1))
+    assert a_day <= shown <= a_day * 1.5  # as it was some seconds ago
+    answered, _ = files.answered(round_["id"])
+    if answered >= enough:
+        assert "It has the answers that close it." in page.text
+        return
+    begun = {each["task_id"] for each in given}
+    left = max((enough - answered) * round_["readers"] - (len(begun) - answered), 1)
+    expected = datetime.now(timezone.utc) + timedelta(days=left / a_day)
+    told = re.search(r"closes about (\S+ \S+) UTC", page.text).group(1)
+    assert abs(_utc(told) - expected) < timedelta(minutes=2)
+
+
+def _utc(stored: str) -> datetime:
+    return datetime.fromisoformat(stored).replace(tzinfo=timezone.utc)
 
 
 def _bounds(version: sqlite3.Row, metric: str) -> str:
