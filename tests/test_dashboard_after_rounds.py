@@ -11,7 +11,7 @@ import pytest
 import requests
 from PIL import Image
 from support.conditions import wait_until
-from support.dashboard_numbers import CHECKS, check_machine
+from support.dashboard_numbers import CHECKS, check_machine, check_start
 from support.dashboard_numbers.files import Files
 from support.installation import SMALL, Installation
 from support.label_studio import RunningLabelStudio
@@ -111,6 +111,7 @@ def test_every_page_is_sound_and_right_however_rounds_ended(
     trained.imil("push", *FEW)
     answer(corner, 1)
     wait_until(lambda: files.answered(files.count("SELECT max(id) FROM rounds"))[0] == 1, 60)
+    check_start(visit, files)  # with the pace of an open round
     trained.imil("cancel")
     assert "was cancelled" in visit("/datasets/1/rounds/3")
     see(3, 1280, "dark")
