@@ -40,8 +40,7 @@ from imil_backend.learning.scoring.power import Margins
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import CLOSED
-from imil_backend.loop.evaluation.kept import evaluate_round
-from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.report import report_round
 from imil_backend.loop.versions.champions import promote
 from imil_backend.loop.versions.shortcut_results import about
 from imil_backend.store.tables import Dataset, Round, Version
@@ -113,8 +112,7 @@ def make_scene(
     scene = Scene(backend, label_studio, dataset, before, after, round_.id)
     _close(scene, verdict)
     if report:
-        write_report(backend, round_.id)
-        evaluate_round(backend, round_.id)
+        report_round(backend, round_.id)
     return scene
 
 

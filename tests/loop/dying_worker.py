@@ -21,8 +21,7 @@ from imil_backend.config import Settings
 from imil_backend.learning.contract.training_job import read_samples
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.loop.rounds import lifecycle, push, training
-from imil_backend.loop.running import steps
+from imil_backend.loop.rounds import lifecycle, push, report, training
 from imil_backend.loop.running.worker import running
 from imil_backend.store.tables import Round
 
@@ -31,7 +30,7 @@ STEPS = {
     "prepare_round_training": training,
     "run_round_training": training,
     "conclude": training,
-    "write_report": steps,
+    "write_report": report,
     "ensure_workflow": lifecycle,
     "push_round": push,
 }

@@ -16,6 +16,7 @@ from imil_backend.learning.contract.training_job import MINING_FILE, read_json, 
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base import audit
 from imil_backend.loop.base.backend import Backend
+from imil_backend.loop.base.policy import change_policy
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.base.states import CLOSED, FAILED, PUSHING, TRAINING, Purpose
 from imil_backend.loop.dashboard.overview import pace
@@ -62,7 +63,7 @@ def test_a_card_says_how_far_the_round_is(open_round: OpenRound) -> None:
     assert (card.name, card.samples) == ("films", {"train": 8, "validation": 4, "test": 2})
     assert card.round is not None
     assert (card.round.state, card.round.progress.answered, card.round.progress.tasks) == ("open", 2, 4)
-    assert card.round.simulated == 0
+    assert card.simulated == 0
     assert card.champion is not None
     assert card.champion.name == "baseline"
     assert card.needs == ()
@@ -77,7 +78,19 @@ def test_the_pace_tells_when_the_round_closes(open_round: OpenRound, monkeypatch
     assert found is not None
     assert (found.closes_at, found.answers) == (4, 2)
     assert found.a_day == pytest.approx(1)
-    assert found.expected == FIRST + timedelta(days=4)
+    assert (found.expected, found.silence) == (FIRST + timedelta(days=4), None)
+
+
+def test_silence_closes_a_round_where_the_policy_says_so(open_round: OpenRound) -> None:
+    with open_round.backend.store.begin() as session:
+        change_policy(session.get_one(Dataset, open_round.dataset.id), {"close_after_hours": 48})
+    assert card_of(open_round).round.pace.silence is None  # type: ignore[union-attr]  # nobody has begun
+    answer(open_round, (0, PAINTED, 1))
+    with open_round.backend.store.begin() as session:
+        answered_at = session.scalars(select(Annotation.label_studio_updated_at)).one()
+    found = card_of(open_round).round.pace  # type: ignore[union-attr]
+    assert found is not None
+    assert found.silence == answered_at + timedelta(hours=48)
 
 
 def test_answers_of_long_ago_make_no_pace(open_round: OpenRound, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +105,7 @@ def test_answers_of_long_ago_make_no_pace(open_round: OpenRound, monkeypatch: py
 
 def test_answers_of_the_simulated_clinician_are_called_that(open_round: OpenRound) -> None:
     answer(open_round, (0, [{**item, "meta": META} for item in PAINTED], 1))
-    assert card_of(open_round).round.simulated == 1  # type: ignore[union-attr]
+    assert card_of(open_round).simulated == 1
     (annotator,) = annotators_of(open_round.backend, open_round.dataset.id).annotators
     assert (annotator.name, annotator.simulated) == ("simulated clinician", True)
 

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from imil_backend.errors import NotFoundError
 from imil_backend.label_studio.api.simulated_clinician import META
 from imil_backend.learning.contract.evidence import read_evidence
-from imil_backend.learning.contract.training_job import write_json
+from imil_backend.learning.contract.training_job import read_json, write_json
 from imil_backend.learning.plots.themed import Plot
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import load_mask, sample_states
@@ -43,7 +43,7 @@ from imil_backend.loop.evaluation.reasons import (
     share_inside,
 )
 from imil_backend.loop.versions.champions import PERSON, promote, reject
-from imil_backend.store.tables import Annotation, Round, Sample, Task, Version
+from imil_backend.store.tables import Annotation, Project, Round, Sample, Task, Version
 
 pytestmark = pytest.mark.slow  # a database and plots
 ONE = 1  # number of the scene's dataset and round
@@ -136,7 +136,7 @@ def test_what_answers_nothing_that_was_asked_is_shown_and_not_counted(open_round
         "simulated clinician": ({"painted": 1}, {"painted (review)": 1}),
     }
     assert page.given == Given(answers=2, simulated=1)
-    assert start(backend).cards[0].round.simulated == 1  # type: ignore[union-attr]
+    assert start(backend).cards[0].simulated == 1
 
 
 @pytest.mark.parametrize(
@@ -320,6 +320,29 @@ def test_pictures_are_of_the_samples_own_round_and_answers(scene: Scene) -> None
         answer_picture(backend, ONE, "key-train-1", 1)  # another sample's
     with pytest.raises(NotFoundError):
         sample_picture(backend, ONE, "key-validation-0", "mask")
+
+
+def test_a_sample_whose_masks_come_to_nothing_lends_none(
+    backend: Backend, label_studio: FakeLabelStudio
+) -> None:
+    """Most people call the first painted one of another class unreadable now; another one is pasted in."""
+    make_scene(backend, label_studio, report=False)
+    before = sample_picture(backend, ONE, "key-train-2", "counterexample")
+    for by in (4, 9):
+        label_studio.annotate(sorted(label_studio.tasks_there)[1], chosen("unreadable"), by=by)
+    with backend.store.begin() as session:
+        project = session.scalars(select(Project)).one()
+    reconcile(backend, project)
+    assert sample_picture(backend, ONE, "key-train-2", "counterexample") not in {before, b""}
+
+
+def test_a_report_has_the_intervals_of_the_pages(scene: Scene) -> None:
+    text = (scene.report / "report.md").read_text()
+    kept = read_json(scene.report / "evaluation.json")
+    for split in ("validation", "test"):
+        for each in kept["splits"][split]["estimates"][:3]:  # of the classes' recall there is no line
+            interval = "{value:.4f} ({lower:.4f} to {upper:.4f}); {samples} samples of {groups} groups"
+            assert interval.format(**each) in text
 
 
 def test_what_another_release_has_kept_is_as_if_it_were_not_there(tmp_path: Path) -> None:

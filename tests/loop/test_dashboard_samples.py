@@ -25,7 +25,7 @@ from imil_backend.loop.dashboard.samples import grid as grid_module
 from imil_backend.loop.dashboard.samples.grid import Asked, Grid, grid_of
 from imil_backend.loop.dashboard.samples.thumbnails import SIDE, thumbnail
 from imil_backend.loop.rounds.lifecycle import change_state
-from imil_backend.loop.splitting.exclusion import GROUP_IN_TEST
+from imil_backend.loop.splitting.exclusion import EXPLAINED, GROUP_IN_TEST
 from imil_backend.store.tables import Sample, Task, Version
 
 
@@ -167,7 +167,7 @@ def test_what_is_kept_in_memory_follows_imports(open_round: OpenRound) -> None:
         sample = session.scalars(select(Sample).where(Sample.name == "train-4")).one()
         sample.excluded = GROUP_IN_TEST
         audit.note(session, sample.dataset_id, audit.LEFT_OUT, sample_id=sample.id, reason=GROUP_IN_TEST)
-    assert grid(open_round).samples[4].excluded == GROUP_IN_TEST
+    assert grid(open_round).samples[4].excluded == EXPLAINED[GROUP_IN_TEST]
     make_version(open_round.backend, open_round.dataset, "next", wrong=trains(7))
     assert names(open_round, model="wrong") == trains(7)
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,7 @@ def scene(
     report.mkdir()
     (report / "a.md").write_text(PATIENT)
     shutil.copy(directory / "originals" / "train-1.png", report / "before-after-1.png")
-    monkeypatch.setattr(erasing, "write_report", partial(_write, "report.md"))
-    monkeypatch.setattr(erasing, "evaluate_round", partial(_write, "evaluation.json"))
+    monkeypatch.setattr(erasing, "report_round", _report)
     monkeypatch.setattr(type(backend), "label_studio", label_studio)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here loses its power
     event.listen(Engine, "connect", _hurry)
@@ -91,13 +89,14 @@ def scene(
     event.remove(Engine, "connect", _hurry)
 
 
-def _write(name: str, backend: Backend, round_id: int) -> None:
+def _report(backend: Backend, round_id: int) -> None:
     """In the place of a report and its plots, which take long to draw."""
     with backend.store.begin() as session:
         version = session.get_one(Round, round_id).version
         assert version is not None
     folder_of(version).mkdir(exist_ok=True)
-    write_json(folder_of(version) / name, {})
+    for name in ("evaluation.json", "report.md"):
+        write_json(folder_of(version) / name, {})
 
 
 def _hurry(connection: Any, _: Any) -> None:

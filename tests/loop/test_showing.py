@@ -29,6 +29,7 @@ from sqlalchemy import select
 from imil_backend.cli.helpers.console import console
 from imil_backend.cli.helpers.showing import show_status
 from imil_backend.errors import DatasetError, NotFoundError, StoreError
+from imil_backend.learning.contract.training_job import MINING_FILE
 from imil_backend.learning.scoring.comparison import compare
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.answers.sample_states import load_mask
@@ -116,9 +117,9 @@ def test_a_report_compares_the_two_versions_and_shows_what_was_blacked_out(answe
     for expected in (
         "# Round 1: candidate",
         "**undecided**: Too few groups.",
-        "| validation | baseline",
+        "| validation, with 95% intervals by group | baseline",
         "(this is no. 2)",
-        "| test |",
+        "| test, with 95% intervals by group |",
         "| 0.7500 | 0.7500 |",
         "- blackout: 2",
         "- label_wrong: 1",
@@ -190,7 +191,8 @@ def test_report_and_status_tell_what_the_round_was_worth(
         session.get_one(Round, answered.id).verdict = {"verdict": "promote", "reason": "", "findings": found}
     text = write_report(answered.backend, answered.id).text.read_text()
     for said in (
-        "Clinicians spent 2.0 minutes on 3 of 4 answers, 30 seconds each (median).",
+        "Clinicians spent 2.0 minutes on 3 of 4 answers (1 of them reviews, gold tasks or not counted), 30 "
+        "seconds each (median).",
         "Accuracy: +5.0 points (-1.0 to +11.0), +2.50 a minute (-0.50 to +5.50).",
         "Robust accuracy: +7.0 points (+2.0 to +12.0), +3.50 a minute (+1.00 to +6.00).",
         "Another round has nothing to ask about: no misprediction is left.",
@@ -199,6 +201,19 @@ def test_report_and_status_tell_what_the_round_was_worth(
     monkeypatch.setattr(console, "width", 1000)
     show_status(status(answered.backend))
     assert "Clinicians spent 2.0 minutes" in capsys.readouterr().out
+
+
+def test_whether_another_round_pays_is_said_of_the_latest_round_alone(answered: OpenRound) -> None:
+    close(answered)
+    with answered.backend.store.begin() as session:
+        found = [finding("accuracy", 0.05, 0.01, 0.11)]
+        session.get_one(Round, answered.id).verdict = {"verdict": "promote", "reason": "", "findings": found}
+    (Path(answered.version.directory) / MINING_FILE).unlink()
+    text = write_report(answered.backend, answered.id).text.read_text()
+    assert "It is unknown whether another round pays: What version baseline got wrong cannot be read" in text
+    with answered.backend.store.begin() as session:
+        session.add(Round(dataset_id=1, number=2, state=CLOSED))
+    assert "another round" not in write_report(answered.backend, answered.id).text.read_text().lower()
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ from test_dashboard import app_of
 from imil_backend.loop.answers.reconcile import reconcile
 from imil_backend.loop.base.set_aside import set_aside
 from imil_backend.loop.dashboard.machine import checks
-from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.engine import prepare
-from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.report import report_round
 from imil_backend.loop.versions.champions import PERSON, promote, roll_back
 from imil_backend.store.tables import Dataset, Project, Version
 
@@ -45,8 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, File
     with backend.store.begin() as session:
         project = session.get_one(Project, 1)
     reconcile(backend, project)
-    write_report(backend, scene.round_id)
-    evaluate_round(backend, scene.round_id)
+    report_round(backend, scene.round_id)
     directory = backend.path("versions", "another")
     copytree(scene.before.directory, directory, ignore=ignore_patterns("report"))
     with backend.store.begin() as session:

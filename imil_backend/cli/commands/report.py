@@ -34,18 +34,16 @@ def report(
     """
     from imil_backend.errors import NotFoundError
     from imil_backend.loop.base.backend import find_dataset
-    from imil_backend.loop.evaluation.kept import evaluate_round
     from imil_backend.loop.evaluation.shared_round import LINK_DAYS, shared_link
     from imil_backend.loop.rounds.lifecycle import find_closed_round
-    from imil_backend.loop.rounds.report import write_report
+    from imil_backend.loop.rounds.report import report_round
 
     with open_backend(context) as backend:
         with backend.store.begin() as session:
             round_ = find_closed_round(session, find_dataset(session, dataset).id, number)
         if round_ is None:
             raise NotFoundError("There is no such closed round; see `imil status`.")
-        written = write_report(backend, round_.id)
-        evaluate_round(backend, round_.id)
+        written = report_round(backend, round_.id)
         files = _write(backend, round_, written.text.parent)
         link = shared_link(backend, round_.id)
     for path in (written.text, *files, *written.pictures):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from imil_backend.label_studio.labeling.answers import Answer
-from imil_backend.loop.base.states import ANSWERS, PAINTED, Purpose
+from imil_backend.loop.answers.counted import COUNTS
+from imil_backend.loop.base.states import PAINTED
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
 from imil_backend.store.tables import Annotation, Round, Task
-
-# Of annotations joined with their tasks. Reviews, gold tasks, and what was skipped or set aside answer
-# nothing that a round has asked.
-COUNTS = and_(Task.purpose == Purpose.ASKED.value, ~Annotation.deleted, Annotation.answer.in_(ANSWERS))
 
 # What pages call an answer.
 WORDS = {

@@ -27,9 +27,8 @@ from imil_backend.loop.erasure.sweeping import (
     sweep_copies,
 )
 from imil_backend.loop.erasure.tidying import tidy
-from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.ended import remove_ended_workflows
-from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.report import report_round
 from imil_backend.store.tables import Erasure, Project, Round
 
 logger = logging.getLogger(__name__)
@@ -172,7 +171,7 @@ def _carry_out(backend: Backend, erasure_id: int, plan: Plan) -> Outcome:
         _keep(backend, erasure_id, plan)
         sweep(backend, plan)
         remove_ended_workflows(backend, timedelta(0))  # what went wrong in one may name a sample
-        _write_reports(backend, plan.rounds)
+        _report_rounds(backend, plan.rounds)
         plan = replace(plan, swept=True)
         _keep(backend, erasure_id, plan)
     tasks, uploads = _delete_tasks(backend, plan)
@@ -186,14 +185,13 @@ def _keep(backend: Backend, erasure_id: int, plan: Plan | None) -> None:
         session.get_one(Erasure, erasure_id).plan = plan.to_json() if plan else {}
 
 
-def _write_reports(backend: Backend, round_ids: Iterable[int]) -> None:
+def _report_rounds(backend: Backend, round_ids: Iterable[int]) -> None:
     """Those that were removed, without the samples."""
     with backend.store.begin() as session:
         rounds = session.scalars(select(Round).where(Round.id.in_(round_ids))).all()
     for round_ in rounds:
         try:
-            write_report(backend, round_.id)
-            evaluate_round(backend, round_.id)
+            report_round(backend, round_.id)
         except (ImilError, OSError) as error:  # no reason to keep a patient's traces
             logger.warning(
                 "The report of round %d is not complete (%s). Write it again: `imil report --round %d`.",

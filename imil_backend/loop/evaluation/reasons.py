@@ -32,7 +32,7 @@ from imil_backend.store.tables import Dataset, Round, Sample, Version
 logger = logging.getLogger(__name__)
 
 REASONS_FILE = "reasons.json"
-PAINTED_SIDE = 56  # pixels a side of the mean of painted masks
+PAINTED_SIDE = 56  # places a side of the mean of painted masks
 _SHOWN_SIDE = 280
 MOST_PAINTED = 300  # samples that are looked at: +-2 points are enough, and a big mask takes 20 ms to decode
 _ONE_SIDED = 0.975  # both bounds together hold with 95 %
@@ -66,7 +66,7 @@ class PaintedMean:
 
     label: str
     samples: int
-    most: float  # 0..1, of the pixel that was painted most often
+    most: int  # of these, those that are painted in the place that was painted most often
     file: str  # PNG: black was never painted, white always
 
 
@@ -246,5 +246,6 @@ def _means(painted: Sequence[_Painted], directory: Path) -> list[PaintedMean]:
         png = io.BytesIO()
         image.resize((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.NEAREST).save(png, "PNG")
         write_atomically(directory / file, png.getvalue())
-        means.append(PaintedMean(label, len(own), float(mean.max()), file))
+        most = int(np.count_nonzero(own, axis=0).max())
+        means.append(PaintedMean(label, len(own), most, file))
     return means

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, case, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from imil_backend.errors import RoundError
 from imil_backend.loop.base import audit
@@ -240,16 +240,27 @@ def is_due(session: Session, round_: Round) -> bool:
     if progress.answered == progress.tasks:
         return True
     policy = policy_of(session.get_one(Dataset, round_.dataset_id))
-    times = (
-        select(func.max(Annotation.synced_at), func.max(Annotation.label_studio_updated_at))
-        .join(Annotation.task)
-        .where(Task.round_id == round_.id, ~Annotation.deleted)
-    )
-    heard, answered_at = session.execute(times).one()
     if is_enough(progress, policy):
         # By the clock that the answers were taken in by; one that was set back must not keep a round open.
-        return not timedelta(0) <= now() - heard < timedelta(seconds=policy.close_quiet_seconds)
-    return bool(policy.close_after_hours) and now() - answered_at > timedelta(hours=policy.close_after_hours)
+        heard = _latest(session, round_, Annotation.synced_at)
+        quiet = timedelta(seconds=policy.close_quiet_seconds)
+        return heard is None or not timedelta(0) <= now() - heard < quiet
+    silent = closes_in_silence(session, round_, policy)
+    return silent is not None and now() > silent
+
+
+def closes_in_silence(session: Session, round_: Round, policy: Policy) -> datetime | None:
+    """When an open round closes if nobody answers any more; None: it stays open, or nobody has begun."""
+    latest = _latest(session, round_, Annotation.label_studio_updated_at)
+    if latest is None or not policy.close_after_hours:
+        return None
+    return latest + timedelta(hours=policy.close_after_hours)
+
+
+def _latest(session: Session, round_: Round, column: InstrumentedAttribute[datetime]) -> datetime | None:
+    """The latest time in a column of what was submitted to a round's tasks."""
+    found = select(func.max(column)).join(Annotation.task)
+    return session.scalar(found.where(Task.round_id == round_.id, ~Annotation.deleted))
 
 
 def is_enough(progress: Answered, policy: Policy) -> bool:

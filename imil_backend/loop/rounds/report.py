@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from imil_backend.files import write_atomically
 from imil_backend.images.intensity.windows import in_words
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
+from imil_backend.learning.evaluation.estimates import Estimate
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
@@ -25,6 +26,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.dataset_window import window_of
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import Purpose
+from imil_backend.loop.evaluation.kept import evaluate_round, kept_evaluation
 from imil_backend.loop.importing.made import PHANTOMS, PLANTED, made_as
 from imil_backend.loop.proposals.figures import proposal_figures
 from imil_backend.loop.rounds.lifecycle import answered
@@ -66,8 +68,18 @@ class Report:
     pictures: tuple[Path, ...]
 
 
+def report_round(backend: Backend, round_id: int) -> Report:
+    """Work out and keep what a closed round's version is and changed, then write the report.
+
+    Raises:
+        NotFoundError: the round has no version yet.
+    """
+    evaluate_round(backend, round_id)
+    return write_report(backend, round_id)
+
+
 def write_report(backend: Backend, round_id: int) -> Report:
-    """Write a closed round's report into its version's directory.
+    """Write a closed round's report into its version's directory; intervals are those that were kept.
 
     Raises:
         NotFoundError: the round has no version yet.
@@ -161,11 +173,29 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
         return []
     columns = [each for each in (champion, version) if each is not None and split in each.metrics]
     names = [each.name + (" (champion at the time)" if each is champion else "") for each in columns]
-    rows = [
-        f"| {metric.title} | " + " | ".join(_number(each.metrics[split].get(key)) for each in columns) + " |"
-        for key, metric in METRICS.items()
+    kept = [kept_evaluation(each) for each in columns]
+    rows = []
+    for key, metric in METRICS.items():
+        cells = (
+            _estimate(each.splits[split].estimate(key) if each and split in each.splits else None)
+            or _number(column.metrics[split].get(key))
+            for column, each in zip(columns, kept, strict=True)
+        )
+        rows.append(f"| {metric.title} | {' | '.join(cells)} |")
+    return [
+        f"| {split}, with 95% intervals by group | {' | '.join(names)} |",
+        "|---" * (len(columns) + 1) + "|",
+        *rows,
+        "",
     ]
-    return [f"| {split} | {' | '.join(names)} |", "|---" * (len(columns) + 1) + "|", *rows, ""]
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    """A metric with its interval, and what it is of; empty where it is not known."""
+    if estimate is None:
+        return ""
+    groups = f"{estimate.groups} group{'' if estimate.groups == 1 else 's'}"
+    return f"{_interval(asdict(estimate))}; {estimate.samples} samples of {groups}"
 
 
 def _shortcut_test(test: dict[str, Any] | None) -> list[str]:
@@ -198,7 +228,7 @@ def _worth(session: Session, round_: Round) -> list[str]:
     return [] if worth is None else ["## Benefit", "", " ".join(worth.sentences), ""]
 
 
-def _interval(values: dict[str, float]) -> str:
+def _interval(values: Mapping[str, Any]) -> str:
     return f"{values['value']:.4f} ({values['lower']:.4f} to {values['upper']:.4f})"
 
 

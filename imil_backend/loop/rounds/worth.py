@@ -10,8 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from imil_backend.errors import ImilError
 from imil_backend.learning.scoring.endpoints import quantity_of
 from imil_backend.learning.scoring.findings import GAINS
+from imil_backend.loop.answers.counted import COUNTS
+from imil_backend.loop.rounds.lifecycle import find_closed_round
 from imil_backend.loop.versions.mispredictions import count_next
 from imil_backend.store.tables import Annotation, Dataset, Round, Task
 
@@ -23,29 +26,40 @@ class Worth:
     """What a closed round brought, and what it cost in clinicians' time, as sentences."""
 
     minutes: float | None  # that Label Studio counted; None: of no answer
-    answers: int  # that stand
+    answers: int  # that stand: reviews, gold tasks and what does not count took time, too
     timed: int  # of these, those whose time is known
     simulated: int  # of these, those by the simulated clinician: their time is made up
     sentences: tuple[str, ...]
 
 
 def worth_of(session: Session, round_: Round) -> Worth | None:
-    """What a closed round was worth; None of a baseline, and where nothing was compared."""
+    """What a closed round was worth; None of a baseline, and where nothing was compared.
+
+    Whether another round may pay is said of the latest one alone: it depends on what is left to ask now.
+    """
     findings = _gains((round_.verdict or {}).get("findings", ()))
     if round_.is_baseline or not findings:
         return None
-    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, ~Annotation.deleted)
-    annotations = session.scalars(found).all()
-    seconds = [each.lead_time for each in annotations if each.lead_time is not None]
+    columns = select(Annotation.lead_time, Annotation.simulated, COUNTS).join(Annotation.task)
+    given = session.execute(columns.where(Task.round_id == round_.id, ~Annotation.deleted)).all()
+    seconds = [time for time, _, _ in given if time is not None]
     minutes = sum(seconds) / 60 if seconds else None
-    simulated = sum(each.simulated for each in annotations)
-    left = count_next(session, session.get_one(Dataset, round_.dataset_id))
+    simulated = sum(is_simulated for _, is_simulated, _ in given)
     sentences = [
-        _spent(seconds, len(annotations), simulated),
+        _spent(seconds, len(given), sum(not counts for _, _, counts in given), simulated),
         *(_effect(each, minutes) for each in findings),
-        outlook(findings, left, (round_.verdict or {}).get("shortcut")),
     ]
-    return Worth(minutes, len(annotations), len(seconds), simulated, tuple(sentences))
+    if find_closed_round(session, round_.dataset_id) is round_:
+        sentences.append(_outlook(session, round_, findings))
+    return Worth(minutes, len(given), len(seconds), simulated, tuple(sentences))
+
+
+def _outlook(session: Session, round_: Round, findings: Sequence[Finding]) -> str:
+    try:
+        left = count_next(session, session.get_one(Dataset, round_.dataset_id))
+    except ImilError as error:
+        return f"It is unknown whether another round pays: {error}"
+    return outlook(findings, left, (round_.verdict or {}).get("shortcut"))
 
 
 def outlook(findings: Sequence[Finding], left: int, shortcut: Mapping[str, Any] | None) -> str:
@@ -83,12 +97,15 @@ def _gains(findings: Sequence[Finding]) -> list[Finding]:
     return [each for each in findings if each["metric"] in GAINS and each["champion"] is not None]
 
 
-def _spent(seconds: Sequence[float], answers: int, simulated: int) -> str:
+def _spent(seconds: Sequence[float], answers: int, others: int, simulated: int) -> str:
+    told = f"{answers} answers" + (
+        f" ({others} of them reviews, gold tasks or not counted)" if others else ""
+    )
     by = f" {simulated} of the answers, and their times, are simulated." if simulated else ""
     if not seconds:
-        return f"How long the {answers} answers took is unknown.{by}"
+        return f"How long the {told} took is unknown.{by}"
     return (
-        f"Clinicians spent {sum(seconds) / 60:.1f} minutes on {len(seconds)} of {answers} answers, "
+        f"Clinicians spent {sum(seconds) / 60:.1f} minutes on {len(seconds)} of {told}, "
         f"{median(seconds):.0f} seconds each (median).{by}"
     )
 

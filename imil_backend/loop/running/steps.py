@@ -16,14 +16,13 @@ from imil_backend.loop.base.backend import Backend, find_project
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.cleanup.removal import remove_unneeded
 from imil_backend.loop.erasure.erasing import finish_erasures
-from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.evaluation.told_clinicians import tell_clinicians
 from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals
 from imil_backend.loop.queues.ended import remove_ended_workflows
 from imil_backend.loop.queues.hosts import OtherWorkers, own_address
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle, push, training
-from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.report import report_round
 from imil_backend.loop.running import counters
 from imil_backend.loop.versions.mispredictions import next_mispredictions
 from imil_backend.store.tables import Dataset, Project, Round
@@ -110,9 +109,7 @@ def conclude(round_id: int, result: dict[str, Any]) -> dict[str, Any]:
 @DBOS.step(name="_report")
 def report(round_id: int) -> str:
     """Write the report, and what pages show of the round."""
-    text = write_report(current_backend(), round_id).text
-    evaluate_round(current_backend(), round_id)
-    return str(text)
+    return str(report_round(current_backend(), round_id).text)
 
 
 @DBOS.step(name="_fail")

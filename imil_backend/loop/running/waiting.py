@@ -10,13 +10,12 @@ from imil_backend.errors import ImilError, RoundError, TrainingFailedError
 from imil_backend.learning.contract.training_job import Progress, read_progress
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import TRAINING
-from imil_backend.loop.evaluation.kept import evaluate_round
 from imil_backend.loop.queues.engine import FINISHED
 from imil_backend.loop.queues.launching import worker_is_running
 from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import training
 from imil_backend.loop.rounds.lifecycle import check_not_cancelled, ensure_workflow
-from imil_backend.loop.rounds.report import write_report
+from imil_backend.loop.rounds.report import report_round
 from imil_backend.loop.versions.training_jobs import directory_of
 from imil_backend.store.tables import Round, Version
 
@@ -104,5 +103,4 @@ def _train_here(backend: Backend, round_id: int, on_progress: OnProgress | None)
     except ImilError as error:
         training.fail(backend, round_id, str(error))
         raise
-    write_report(backend, round_id)
-    evaluate_round(backend, round_id)
+    report_round(backend, round_id)

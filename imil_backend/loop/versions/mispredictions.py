@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.errors import StoreError
 from imil_backend.learning.contract.training_job import MINING_FILE, read_json
 from imil_backend.learning.scoring.ranking import budget_of, rank_mispredictions
 from imil_backend.loop.base.policy import Policy, policy_of
@@ -67,6 +68,7 @@ def next_mispredictions(
 
     Raises:
         RoundError: there is no champion yet.
+        StoreError: what it got wrong cannot be read.
     """
     return _described(session, dataset, _next(session, dataset, policy, version, chosen))
 
@@ -101,9 +103,19 @@ def _next(
 
 
 def _ranked(version: Version, policy: Policy) -> tuple[dict[int, Mapping[str, Any]], int]:
-    """The record of every sample that was mined by its rank, and how many of the first are to be asked."""
+    """The record of every sample that was mined by its rank, and how many of the first are to be asked.
+
+    Raises:
+        StoreError: the records cannot be read.
+    """
     path = Path(version.directory) / MINING_FILE
-    return _rank(path, path.stat().st_mtime_ns, policy)
+    try:
+        return _rank(path, path.stat().st_mtime_ns, policy)
+    except OSError as error:
+        raise StoreError(
+            f"What version {version.name} got wrong cannot be read from {path} ({error.strerror}). Restore "
+            "it from a backup, or train again with `imil train --fresh`."
+        ) from error
 
 
 @lru_cache(maxsize=1)  # a push asks several times, and what was mined never changes

@@ -20,7 +20,7 @@ WORKER_STEPS = {
     "prepare_round_training": "loop.rounds.training",
     "run_round_training": "loop.rounds.training",
     "conclude": "loop.rounds.training",
-    "write_report": "loop.running.steps",
+    "write_report": "loop.rounds.report",
     "ensure_workflow": "loop.rounds.lifecycle",
     "push_round": "loop.rounds.push",
 }

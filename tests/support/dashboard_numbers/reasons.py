@@ -13,6 +13,8 @@ from support.dashboard_numbers.estimates import Metric, check_estimate
 from support.dashboard_numbers.files import COUNTED, Files
 from support.dashboard_numbers.page import Page, Visit
 
+PLACES = 56  # a side of an image
+
 
 def check_reasons(visit: Visit, files: Files) -> None:
     """Evidence inside painted pixels, before and after, with intervals; the means of what was painted."""
@@ -48,8 +50,11 @@ def check_reasons(visit: Visit, files: Files) -> None:
         check_estimate(row[3], Metric.of_mean("after", new, groups))
         check_estimate(row[4], Metric.of_mean("difference", new - old, groups), least=-1.0)
     for label in {row["label"] for row in samples.values() if row["key"] in masks}:
-        count = sum(row["label"] == label and row["key"] in masks for row in samples.values())
-        assert f"{label} : {count} sample" in page.text
+        own = [masks[row["key"]] for row in samples.values() if row["label"] == label and row["key"] in masks]
+        most = sum(_places(mask) for mask in own).max()
+        count = f"{len(own)} sample{'' if len(own) == 1 else 's'}"
+        told = f"{label} : {count}; the place that was painted most often, in {most} of {len(own)}"
+        assert told in page.text
 
 
 def _evidence(version: sqlite3.Row) -> dict[str, NDArray[np.float64]]:
@@ -75,6 +80,19 @@ def _training_masks(files: Files, version: sqlite3.Row) -> dict[int, NDArray[np.
         if each["answer"] in COUNTED and each["task_id"] in until:
             found[each["sample_id"]] = files.mask(each["mask_sha256"])
     return {sample: mask for sample, mask in found.items() if mask is not None}
+
+
+def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """1 where a mask touches one of the places of an image; a pixel touches those that it overlaps."""
+    touched = np.zeros((PLACES, PLACES), int)
+    height, width = mask.shape
+    for row, column in np.argwhere(mask):
+        touched[_overlapped(row, height), _overlapped(column, width)] = 1
+    return touched
+
+
+def _overlapped(pixel: int, side: int) -> slice:
+    return slice(PLACES * pixel // side, -(-PLACES * (pixel + 1) // side))
 
 
 def _inside(evidence: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:

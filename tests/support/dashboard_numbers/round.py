@@ -52,8 +52,9 @@ def check_round(visit: Visit, files: Files) -> None:
 def _check_answers(page: Page, round_: sqlite3.Row, files: Files) -> None:
     answered, tasks = files.answered(round_["id"])
     assert (f"Answered {answered} of {tasks} tasks" in page.text) == bool(tasks)
-    answers, simulated = files.given("round_id = ?", round_["id"])
-    assert (f"Simulated: {simulated} of {answers} answers are" in page.text) == bool(simulated)
+    answers, simulated = files.given("rounds.number <= ?", round_["number"])
+    told = f"Simulated: {simulated} of {answers} answers up to this round are"
+    assert (told in page.text) == bool(simulated)
     people = defaultdict(list)
     for each in _standing(round_, files):
         if each["purpose"] != "gold":
@@ -134,7 +135,10 @@ def _check_benefit(page: Page, round_: sqlite3.Row, verdict: Any, files: Files) 
         return
     minutes = sum(times) / 60
     simulated = sum(each["simulated"] for each in own)
-    spent = f"spent {minutes:.1f} minutes on {len(times)} of {len(own)} answers, {median(times):.0f} seconds"
+    others = sum(each["purpose"] != "asked" or each["answer"] not in COUNTED for each in own)
+    beside = f" ({others} of them reviews, gold tasks or not counted)" if others else ""
+    on = f"{len(times)} of {len(own)} answers{beside}"
+    spent = f"spent {minutes:.1f} minutes on {on}, {median(times):.0f} seconds"
     by = f" {simulated} of the answers, and their times, are simulated." if simulated else ""
     points = [100 * gains[0][name] for name in ("difference", "lower", "upper")]
     told, each_minute = (
@@ -151,7 +155,7 @@ def _check_reasons(page: Page, reasons: Page, round_: sqlite3.Row, files: Files)
     name = "Evidence inside painted pixels"
     assert page.tables.get(name) == reasons.tables.get(name)
     for told in re.findall(
-        r"\d+ of \d+ painted samples|: \d+ samples?; the pixel .*? in \d+ of \d+", reasons.text
+        r"\d+ of \d+ painted samples|: \d+ samples?; the place .*? in \d+ of \d+", reasons.text
     ):
         assert told in page.text
     which = "answer = 'blackout' AND rounds.number <= ?"

@@ -16,6 +16,8 @@ def check_rounds(visit: Visit, files: Files) -> None:
         name = f"Round {round_['number']}" if round_["mined_version_id"] else "Baseline"
         _, state, shown, verdict, _ = page.row(name)
         assert state.startswith(round_["state"])
-        assert shown == (f"{answered} of {tasks}" if tasks else "-")
+        _, simulated = files.given("rounds.number = ?", round_["number"])
+        marked = f" ({simulated} simulated answer{'' if simulated == 1 else 's'})" if simulated else ""
+        assert shown == (f"{answered} of {tasks}" if tasks else "-") + marked
         told = json.loads(round_["verdict"] or "null") or {}
         assert verdict.startswith(told.get("verdict", "-"))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.states import TRAINING
+from imil_backend.loop.dashboard.datasets import made_as
 from imil_backend.loop.rounds.training import training_progress
 from imil_backend.store.tables import Dataset, Round
 
@@ -40,6 +41,7 @@ class Training:
     """
 
     dataset: str
+    made: str | None  # "phantoms" or "planted", where its images are
     round: int
     version: str | None
     phase: str
@@ -71,15 +73,19 @@ class Training:
 def trainings(backend: Backend, session: Session) -> list[Training]:
     """Those of all datasets."""
     found = select(Round, Dataset.name).join(Dataset, Dataset.id == Round.dataset_id)
-    rows = session.execute(found.where(Round.state == TRAINING).order_by(Round.id))
-    return [_training(name, round_, training_progress(backend, round_)) for round_, name in rows]
+    rows = session.execute(found.where(Round.state == TRAINING).order_by(Round.id)).all()
+    return [
+        _training(name, made_as(session, round_.dataset_id), round_, training_progress(backend, round_))
+        for round_, name in rows
+    ]
 
 
-def _training(dataset: str, round_: Round, progress: Mapping[str, Any] | None) -> Training:
+def _training(dataset: str, made: str | None, round_: Round, progress: Mapping[str, Any] | None) -> Training:
     told = progress or {}
     updated = told.get("updated_at")
     return Training(
         dataset=dataset,
+        made=made,
         round=round_.number,
         version=round_.version_name,
         phase=told.get("phase", "waits for the worker"),

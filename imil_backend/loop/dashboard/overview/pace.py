@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.loop.answers.counted import COUNTS
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.dashboard.given_answers import COUNTS
-from imil_backend.loop.rounds.lifecycle import answered, enough
+from imil_backend.loop.rounds.lifecycle import answered, closes_in_silence, enough
 from imil_backend.store.tables import Annotation, Dataset, Round, Task, now
 
 _LOOKED_BACK = timedelta(days=7)
@@ -26,6 +26,7 @@ class Pace:
         since: when the round began, or a week ago if it is older.
         last: when the last answer was given; None: there is none.
         expected: when it has enough answers if the pace stays; None: there was no answer, or it has enough.
+        silence: when it closes if nobody answers any more; None: it does not.
     """
 
     closes_at: int
@@ -33,6 +34,7 @@ class Pace:
     since: datetime
     last: datetime | None
     expected: datetime | None
+    silence: datetime | None
 
     @property
     def a_day(self) -> float:
@@ -42,8 +44,8 @@ class Pace:
 
 def pace_of(session: Session, round_: Round) -> Pace:
     """The pace of an open round."""
-    progress = answered(session, round_)
-    needed = enough(progress.tasks, policy_of(session.get_one(Dataset, round_.dataset_id)))
+    progress, policy = answered(session, round_), policy_of(session.get_one(Dataset, round_.dataset_id))
+    needed = enough(progress.tasks, policy)
     since = max(round_.created_at, now() - _LOOKED_BACK)
     found = (
         select(func.count(Annotation.id), func.max(Annotation.label_studio_created_at))
@@ -54,8 +56,9 @@ def pace_of(session: Session, round_: Round) -> Pace:
     answers, _ = session.execute(found.where(Annotation.label_studio_created_at >= since)).one()
     # Who began a task and shares it has given one answer to it at least.
     left = (needed - progress.answered) * round_.readers - (progress.begun - progress.answered)
-    pace = Pace(needed, answers, since, last, None)
-    if progress.answered >= needed or not answers:
+    pace = Pace(needed, answers, since, last, None, None)
+    if progress.answered >= needed or not progress.begun:
         return pace
-    expected = now() + timedelta(days=max(left, 1) / pace.a_day)
-    return Pace(needed, answers, since, last, expected)
+    silence = closes_in_silence(session, round_, policy)
+    expected = now() + timedelta(days=max(left, 1) / pace.a_day) if answers else None
+    return replace(pace, expected=expected, silence=silence)

@@ -75,7 +75,7 @@ def queue_of(backend: Backend, dataset_id: int) -> Queue:
             waiting = _waiting(backend, session, dataset, asking) if asking else waiting
             stamp = _stamp(session, dataset)
             following = _kept.get(stamp, lambda: _listed(next_mispredictions(session, dataset), {}))
-        except (ImilError, OSError) as error:
+        except ImilError as error:
             problem = str(error)
     return Queue(
         dataset=dataset.name,

@@ -63,7 +63,6 @@ class RoundState:
     since: datetime
     progress: Answered
     readers: int
-    simulated: int  # answers to it by the simulated clinician
     pace: Pace | None  # of an open round
     training: str | None  # of a round that is trained: where it is
 
@@ -78,6 +77,7 @@ class Card:
     samples: dict[str, int]  # by split
     round: RoundState | None
     champion: Champion | None
+    simulated: int  # answers to any round by the simulated clinician
     needs: tuple[Need, ...]
 
 
@@ -108,6 +108,7 @@ def _card(backend: Backend, session: Session, dataset: Dataset) -> Card:
         samples={str(split): int(count) for split, count in session.execute(counted)},
         round=_round(backend, session, round_) if round_ else None,
         champion=_champion(session, dataset),
+        simulated=given(session, dataset.id).simulated,
         needs=tuple(_needs(session, dataset, round_)),
     )
 
@@ -120,7 +121,6 @@ def _round(backend: Backend, session: Session, round_: Round) -> RoundState:
         since=round_.changed_at,
         progress=answered(session, round_),
         readers=round_.readers,
-        simulated=given(session, round_.dataset_id, number=round_.number).simulated,
         pace=pace_of(session, round_) if round_.state == OPEN else None,
         training=_training(backend, round_) if round_.state == TRAINING else None,
     )

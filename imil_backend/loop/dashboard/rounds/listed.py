@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.dashboard.datasets import dataset_of
+from imil_backend.loop.dashboard.given_answers import given
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp
 from imil_backend.loop.rounds.lifecycle import Answered, answered_in_all
 from imil_backend.store.tables import Dataset, Round, Task
@@ -26,6 +27,7 @@ class RoundLine:
     version: str | None  # that came out
     tasks: int
     answered: int  # of the tasks, by as many people as are to read each
+    simulated: int  # answers by the simulated clinician
     verdict: str | None  # promote, reject, undecided; None: not yet, or never
     reason: str | None  # of the verdict
     error: str | None
@@ -73,6 +75,7 @@ def rounds_of(backend: Backend, dataset_id: int) -> Rounds:
                     version=round_.version.name if round_.version else None,
                     tasks=progress.tasks,
                     answered=progress.answered,
+                    simulated=given(session, dataset_id, number=round_.number).simulated,
                     verdict=verdict.get("verdict"),
                     reason=verdict.get("reason"),
                     error=round_.error,

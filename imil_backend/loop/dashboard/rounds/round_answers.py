@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from imil_backend.loop.answers.counted import COUNTS
 from imil_backend.loop.answers.pseudonyms import Names, name_of
 from imil_backend.loop.base.states import Purpose
-from imil_backend.loop.dashboard.given_answers import COUNTS, WORDS
+from imil_backend.loop.dashboard.given_answers import WORDS
 from imil_backend.store.tables import Annotation, Round, Task
 
 _FOR = {Purpose.ASKED.value: "", Purpose.REVIEW.value: " (review)", Purpose.GOLD.value: " (gold task)"}

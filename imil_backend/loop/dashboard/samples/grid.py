@@ -20,6 +20,7 @@ from imil_backend.loop.dashboard.datasets import dataset_of
 from imil_backend.loop.dashboard.keeping import Kept, answers_stamp, contradicted_samples
 from imil_backend.loop.dashboard.people import names_of, who_answered
 from imil_backend.loop.dashboard.samples.columns import NOTHING, Columns, columns_of, compared
+from imil_backend.loop.splitting.exclusion import EXPLAINED
 from imil_backend.store.tables import Annotation, Dataset, Project, Round, Sample, Task
 
 PAGE = 60  # samples
@@ -233,7 +234,7 @@ def _one(
         name=sample.name,
         label=sample.label,
         split=sample.split,
-        excluded=sample.excluded,
+        excluded=EXPLAINED.get(sample.excluded, sample.excluded) if sample.excluded else None,
         predicted=None if predicted == NOTHING else dataset.classes[predicted],
         probability=float(columns.probability[place]),
         is_wrong=predicted not in {NOTHING, int(columns.labels[place])},

@@ -6,7 +6,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from imil_backend.errors import NotFoundError
-from imil_backend.loop.answers.sample_states import SampleState, load_mask, sample_states
+from imil_backend.loop.answers.sample_states import load_mask, sample_states
 from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.base.policy import policy_of
 from imil_backend.loop.base.states import Purpose
@@ -17,6 +17,7 @@ from imil_backend.loop.rounds.pictures import Painted, counterexample
 from imil_backend.store.tables import Annotation, Dataset, Sample
 
 IMAGE, MASK, BLACKOUT, COUNTEREXAMPLE = "image", "mask", "blackout", "counterexample"
+_DONORS = 10  # that are looked at: what people painted may come to no mask
 
 
 def sample_picture(backend: Backend, dataset_id: int, key: str, kind: str) -> bytes:
@@ -79,11 +80,12 @@ def donor_of(backend: Backend, session: Session, dataset: Dataset, sample: Sampl
     others = (
         select(Sample)
         .where(Sample.dataset_id == dataset.id, Sample.id != sample.id, painted)
-        .order_by(Sample.split, Sample.id)  # as an index has them, so that the first one ends the search
-        .limit(1)
+        .order_by(Sample.split, Sample.id)  # as an index has them, so that the first ones end the search
+        .limit(_DONORS)
     )
-    donor = session.scalar(others.where(Sample.label != sample.label)) or session.scalar(others)
-    if donor is None:
-        return None
-    state = sample_states(backend, session, dataset, donor.id).get(donor.id, SampleState(None, None))
-    return (donor, state) if state.mask_sha256 else None
+    for which in (others.where(Sample.label != sample.label), others):
+        for donor in session.scalars(which):
+            state = sample_states(backend, session, dataset, donor.id).get(donor.id)
+            if state is not None and state.mask_sha256:
+                return donor, state
+    return None
