@@ -27,7 +27,7 @@ from imil_backend.learning.contract.training_job import (
     TrainingSample,
 )
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread", "one_thread")]
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
 DETERMINISTIC = {"deterministic": True, "backbone": "resnet18"}

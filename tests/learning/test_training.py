@@ -34,7 +34,7 @@ from imil_backend.learning.contract.training_job import (
 )
 from imil_backend.learning.inference.prediction import Predictor
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread", "one_thread")]
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("children_of_one_thread")]
 
 DETERMINISTIC = {"deterministic": True}
 PARENT = """

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from imil_backend.learning.child.training_process import run_training_job
 from imil_backend.learning.contract.training_job import (
     RESULT_FILE,
@@ -44,6 +46,11 @@ def lay_down(
 
 
 def train(directory: Path) -> dict[str, Any]:
-    """Do a job in this process, which has torch already; its result."""
-    run_training_job(directory)
+    """Do a job in this process, which has torch already, with one thread; its result."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run_training_job(directory)
+    finally:
+        torch.set_num_threads(threads)
     return dict(read_json(directory / RESULT_FILE))

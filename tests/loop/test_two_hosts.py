@@ -19,9 +19,9 @@ from loop_fakes import URL, make_backend, make_dataset
 from PIL import Image
 from sqlalchemy import select
 from support.conditions import wait_until
+from tiny_jobs import train
 
 from imil_backend.learning.contract import hosts
-from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.training_job import (
     RESULT_FILE,
     read_json,
@@ -107,8 +107,8 @@ def start(backend: Backend, postgres_url: str) -> Iterator[Callable[[str], subpr
         yield start
 
 
-def begin(backend: Backend) -> None:
-    round_ = begin_training(backend, None, RECIPE, {}, fresh=True)
+def begin(backend: Backend, **recipe: object) -> None:
+    round_ = begin_training(backend, None, {**RECIPE, **recipe}, {}, fresh=True)
     with closing(WorkflowQueues(backend)) as queues:
         ensure_workflow(backend, queues, round_)
 
@@ -162,7 +162,7 @@ def test_a_killed_worker_comes_back_to_the_training_and_the_losses_are_those_of_
 
     job = job_directory(backend)
     write_training_job(tmp_path / "alone", read_training_job(job), read_samples(job))
-    alone = run_training(tmp_path / "alone")
+    alone = train(tmp_path / "alone")
     assert alone["choices"]["processes"] == 1
     assert losses(together) == pytest.approx(losses(alone), abs=TOLERANCE)
 
@@ -173,12 +173,12 @@ def test_a_worker_that_never_comes_fails_the_round_with_a_reason_and_it_can_be_r
     with running(backend, "one"):
         with monkeypatch.context() as patch:
             patch.setattr(hosts, "SECONDS_TO_COME", 2)
-            begin(backend)
+            begin(backend, epochs=2)
             wait_long_until(lambda: latest(backend).state == "failed")
         assert "for the 2 hosts of IMIL_TRAINING_NODES, and not all came" in str(latest(backend).error)
         failed = latest(backend).id
 
         start("two")
-        begin(backend)
+        begin(backend, epochs=2)
         assert result(backend)["choices"]["processes"] == 2
         assert latest(backend).id == failed
