@@ -77,7 +77,7 @@ def test_every_page_is_sound_and_right_however_rounds_ended(
             paint(label_studio.client, mapping, task, mask)
 
     def verdict(number: int) -> str:
-        report = f"versions/films-round{number}-*/report/reasons.json"  # the last that the worker writes
+        report = f"versions/films-round{number}-*/report/report.md"  # the last that the worker writes
         wait_until(lambda: any(trained.data_dir.glob(report)), 600)
         told = files.ask("SELECT verdict FROM rounds WHERE number = ?", number)[0][0]
         return str(json.loads(told)["verdict"])

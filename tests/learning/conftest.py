@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_jobs import TAG, JobMaker, lay_down
+from tiny_jobs import TAG, JobMaker, lay_down, torch_as_before
 
 from imil_backend.learning.contract.training_job import MODEL_FILE, TrainingSample
 from imil_backend.learning.networks.network import ModelConfig, build_network, save_model
 
 
+@pytest.fixture(autouse=True)
+def settings_of_torch() -> Iterator[None]:
+    """Those of one test's trainings are not those of the next one's."""
+    with torch_as_before():
+        yield
+
+
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def one_thread(settings_of_torch: None) -> None:
     """Of torch: what is tiny is quicker so, beside busy neighbours above all."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

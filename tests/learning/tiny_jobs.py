@@ -1,6 +1,7 @@
 """A job on tiny images, for tests that train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,21 @@ def lay_down(
 
 def train(directory: Path) -> dict[str, Any]:
     """Do a job in this process, which has torch already, with one thread; its result."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_as_before():
+        torch.set_num_threads(1)
         run_training_job(directory)
+    return dict(read_json(directory / RESULT_FILE))
+
+
+@contextmanager
+def torch_as_before() -> Iterator[None]:
+    """Puts back what a training sets for its whole process."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
-    return dict(read_json(directory / RESULT_FILE))
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark = benchmark

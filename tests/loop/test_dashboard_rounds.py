@@ -36,7 +36,9 @@ from imil_backend.loop.dashboard.versions import versions_of
 from imil_backend.loop.evaluation import reasons as reasons_module
 from imil_backend.loop.evaluation.changes import CHANGES_FILE, kept_changes
 from imil_backend.loop.evaluation.reasons import (
+    PAINTED_SIDE,
     REASONS_FILE,
+    ROUNDING,
     cells_covered,
     keep_reasons,
     kept_reasons,
@@ -112,7 +114,7 @@ def test_the_verdict_is_a_sentence_with_who_answered_and_what_is_simulated(scene
         "annotator B": (2, 12.0),
         "simulated clinician": (1, 1.0),
     }
-    assert (page.given.answers, page.given.simulated) == (5, 1)
+    assert (page.given_until.answers, page.given_until.simulated) == (5, 1)
     assert page.worth[0].startswith("Clinicians spent 0.7 minutes on 3 of 5 answers")
 
 
@@ -135,7 +137,7 @@ def test_what_answers_nothing_that_was_asked_is_shown_and_not_counted(open_round
         "annotator A": ({"painted": 1}, {"skipped": 1, "set aside": 1}),
         "simulated clinician": ({"painted": 1}, {"painted (review)": 1}),
     }
-    assert page.given == Given(answers=2, simulated=1)
+    assert page.given_until == Given(answers=2, simulated=1)
     assert start(backend).cards[0].simulated == 1
 
 
@@ -380,6 +382,14 @@ def test_what_is_painted_in_later_rounds_is_no_reason_of_this_one(
     reasons = kept_reasons(scene.report)
     assert reasons is not None
     assert reasons.painted == 2  # of three
+
+
+def test_a_mask_leaves_nothing_but_rounding_in_the_places_that_it_borders_on() -> None:
+    """At 450 pixels the 28th of 56 edges is a pixel's, but for the last bit of its number."""
+    lower = np.zeros((450, 450), bool)
+    lower[225:] = True
+    covered = cells_covered(lower, (PAINTED_SIDE, PAINTED_SIDE))
+    assert covered[27].max() < ROUNDING < covered[28].min()
 
 
 def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_blue() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,18 +99,28 @@ def missing(what: str, setting: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def real_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+def first_starts(pytestconfig: pytest.Config) -> Path:
+    """Where pytest keeps what first starts of Label Studio have left."""
+    return pytestconfig.cache.mkdir("label-studio")
+
+
+@pytest.fixture(scope="session")
+def real_label_studio(
+    tmp_path_factory: pytest.TempPathFactory, first_starts: Path
+) -> Iterator[RunningLabelStudio]:
     """A fresh Label Studio."""
     executable = _executable("IMIL_TEST_LABEL_STUDIO", ".venv-label-studio")
-    with _running(executable, tmp_path_factory) as running:
+    with _running(executable, tmp_path_factory, first_starts) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def oldest_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+def oldest_label_studio(
+    tmp_path_factory: pytest.TempPathFactory, first_starts: Path
+) -> Iterator[RunningLabelStudio]:
     """A fresh one of the oldest version supported (`scripts/environments.py --oldest-label-studio`)."""
     executable = _executable("IMIL_TEST_OLDEST_LABEL_STUDIO", ".venv-label-studio-oldest")
-    with _running(executable, tmp_path_factory) as running:
+    with _running(executable, tmp_path_factory, first_starts) as running:
         yield running
 
 
@@ -122,9 +132,11 @@ def _executable(setting: str, environment: str) -> Path:
 
 
 @contextmanager
-def _running(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+def _running(
+    executable: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> Iterator[RunningLabelStudio]:
     data_dir, local_files = tmp_path_factory.mktemp("label-studio"), tmp_path_factory.mktemp("local-files")
-    shutil.copytree(_after_first_start(executable), data_dir, dirs_exist_ok=True)
+    shutil.copytree(_after_first_start(executable, cache), data_dir, dirs_exist_ok=True)
     gcs_port = free_port()
     gcs = f"http://127.0.0.1:{gcs_port}"
     download = gcs + "/download/storage/v1/b/{bucket_name}/o/{blob_name}?alt=media"
@@ -140,16 +152,18 @@ def _running(executable: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         )
 
 
-def _after_first_start(executable: Path) -> Path:
+def _after_first_start(executable: Path, cache: Path) -> Path:
     """Its data directory after a first start, whose migrations take 20 s of a core; made once, then kept."""
-    kept = executable.parents[1] / "after-first-start"
-    with (executable.parents[1] / "first-start.lock").open("w") as lock:
+    made_by = (str(executable), str(executable.stat().st_mtime_ns), STARTER.read_text(), PASSWORD, TOKEN)
+    kept = cache / hashlib.sha256("\0".join(made_by).encode()).hexdigest()
+    with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run in several processes
         if not kept.exists():
-            with tempfile.TemporaryDirectory(dir=kept.parent) as directory:
-                with _started(executable, Path(directory, "data")):
-                    pass
-                Path(directory, "data").rename(kept)
+            unfinished = cache / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with _started(executable, unfinished):
+                pass
+            unfinished.rename(kept)
     return kept
 
 

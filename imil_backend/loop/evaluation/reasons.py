@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 REASONS_FILE = "reasons.json"
 PAINTED_SIDE = 56  # places a side of the mean of painted masks
 _SHOWN_SIDE = 280
+ROUNDING = 1e-9  # of the share of a place that is painted
 MOST_PAINTED = 300  # samples that are looked at: +-2 points are enough, and a big mask takes 20 ms to decode
 _ONE_SIDED = 0.975  # both bounds together hold with 95 %
 
@@ -66,8 +67,8 @@ class PaintedMean:
 
     label: str
     samples: int
-    most: int  # of these, those that are painted in the place that was painted most often
-    file: str  # PNG: black was never painted, white always
+    painted_in: int  # of these, those that are painted in the place that was painted most often
+    file: str  # PNG: black was never painted, white wholly and in every sample
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,6 @@ def _means(painted: Sequence[_Painted], directory: Path) -> list[PaintedMean]:
         png = io.BytesIO()
         image.resize((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.NEAREST).save(png, "PNG")
         write_atomically(directory / file, png.getvalue())
-        most = int(np.count_nonzero(own, axis=0).max())
-        means.append(PaintedMean(label, len(own), most, file))
+        painted_in = int((np.asarray(own) > ROUNDING).sum(axis=0).max())
+        means.append(PaintedMean(label, len(own), painted_in, file))
     return means

@@ -17,6 +17,7 @@ from imil_backend.images.intensity.windows import in_words
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, read_proposed
 from imil_backend.learning.contract.training_job import STRENGTH_FILE, read_json
 from imil_backend.learning.evaluation.estimates import Estimate
+from imil_backend.learning.evaluation.evaluation import Evaluation
 from imil_backend.learning.scoring.endpoints import EXCHANGED, QUANTITIES
 from imil_backend.learning.scoring.metrics import METRICS
 from imil_backend.loop.answers.agreement import Readings, agreement_of, several_readings
@@ -74,8 +75,11 @@ def report_round(backend: Backend, round_id: int) -> Report:
     Raises:
         NotFoundError: the round has no version yet.
     """
-    evaluate_round(backend, round_id)
-    return write_report(backend, round_id)
+    try:
+        evaluate_round(backend, round_id)
+    finally:  # the report holds most without it
+        report = write_report(backend, round_id)
+    return report
 
 
 def write_report(backend: Backend, round_id: int) -> Report:
@@ -173,21 +177,26 @@ def _metrics_table(champion: Version | None, version: Version, split: str) -> li
         return []
     columns = [each for each in (champion, version) if each is not None and split in each.metrics]
     names = [each.name + (" (champion at the time)" if each is champion else "") for each in columns]
-    kept = [kept_evaluation(each) for each in columns]
+    evaluations = [_evaluation(each, split) for each in columns]
     rows = []
     for key, metric in METRICS.items():
         cells = (
-            _estimate(each.splits[split].estimate(key) if each and split in each.splits else None)
-            or _number(column.metrics[split].get(key))
-            for column, each in zip(columns, kept, strict=True)
+            _estimate(each.estimate(key) if each else None) or _number(column.metrics[split].get(key))
+            for column, each in zip(columns, evaluations, strict=True)
         )
         rows.append(f"| {metric.title} | {' | '.join(cells)} |")
+    title = f"{split}, with 95% intervals by group" if any(evaluations) else split
     return [
-        f"| {split}, with 95% intervals by group | {' | '.join(names)} |",
+        f"| {title} | {' | '.join(names)} |",
         "|---" * (len(columns) + 1) + "|",
         *rows,
         "",
     ]
+
+
+def _evaluation(version: Version, split: str) -> Evaluation | None:
+    kept = kept_evaluation(version)
+    return kept.splits.get(split) if kept else None
 
 
 def _estimate(estimate: Estimate | None) -> str:

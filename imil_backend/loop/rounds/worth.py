@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -17,6 +18,8 @@ from imil_backend.loop.answers.counted import COUNTS
 from imil_backend.loop.rounds.lifecycle import find_closed_round
 from imil_backend.loop.versions.mispredictions import count_next
 from imil_backend.store.tables import Annotation, Dataset, Round, Task
+
+logger = logging.getLogger(__name__)
 
 Finding = Mapping[str, Any]  # of a verdict, see `scoring.findings.Finding`
 
@@ -57,8 +60,9 @@ def worth_of(session: Session, round_: Round) -> Worth | None:
 def _outlook(session: Session, round_: Round, findings: Sequence[Finding]) -> str:
     try:
         left = count_next(session, session.get_one(Dataset, round_.dataset_id))
-    except ImilError as error:
-        return f"It is unknown whether another round pays: {error}"
+    except ImilError as error:  # which has a path: these sentences are mailed
+        logger.warning("Whether another round pays is unknown: %s", error)
+        return "It is unknown whether another round pays: what the champion got wrong cannot be read."
     return outlook(findings, left, (round_.verdict or {}).get("shortcut"))
 
 
@@ -98,9 +102,8 @@ def _gains(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _spent(seconds: Sequence[float], answers: int, others: int, simulated: int) -> str:
-    told = f"{answers} answers" + (
-        f" ({others} of them reviews, gold tasks or not counted)" if others else ""
-    )
+    beside = f" (reviews, gold tasks and uncounted ones: {others})" if others else ""
+    told = f"{answers} answer{'' if answers == 1 else 's'}{beside}"
     by = f" {simulated} of the answers, and their times, are simulated." if simulated else ""
     if not seconds:
         return f"How long the {told} took is unknown.{by}"

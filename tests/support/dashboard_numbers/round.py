@@ -136,7 +136,7 @@ def _check_benefit(page: Page, round_: sqlite3.Row, verdict: Any, files: Files) 
     minutes = sum(times) / 60
     simulated = sum(each["simulated"] for each in own)
     others = sum(each["purpose"] != "asked" or each["answer"] not in COUNTED for each in own)
-    beside = f" ({others} of them reviews, gold tasks or not counted)" if others else ""
+    beside = f" (reviews, gold tasks and uncounted ones: {others})" if others else ""
     on = f"{len(times)} of {len(own)} answers{beside}"
     spent = f"spent {minutes:.1f} minutes on {on}, {median(times):.0f} seconds"
     by = f" {simulated} of the answers, and their times, are simulated." if simulated else ""

@@ -98,7 +98,7 @@ class RoundPage:
     reasons: Reasons | None
     progress: Answered
     answers: Sequence[By]
-    given: Given  # the answers up to this round that count: both versions rest on some of them
+    given_until: Given  # the answers up to this round that count: both versions rest on some of them
     painted: Given  # the painted answers up to this round
     shortcut: Sequence[ShortcutRow]
     shortcut_note: str | None
@@ -162,7 +162,7 @@ def round_page(backend: Backend, dataset_id: int, number: int, *, named: bool = 
             reasons=kept_reasons(folder) if folder else None,
             progress=answered(session, round_),
             answers=answers_of(session, round_, names),
-            given=given(session, dataset_id, until=number),
+            given_until=given(session, dataset_id, until=number),
             painted=given(session, dataset_id, until=number, painted=True),
             shortcut=shortcut,
             shortcut_note=note,
