@@ -40,6 +40,7 @@ from imil_backend.learning.scoring.ranking import ASKED
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import ComparedDataset, Protocol, fix
+from imil_backend.loop.comparing.results.writing import need_packages
 from imil_backend.loop.comparing.runs import Run, Runs
 from imil_backend.loop.comparing.statistics.measures import Measure, answers_of, measures_of
 from imil_backend.loop.comparing.statistics.paired import Estimate, Paired
@@ -157,6 +158,7 @@ def told(about: ComparedDataset, painted: float, protocol: dict[str, Any]) -> st
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, then print and write what all of it says."""
     options = _parser().parse_args(arguments)
+    need_packages()  # which are used when all has been trained
     data = "phantoms" if options.quick else options.data
     trainable = options.trainable or ("all" if data == "phantoms" else "layer4")
     recipe = RECIPES[trainable] | (QUICK if options.quick else {})
