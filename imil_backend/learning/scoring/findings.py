@@ -120,8 +120,8 @@ def _finding(
     state: Literal["not worse", "worse", "undecided"] = "undecided"
     if bounds.lower <= -power.margin and endpoint.difference < 0 and p <= 1 - confidence:
         state = "worse"
-    elif bounds.lower > -power.margin and power.enough:
-        state = "not worse"
+    elif bounds.lower > 0 or (bounds.lower > -power.margin and power.enough):
+        state = "not worse"  # what has risen has not fallen, however few groups show it
     return Finding(
         metric=endpoint.metric,
         label=label,
@@ -142,6 +142,8 @@ def _finding(
 
 def _reason(state: str, endpoint: Endpoint, bounds: Bounds, p: float, power: Power, label: str | None) -> str:
     what = quantity_of(endpoint.metric).of(label)
+    if bounds.lower > 0:
+        return f"{what} rose by {bounds.lower:.3f} at least"
     if state == "not worse":
         return f"{what} fell by {max(-bounds.lower, 0):.3f} at most (margin {power.margin:.3f})"
     values = f"{what} went from {endpoint.champion:.3f} to {endpoint.candidate:.3f}"
