@@ -13,6 +13,7 @@ from math import comb
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from imil_backend.loop.answers.counted import COUNTS
 from imil_backend.loop.base.states import ANSWERS, Purpose
 from imil_backend.store.tables import Annotation, Round, Sample, Task
 
@@ -75,12 +76,7 @@ class Agreement:
 
 def several_readings(session: Session, dataset_id: int, round_id: int | None = None) -> list[Readings]:
     """The samples that several people answered, in a round or in all; the least agreement first."""
-    wanted = [
-        Sample.dataset_id == dataset_id,
-        ~Annotation.deleted,
-        Annotation.answer.in_(ANSWERS),
-        Task.purpose == Purpose.ASKED.value,
-    ]
+    wanted = [Sample.dataset_id == dataset_id, COUNTS]
     if round_id is not None:
         wanted.append(Task.round_id == round_id)
     people = func.count(func.distinct(func.coalesce(Annotation.annotator, 0)))

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from imil_backend.label_studio.labeling.words import Words, words_of
 from imil_backend.learning.scoring.endpoints import EXCHANGED
 from imil_backend.learning.scoring.findings import GAINS
+from imil_backend.loop.answers.counted import COUNTS
 from imil_backend.loop.base.backend import Backend, project_of
 from imil_backend.loop.base.policy import policy_of
-from imil_backend.loop.base.states import ANSWERS, PAINTED, Purpose
+from imil_backend.loop.base.states import PAINTED
 from imil_backend.loop.evaluation.shared_round import shared_link
 from imil_backend.loop.importing.made import made_as
 from imil_backend.store.tables import Annotation, Dataset, Round, Task
@@ -57,9 +58,8 @@ def tell_clinicians(backend: Backend, round_id: int) -> None:
 def told_of_round(session: Session, round_: Round) -> str:
     """What a closed round changed, with intervals, in a few sentences and the clinicians' language."""
     words = words_of(policy_of(session.get_one(Dataset, round_.dataset_id)).language)
-    own = (Task.round_id == round_.id, Task.purpose == Purpose.ASKED.value)
-    found = select(Annotation).join(Annotation.task).where(*own, ~Annotation.deleted)
-    answers = [each for each in session.scalars(found) if each.answer in ANSWERS]
+    found = select(Annotation).join(Annotation.task).where(Task.round_id == round_.id, COUNTS)
+    answers = session.scalars(found).all()
     painted = sum(each.answer == PAINTED for each in answers)
     sentences = [words["round_told"].format(round=round_.number, answers=len(answers), painted=painted)]
     if simulated := sum(each.simulated for each in answers):
