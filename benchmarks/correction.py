@@ -59,7 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "all": {"image_size": 64, "epochs": 6},
 }
 QUICK = {"image_size": 32, "epochs": 2, "mining_epoch": 1, "pretrained": False, "backbone": "resnet18"}
-SHOWN = ("accuracy", "balanced_accuracy", "auc", "agree", "conflict", "worst_group")
+SHOWN = ("accuracy", "balanced_accuracy", "auc", "agree", "conflict", "worst_group", "robust_accuracy")
 
 
 def compare(

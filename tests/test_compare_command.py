@@ -84,6 +84,7 @@ def test_every_arm_is_trained_in_every_seed(whole: list[dict[str, Any]]):
     assert [(run["seed"], run["arm"]) for run in whole] == [(seed, arm) for seed in range(3) for arm in ARMS]
     for run in whole:
         assert len(run["test"]["keys"]) == 60 and run["best_epoch"] > 1
+        assert run["test"]["exchanged"].keys() == set(run["test"]["keys"])  # the shortcut test
         painted = run["painted_images"]  # the training split is not of one size in all seeds
         assert 4 <= painted <= 5 if run["arm"] == "counterexample" else painted == 0
     told = {(run["seed"], run["arm"]): run["test"]["probabilities"] for run in whole}

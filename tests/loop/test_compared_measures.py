@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compared import answers_to, some_predictions, twice
+from compared import answers_to, some_predictions, some_run, twice
 from sklearn import metrics as sklearn
 
 from imil_backend.learning.evaluation.calibration import expected_calibration_error, reliability_of
 from imil_backend.learning.scoring.metrics import compute_metrics
-from imil_backend.loop.comparing.statistics.measures import Answers, best_threshold, measures_of
+from imil_backend.loop.comparing.statistics.measures import (
+    Answers,
+    answers_of,
+    best_threshold,
+    measures_of,
+)
 
 
 def measured(answers: Answers, weights: np.ndarray | None = None) -> dict[str, float]:
@@ -64,17 +69,30 @@ def test_the_calibration_error_is_that_of_torchmetrics(classes: int):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_patient_that_weighs_twice_counts_as_two(classes: int):
     answers = answers_to(some_predictions(0.8, classes=classes, leaning=0.5))
-    answers = replace(answers, threshold=0.4 if classes == 2 else None)
+    random = np.random.default_rng(0)
+    tested = np.where(np.arange(120)[:, None] % 3, random.random((120, 2)), np.nan)
+    answers = replace(answers, threshold=0.4 if classes == 2 else None, exchanged=tested)
     weights = np.ones((1, 60))
     weights[0, [3, 17]] = 2
     expected = measured(twice(answers, [3, 17]))
     assert measured(answers, weights) == pytest.approx(expected, nan_ok=True)
 
 
+def test_the_shortcut_test_is_about_the_samples_that_were_tested():
+    run = some_run("spread", 0, skill=1.0)
+    tested = run.test.exchanged
+    assert tested is not None and 0 < len(tested) < len(run.test.keys)
+    found, shares = measured(answers_of(run, {})), np.array(list(tested.values()))
+    assert found["robust_accuracy"] == pytest.approx(shares[:, 1].mean())
+    assert found["drop"] == pytest.approx((shares[:, 0] - shares[:, 1]).mean())
+    where = measures_of(("normal", "sick"))["drop"].where(answers_of(run, {}))
+    assert where.sum() == len(tested)
+
+
 def test_what_no_sample_tells_is_not_measured():
     answers = answers_to(some_predictions(1.0, leaning=None))
     found = measured(answers)
-    assert all(np.isnan(found[name]) for name in ("agree", "conflict", "worst_group"))
+    assert all(np.isnan(found[name]) for name in ("agree", "conflict", "worst_group", "drop"))
     one_class = replace(answers, labels=np.zeros_like(answers.labels))
     assert np.isnan(measured(one_class)["auc"]) and np.isnan(measured(one_class)["recall_1"])
 

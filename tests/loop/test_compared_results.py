@@ -97,6 +97,8 @@ def test_estimates_are_those_that_scikit_learn_finds_in_the_runs(tmp_path: Path)
             "recall_1": recalls[1],
             "conflict": sklearn.accuracy_score(labels[against], said[against]),
             "agree": sklearn.accuracy_score(labels[~against], said[~against]),
+            "robust_accuracy": np.mean([other for _, other in test["exchanged"].values()]),
+            "drop": np.mean([same - other for same, other in test["exchanged"].values()]),
         }
 
     expected = {

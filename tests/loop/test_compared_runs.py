@@ -18,7 +18,7 @@ SPLIT = {
     "groups": ["p", "q", "q"],
     "probabilities": [[0.25, 0.75], [0.125, 0.875], [1.0, 0.0]],
 }
-PREDICTIONS = Predictions.of(SPLIT, {"b", "of another split"})
+PREDICTIONS = Predictions.of({**SPLIT, "exchanged": {"a": (1.0, 0.25)}}, {"b", "of another split"})
 RUN = Run(SETTING, "unchanged", 0, 12.5, 3, "ab" * 32, PREDICTIONS, PREDICTIONS, 8, 61.5)
 
 
@@ -32,9 +32,10 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path):
     found = again.find(SETTING, "unchanged", 0)
     assert found is not None
     assert found.test.contradicting == {"b"} and found.setting == SETTING
+    assert found.test.exchanged == {"a": (1.0, 0.25)}
     np.testing.assert_array_equal(found.test.probabilities, PREDICTIONS.probabilities)
     without = again.find(SETTING, "unchanged", 1)
-    assert without is not None and without.test.contradicting is None
+    assert without is not None and without.test.contradicting is None and without.test.exchanged is None
     assert again.find(replace(SETTING, agreement=0.5), "unchanged", 0) is None
 
 
@@ -57,6 +58,7 @@ def test_a_line_that_a_kill_cut_off_is_forgotten(tmp_path: Path, cut: int):
         ({"labels": [0, 1]}, "per sample"),
         ({"probabilities": [0.5, 0.5, 0.5]}, "per sample"),
         ({"probabilities": [[0.5, 0.5], [0.5, 0.5], [float("nan")] * 2]}, "diverged"),
+        ({"exchanged": {"of another split": (1.0, 1.0)}}, "shortcut test"),
     ],
 )
 def test_what_is_no_prediction_is_refused(changed: dict[str, object], message: str):

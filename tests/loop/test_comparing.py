@@ -91,6 +91,7 @@ class Trainings:
         self.gpus: dict[str, set[str | None]] = {}  # of each seed
         self.meet = Barrier(1)  # of baselines
         monkeypatch.setattr(trial, "run_training", self)
+        monkeypatch.setattr(trial, "exchanged", self.exchanged)
 
     def __call__(self, directory: Path, *, gpus: str | None, **_: Any) -> dict[str, Any]:
         result = directory / "result.json"
@@ -104,6 +105,23 @@ class Trainings:
             self.done.append(directory)
             self._train(directory)
         return json.loads(result.read_text())
+
+    @staticmethod
+    def exchanged(directory: Path, tested: Path, _environment: Any) -> dict[str, np.ndarray]:
+        """Every sample is answered rightly with donors of its class, and wrongly with any other."""
+        assert (directory / "result.json").exists()
+        samples = [each for each in read_samples(tested) if each.mask]
+        labels, places = np.array([each.label for each in samples] * 2), np.arange(len(samples))
+        right = np.repeat([1, -1], len(samples))
+        return {
+            "keys": np.array([each.key for each in samples]),
+            "labels": labels,
+            "features": ((2 * labels - 1) * right)[:, None].astype(np.float32),
+            "weight": np.array([[0.0], [1.0]], np.float32),
+            "bias": np.zeros(2, np.float32),
+            "same_class": places[None],
+            "any_class": places[None] + len(samples),
+        }
 
     @staticmethod
     def _train(directory: Path) -> None:
@@ -183,6 +201,7 @@ def test_every_run_is_written_down_with_the_protocol(backend: Backend, dataset: 
         "data": "films", "marker": "tag", "agreement": 0.8, "painted": 0.2, "ask": "mispredicted"
     }  # fmt: skip
     assert len(runs[0]["test"]["keys"]) == 20 and len(runs[0]["test"]["contradicting"]) == 4
+    assert all(run["test"]["exchanged"] == {key: [1.0, 0.0] for key in run["test"]["keys"]} for run in runs)
     assert len(trainings.done) == 6  # going on unchanged is the baseline itself
     assert sorted(path.name for path in directory.iterdir()) == [PROTOCOL_FILE, RUNS_FILE, LOCK_FILE]
 
@@ -373,7 +392,8 @@ def test_clinicians_answers_are_taken_where_there_are_any(
         plan(backend, wish("upper"))
     assert plan(backend, replace(wish("upper"), annotations="masks"))[1].simulated
     one = trial.Trial(backend, protocol, "", compared, 0, directory / WORK)
-    one.run("spread", 0.04, lambda _: None)
+    run = one.run("spread", 0.04, lambda _: None)
+    assert run.test.exchanged is None  # nobody has painted test images
     painted = {each.key for each in read_samples(directory / WORK / "spread-0.04") if each.mask}
     assert painted and painted <= compared.answered
     assert one._seconds(sorted(compared.answered)) is None  # of one it is not known

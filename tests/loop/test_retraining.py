@@ -73,16 +73,18 @@ def accuracy(split: dict[str, Any]) -> float:
 @pytest.mark.parametrize(("name", "gained"), [("dfr", 0.1), ("self", 0.0)])
 def test_the_last_layer_no_longer_goes_by_the_marker(name: str, gained: float):
     arrays, predictions, contradicting = scene()
-    found = retrained(arrays, predictions, contradicting, RETRAININGS[name], seed=1)
+    found, layer = retrained(arrays, predictions, contradicting, RETRAININGS[name], seed=1)
     assert found["test"]["keys"] == predictions["test"]["keys"]
     assert accuracy(found["test"]) > accuracy(predictions["test"]) + gained
+    logits = arrays["test_features"] @ layer.weight.T + layer.bias
+    np.testing.assert_array_equal(logits.argmax(axis=1), np.argmax(found["test"]["probabilities"], axis=1))
 
 
 @pytest.mark.parametrize("name", RETRAININGS)
 def test_half_of_the_patients_is_left_to_choose_by(name: str):
     arrays, predictions, contradicting = scene()
     found, again, other = (
-        retrained(arrays, predictions, contradicting, RETRAININGS[name], seed)["validation"]
+        retrained(arrays, predictions, contradicting, RETRAININGS[name], seed)[0]["validation"]
         for seed in (1, 1, 2)
     )
     assert found == again and found["keys"] != other["keys"]
@@ -91,11 +93,15 @@ def test_half_of_the_patients_is_left_to_choose_by(name: str):
 
 def test_a_kind_that_hardly_occurs_does_not_stop_it():
     arrays, predictions, contradicting = scene(marked=1.0)
-    found = retrained(arrays, predictions, contradicting, RETRAININGS["dfr"], seed=0)
+    found, _ = retrained(arrays, predictions, contradicting, RETRAININGS["dfr"], seed=0)
     assert np.isfinite(found["test"]["probabilities"]).all()
 
 
 def test_the_layer_that_is_tuned_begins_as_the_networks_own():
     arrays, predictions, contradicting = scene()
-    kept = retrained(arrays, predictions, contradicting, lambda held, _: (held.weight, held.bias), seed=0)
+    kept, layer = retrained(
+        arrays, predictions, contradicting, lambda held, _: (held.weight, held.bias), seed=0
+    )
     np.testing.assert_allclose(kept["test"]["probabilities"], predictions["test"]["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(layer.weight[1], arrays["weight"][1] - arrays["weight"][0])
+    np.testing.assert_allclose(layer.bias, 0, atol=1e-9)

@@ -35,6 +35,7 @@ INTERMEDIATE_FILE = "intermediate.pt"
 LOG_FILE = "training.log"
 MASKS_FILE = "masks.npy"  # at the size that is trained on, while a training runs
 EMBEDDED_FILE = "embedded.npz"  # see `inference/embedding.py`
+EXCHANGED_FILE = "exchanged.npz"  # see `inference/exchanged.py`
 ERROR_FILE = "error.json"  # what ended a training that failed: {"error", "message"}
 LAUNCH_FILE = "launch.json"  # threads and micro-batch size of this job, kept over restarts
 LOCK_FILE = "training.lock"

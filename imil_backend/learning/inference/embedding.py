@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from imil_backend.files import replacing
-from imil_backend.learning.contract.backbones import BACKBONES
 from imil_backend.learning.contract.training_job import (
     EMBEDDED_FILE,
     INTERMEDIATE_FILE,
@@ -28,7 +26,7 @@ from imil_backend.learning.contract.training_job import (
 from imil_backend.learning.inference.evidence import cells_of, predict_with_evidence
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inputs.data import fill_cache, load_dataset
-from imil_backend.learning.networks.network import Trunk, load_model
+from imil_backend.learning.networks.network import before_classifier, load_model
 from imil_backend.learning.networks.runtime import start_runtime
 from imil_backend.learning.scoring.metrics import softmax
 
@@ -46,9 +44,7 @@ def embed(directory: Path) -> None:
     splits = load_dataset(job, samples, made).splits
     runtime = start_runtime(job.device, "float32", deterministic=True)
     network, config = load_model(directory / MODEL_FILE)
-    head = network.get_submodule(BACKBONES[config.backbone].head)
-    assert isinstance(head, nn.Linear)  # noqa: S101  # as BACKBONES says
-    trunk = nn.Sequential(Trunk(network, config.backbone, "classifier"), nn.Flatten()).eval()
+    trunk, head = before_classifier(network, config.backbone)
     found: dict[str, NDArray[np.generic]] = {
         "weight": head.weight.detach().numpy().copy(),
         "bias": head.bias.detach().numpy().copy(),

@@ -92,6 +92,16 @@ class Trunk(nn.Sequential):
         super().__init__(*layers, *([nn.AdaptiveAvgPool2d(1)] if trainable == "classifier" else []))
 
 
+def before_classifier(network: nn.Module, backbone: str) -> tuple[nn.Module, nn.Linear]:
+    """The layers from images (n, 3, height, width) to features (n, channels), and the classifier after them.
+
+    Both share the network's weights; the layers are in evaluation mode.
+    """
+    head = network.get_submodule(BACKBONES[backbone].head)
+    assert isinstance(head, nn.Linear)  # noqa: S101  # as BACKBONES says
+    return nn.Sequential(Trunk(network, backbone, "classifier"), nn.Flatten()).eval(), head
+
+
 def config_path(weights: Path) -> Path:
     """Where the configuration of a weights file lies: the same name, ending in .json."""
     return weights.with_suffix(".json")

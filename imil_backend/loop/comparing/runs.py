@@ -59,6 +59,9 @@ class Predictions:
     groups: tuple[str, ...]  # (n,) of samples, usually their patients
     probabilities: NDArray[np.float64]  # (n, classes)
     contradicting: frozenset[str] | None = None  # keys whose planted marker tells another class
+    # By key: how often a sample is answered rightly when its irrelevant part is exchanged, with donors of the
+    # same class, and of any class; None where nothing is known of what is irrelevant.
+    exchanged: Mapping[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.keys), len(self.labels), len(self.groups), len(self.probabilities)}
@@ -72,13 +75,15 @@ class Predictions:
             raise ComparisonError(
                 "Samples whose marker contradicts their label are not among those predicted."
             )
+        if self.exchanged is not None and not self.exchanged.keys() <= set(self.keys):
+            raise ComparisonError("Samples of the shortcut test are not among those predicted.")
 
     @classmethod
     def of(cls, split: Mapping[str, Any], contradicting: Iterable[str] | None = None) -> Predictions:
         """A split of `predictions.json`, or one that `as_json` has written.
 
         Args:
-            split: keys, labels, groups and probabilities; perhaps contradicting.
+            split: keys, labels, groups and probabilities; perhaps contradicting, and exchanged.
             contradicting: keys whose planted marker tells another class; those of other splits are ignored.
 
         Raises:
@@ -86,12 +91,14 @@ class Predictions:
         """
         keys = tuple(map(str, split["keys"]))
         told = split.get("contradicting") if contradicting is None else contradicting
+        tested = split.get("exchanged")
         return cls(
             keys,
             np.array(split["labels"], np.int64),
             tuple(map(str, split["groups"])),
             np.array(split["probabilities"], np.float64),
             None if told is None else frozenset(told).intersection(keys),
+            None if tested is None else {key: (same, other) for key, (same, other) in tested.items()},
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -102,11 +109,11 @@ class Predictions:
             "groups": list(self.groups),
             "probabilities": self.probabilities.round(_DIGITS).tolist(),
         }
-        return (
-            written
-            if self.contradicting is None
-            else {**written, "contradicting": sorted(self.contradicting)}
-        )
+        if self.contradicting is not None:
+            written["contradicting"] = sorted(self.contradicting)
+        if self.exchanged is not None:
+            written["exchanged"] = {key: list(shares) for key, shares in self.exchanged.items()}
+        return written
 
 
 @dataclass(frozen=True)

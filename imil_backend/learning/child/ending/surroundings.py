@@ -13,16 +13,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from imil_backend.learning.child.context import Context
 from imil_backend.learning.child.state.learner import Learner
-from imil_backend.learning.contract.backbones import BACKBONES
 from imil_backend.learning.inference.prediction import predict_split
 from imil_backend.learning.inference.shortcuts import draw_once
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.exchange import Masks, soften
-from imil_backend.learning.networks.network import Trunk
+from imil_backend.learning.networks.network import before_classifier
 
 _MIDDLE = 0.7  # of an image's side: what is not surroundings where nothing is known
 _FEWEST, _SHARE = 256, 8  # samples that are looked at: so many, or one in so many if that is more
@@ -41,10 +39,9 @@ def ask_surroundings(context: Context, learner: Learner) -> NDArray[np.int64]:
     drawn = draw_once(samples, context.recipe.seed, max(_FEWEST, len(samples) // _SHARE))
     looked_at = samples.select(drawn.indices)
     context.reporter.begin("mining", 2 * len(looked_at))
-    head: nn.Linear = learner.whole.get_submodule(BACKBONES[learner.config.backbone].head)  # type: ignore[assignment]
-    trunk = nn.Sequential(Trunk(learner.whole, learner.config.backbone, "classifier"), nn.Flatten())
+    trunk, head = before_classifier(learner.whole, learner.config.backbone)
     asked = (learner.config, context.runtime, context.reporter.advance, 4 * context.micro_batch_size)
-    features = predict_split(trunk.eval(), looked_at, *asked, outputs=head.in_features)
+    features = predict_split(trunk, looked_at, *asked, outputs=head.in_features)
     with torch.inference_mode():
         own = head(torch.from_numpy(features).to(context.runtime.device)).cpu().numpy()
     exchanged = predict_split(learner.whole, samples, *asked, drawn=drawn)

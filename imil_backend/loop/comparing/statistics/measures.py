@@ -20,6 +20,7 @@ Bits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # of intervals
+_UNTESTED = (np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Answers:
     patients: NDArray[np.int64]  # (n,) their numbers
     contradicting: Bits | None = None  # (n,) the planted marker tells another class
     threshold: float | None = None  # of the probability of class 1, where there are two; from validation
+    # (n, 2) shares of draws answered rightly with donors of the same class and of any class; NaN: not tested
+    exchanged: Floats | None = None
 
     @property
     def right(self) -> Bits:
@@ -66,6 +69,7 @@ class Measure:
     unseen: Callable[[Answers, Bits], float]  # see `share_unseen`
     more_is_better: bool = True
     percent: bool = True  # a share of samples; else written with three decimals
+    least: float = 0.0  # that it can be; the most is 1
 
 
 def measures_of(classes: Sequence[str]) -> dict[str, Measure]:
@@ -87,6 +91,15 @@ def measures_of(classes: Sequence[str]) -> dict[str, Measure]:
         "worst_group": Measure("accuracy of the worst group", _worst_group, _grouped, _smallest_group),
         "calibration_error": Measure(
             "calibration error", _calibration_error, _all, share_unseen, more_is_better=False, percent=False
+        ),
+        "robust_accuracy": Measure("robust accuracy", _robust_accuracy, _tested, share_unseen),
+        "drop": Measure(
+            "drop when what is irrelevant is exchanged",
+            _drop,
+            _tested,
+            share_unseen,
+            more_is_better=False,
+            least=-1.0,
         ),
     }
 
@@ -119,6 +132,9 @@ def answers_of(run: Run, numbers: dict[str, int]) -> Answers:
         np.array(patients, np.int64),
         None if told is None else np.array([key in told for key in test.keys], bool),
         best_threshold(run.validation),
+        None
+        if test.exchanged is None
+        else np.array([test.exchanged.get(key, _UNTESTED) for key in test.keys], np.float64),
     )
 
 
@@ -157,6 +173,12 @@ def _agreeing(answers: Answers) -> Bits:
 
 def _grouped(answers: Answers) -> Bits:
     return np.full(len(answers.labels), answers.contradicting is not None)
+
+
+def _tested(answers: Answers) -> Bits:
+    if answers.exchanged is None:
+        return np.zeros(len(answers.labels), bool)
+    return np.isfinite(answers.exchanged[:, 0])
 
 
 def _by_class(answers: Answers, where: Bits) -> list[float]:
@@ -226,6 +248,24 @@ def _calibration_error(answers: Answers, weights: Floats) -> Floats:
         for number in np.unique(bins)
     ]
     return np.asarray(np.sum(gaps, axis=0) / answers.weigh(weights, _all(answers)))
+
+
+def _robust_accuracy(answers: Answers, weights: Floats) -> Floats:
+    """Of the shortcut test: accuracy where what is irrelevant is another image's, of any class."""
+    return _mean_tested(answers, weights, np.array([0.0, 1.0]))
+
+
+def _drop(answers: Answers, weights: Floats) -> Floats:
+    """How much lower that is than with donors of the same class."""
+    return _mean_tested(answers, weights, np.array([1.0, -1.0]))
+
+
+def _mean_tested(answers: Answers, weights: Floats, factors: Floats) -> Floats:
+    where = _tested(answers)
+    if answers.exchanged is None or not where.any():
+        return np.full(len(weights), np.nan)
+    values = np.where(where, (np.nan_to_num(answers.exchanged) * factors).sum(axis=1), 0.0)
+    return np.asarray(answers.weigh(weights, values) / answers.weigh(weights, where))
 
 
 def _macro_auc(answers: Answers, weights: Floats) -> Floats:

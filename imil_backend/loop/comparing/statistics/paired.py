@@ -73,9 +73,10 @@ class Paired:
         self._redrawn = cache(self._redraw)
 
     def estimate(self, arm: str, measure: str) -> Estimate | None:
-        """An arm's own value, 0..1; None where it is not defined."""
+        """An arm's own value, in the measure's range; None where it is not defined."""
         found = self._estimate(self._seen(arm, measure), self._redrawn(arm, measure), measure)
-        return found and replace(found, lower=max(found.lower, 0.0), upper=min(found.upper, 1.0))
+        least = self._measures[measure].least
+        return found and replace(found, lower=max(found.lower, least), upper=min(found.upper, 1.0))
 
     def difference(self, arm: str, against: str, measure: str) -> Estimate | None:
         """An arm's value minus the other one's."""

@@ -101,6 +101,15 @@ def annotated(
     ]
 
 
+def with_test_masks(backend: Backend, compared: Compared, directory: Path) -> list[TrainingSample]:
+    """The test split's samples, those with masks that are known of them; `directory` is where masks go."""
+    test = [each for each in compared.samples if each.split == "test"]
+    return [
+        _with_mask(backend, each, compared.painted, compared.painted.get(each.key), directory)
+        for each in test
+    ]
+
+
 def _givers(arm: Arm, painted: Mapping[str, Painted], seed: int) -> dict[str, Painted]:
     """Whose mask each image has; none has its own where they are shuffled."""
     if arm.masks == "none":

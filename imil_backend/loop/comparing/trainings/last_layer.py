@@ -5,19 +5,15 @@ On one half of the validation split, by group (patient); the other half is left 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imil_backend.errors import TrainingFailedError
-from imil_backend.learning.contract.training_job import EMBEDDED_FILE
+from imil_backend.loop.comparing.trainings.features import LastLayer
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -112,35 +108,14 @@ def _balanced(
     return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0])
 
 
-def embedded(directory: Path, environment: Mapping[str, str]) -> Mapping[str, NDArray[Any]]:
-    """What a finished training's network makes of each image; computed once, in a process of its own.
-
-    Args:
-        directory: of the training.
-        environment: of that process, as of `child_environment`.
-
-    Raises:
-        TrainingFailedError: it failed; the message has its last line.
-    """
-    path = directory / EMBEDDED_FILE
-    if not path.exists():
-        command = [sys.executable, "-m", "imil_backend.learning.inference.embedding", str(directory)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-            raise TrainingFailedError(f"The features of {directory} could not be computed: {last}")
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
 def retrained(
     arrays: Mapping[str, NDArray[Any]],
     predictions: Mapping[str, Any],
     contradicting: frozenset[str],
     retrain: Retrain,
     seed: int,
-) -> dict[str, Any]:
-    """`predictions.json` with a retrained last layer: the test split, and the half that was not retrained on.
+) -> tuple[dict[str, Any], LastLayer]:
+    """Another last layer, and `predictions.json` with it: the test split, and the half not retrained on.
 
     Args:
         arrays: as of `embedded`.
@@ -167,10 +142,15 @@ def retrained(
         float(arrays["bias"][1] - arrays["bias"][0] + weight @ mean),
     )
     tuned, bias = retrain(held, random)
-    return {
+    answered = {
         split: _part(predictions[split], scaled[split] @ tuned + bias, keep)
         for split, keep in (("validation", ~used), ("test", np.ones(len(scaled["test"]), bool)))
     }
+    of_features = tuned / deviation
+    layer = LastLayer(
+        np.stack([np.zeros_like(of_features), of_features]), np.array([0.0, bias - of_features @ mean])
+    )
+    return answered, layer
 
 
 def _half(groups: Sequence[str], random: np.random.Generator) -> NDArray[np.bool_]:

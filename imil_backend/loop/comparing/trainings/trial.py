@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from imil_backend.learning.contract.launch import child_environment, run_training
 from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
+    JOB_FILE,
     MINING_FILE,
     PREDICTIONS_FILE,
     Progress,
@@ -26,13 +25,26 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, Arm
 from imil_backend.loop.comparing.protocol import Protocol
 from imil_backend.loop.comparing.runs import Predictions, Run, Setting
-from imil_backend.loop.comparing.trainings.annotating import annotated, asked_keys, chosen_keys
+from imil_backend.loop.comparing.trainings.annotating import (
+    annotated,
+    asked_keys,
+    chosen_keys,
+    with_test_masks,
+)
 from imil_backend.loop.comparing.trainings.attention import hide
-from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, embedded, retrained
+from imil_backend.loop.comparing.trainings.features import (
+    Arrays,
+    LastLayer,
+    embedded,
+    exchanged,
+    shares_right,
+)
+from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, retrained
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.versions.starting_weights import required_weights
 
 OnProgress = Callable[[Progress], None]
+TESTED = "tested"  # a job of the test images and their masks, which nobody trains
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Trial:
         """Train an arm. Going on unchanged is what the baseline itself has done."""
         baseline, samples = self.baseline(on_progress)
         if arm == UNCHANGED:
-            return self._run(arm, budget, baseline, read_json(self.directory / UNCHANGED / PREDICTIONS_FILE))
+            return self._run(arm, budget, baseline, self.directory / UNCHANGED)
         if ARMS[arm].retraining in RETRAININGS:
             return self._retrained(arm, budget, baseline)
         if ARMS[arm].retraining == "masktune":
@@ -67,7 +79,7 @@ class Trial:
             self.job(arm), recipe=recipe, resume_from=str(self.directory / UNCHANGED / INTERMEDIATE_FILE)
         )
         result = self._train(directory, replace(job, round_number=1), seen, on_progress)
-        run = self._run(arm, budget, result, read_json(directory / PREDICTIONS_FILE))
+        run = self._run(arm, budget, result, directory)
         painted = [each.key for each in seen if each.mask]
         return replace(run, painted_images=len(painted), clinician_seconds=self._seconds(painted))
 
@@ -115,21 +127,26 @@ class Trial:
             should_stop=self.should_stop,
         )
 
-    def _embedded(self) -> Mapping[str, NDArray[Any]]:
-        return embedded(self.directory / UNCHANGED, child_environment(self.protocol.threads, self.gpus))
+    def _embedded(self) -> Arrays:
+        return embedded(self.directory / UNCHANGED, self._environment)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return child_environment(self.protocol.threads, self.gpus)
 
     def _retrained(self, arm: str, budget: float, baseline: dict[str, Any]) -> Run:
         """Going on unchanged, with another last layer."""
         began = time.monotonic()
         directory = self.directory / UNCHANGED
-        predictions = retrained(
+        predictions, layer = retrained(
             self._embedded(),
             read_json(directory / PREDICTIONS_FILE),
             self.compared.contradicting or frozenset(),
             RETRAININGS[ARMS[arm].retraining or ""],
             self.seed,
         )
-        return self._run(arm, budget, {**baseline, "seconds": time.monotonic() - began}, predictions)
+        took = {**baseline, "seconds": time.monotonic() - began}
+        return self._run(arm, budget, took, directory, predictions, layer)
 
     def _without_attended(
         self, arm: str, budget: float, samples: list[TrainingSample], on_progress: OnProgress
@@ -144,10 +161,21 @@ class Trial:
         seen = hide(self.backend, samples, keys, arrays["evidence"], directory / "images")
         job = replace(job, resume_from=str(directory / "before" / INTERMEDIATE_FILE), round_number=1)
         result = self._train(directory / "last", job, seen, on_progress)
-        return self._run(arm, budget, result, read_json(directory / "last" / PREDICTIONS_FILE))
+        return self._run(arm, budget, result, directory / "last")
 
-    def _run(self, arm: str, budget: float, result: dict[str, Any], predictions: dict[str, Any]) -> Run:
+    def _run(
+        self,
+        arm: str,
+        budget: float,
+        result: dict[str, Any],
+        directory: Path,
+        predictions: dict[str, Any] | None = None,
+        layer: LastLayer | None = None,
+    ) -> Run:
+        """What a training in a directory has come to, perhaps with another last layer's predictions."""
         contradicting = self.compared.contradicting
+        predictions = predictions or read_json(directory / PREDICTIONS_FILE)
+        test = {**predictions["test"], "exchanged": self._exchanged(directory, layer)}
         return Run(
             setting=self.setting(budget),
             arm=arm,
@@ -156,8 +184,19 @@ class Trial:
             best_epoch=result["best_epoch"],
             protocol=self.digest,
             validation=Predictions.of(predictions["validation"], contradicting),
-            test=Predictions.of(predictions["test"], contradicting),
+            test=Predictions.of(test, contradicting),
         )
+
+    def _exchanged(self, directory: Path, layer: LastLayer | None) -> dict[str, tuple[float, float]] | None:
+        """The shortcut test of a network; None where it is not known what is irrelevant in test images."""
+        tested = self.directory / TESTED
+        if not (tested / JOB_FILE).exists():
+            samples = with_test_masks(self.backend, self.compared, self.directory / "masks")
+            if not any(each.mask for each in samples):
+                return None
+            write_training_job(tested, self.job(TESTED), samples)
+        arrays = exchanged(directory, tested, self._environment)
+        return shares_right(arrays, layer or LastLayer.of(arrays)) or None
 
     def setting(self, budget: float) -> Setting:
         """What its arms are compared in."""

@@ -1,0 +1,61 @@
+"""The shortcut test of a trained network on test images, in a process of its own.
+
+    python -m imil_backend.learning.inference.exchanged DIRECTORY TESTED
+
+reads the model of a finished training job, and the test split of the job in TESTED, with masks; it writes
+EXCHANGED_FILE beside the model.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from imil_backend.files import replacing
+from imil_backend.learning.contract.training_job import (
+    EXCHANGED_FILE,
+    MODEL_FILE,
+    read_samples,
+    read_training_job,
+)
+from imil_backend.learning.inference.prediction import predict_split
+from imil_backend.learning.inference.shortcuts import count_draws, draw_exchanges
+from imil_backend.learning.inputs.data import fill_cache, load_dataset
+from imil_backend.learning.networks.network import before_classifier, load_model
+from imil_backend.learning.networks.runtime import start_runtime
+
+
+def write_exchanged(directory: Path, tested: Path) -> None:
+    """Write EXCHANGED_FILE.
+
+    It holds the `keys` of the samples that are tested, none where nothing can be exchanged; of each image
+    whose irrelevant part is exchanged its `labels` (images,) and its `features` (images, channels), as the
+    classifier gets them; the classifier's `weight` (classes, channels) and `bias`; and which images each
+    sample has become, with donors of the `same_class` and of `any_class`, (draws, samples).
+    """
+    job, samples = read_training_job(tested), read_samples(tested)
+    made = fill_cache(job, samples, lambda _done, _total: None)
+    split = load_dataset(job, samples, made).originals["test"]
+    runtime = start_runtime(job.device, "float32", deterministic=True)
+    network, config = load_model(directory / MODEL_FILE)
+    trunk, head = before_classifier(network, config.backbone)
+    exchanges = draw_exchanges(split, job.recipe.seed, count_draws(len(split)))
+    asked = (trunk, split, config, runtime, lambda _: None)
+    features = predict_split(*asked, drawn=exchanges.images, outputs=head.in_features)
+    with replacing(directory / EXCHANGED_FILE) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            keys=np.array(split.select(exchanges.tested).keys, np.str_),
+            labels=split.labels[exchanges.images.indices],
+            features=features,
+            weight=head.weight.detach().numpy(),
+            bias=head.bias.detach().numpy(),
+            same_class=exchanges.same_class,
+            any_class=exchanges.any_class,
+        )
+
+
+if __name__ == "__main__":
+    write_exchanged(*map(Path, sys.argv[1:]))
