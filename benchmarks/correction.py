@@ -12,7 +12,8 @@ described in docs/comparison.md. A **simulated** clinician paints the marker, or
 (`none`) everything outside the lungs.
 
 X-rays: 64 px, ImageNet weights; with layer4 only the last stage is trained, in the baseline too. Phantoms:
-1,000 as `imil phantoms` draws them, the letter painted, all layers, as in the quick start.
+the 700 of the quick start that train, the letter painted, all layers; measured on 900 others, as
+`imil phantoms` draws them too.
 
 DIR keeps data sets and finished runs: given again, the command goes on where it was interrupted, and refuses
 what would change a comparison that has begun.

@@ -17,7 +17,7 @@ from test_benchmarks import run
 
 from benchmarks import films
 from benchmarks.correction import QUICK, RECIPES
-from benchmarks.films import draw_xrays, import_xrays
+from benchmarks.films import draw_xrays, import_phantoms, import_xrays
 from imil_backend.config import load_settings
 from imil_backend.images.masks.masks import mask_from_png
 from imil_backend.learning.contract.checks import check_recipe
@@ -99,6 +99,24 @@ def test_xrays_are_imported_with_what_a_clinician_would_paint(
         0.1, abs=0.05
     )
     assert all(0 < mask.mean() < 0.2 for mask in masks)
+
+
+@pytest.mark.slow
+def test_phantoms_train_as_in_the_quick_start_and_are_measured_where_the_letter_says_nothing(
+    backend: Backend, tmp_path: Path
+):
+    import_phantoms(backend, "phantoms", tmp_path / "films", quick=True)
+    with backend.store.begin() as session:
+        samples = list(session.scalars(select(Sample)))
+    assert not any(each.excluded for each in samples) and all(each.clinician_mask for each in samples)
+    marker, contradicting = planted(samples)
+    assert marker == "letter" and contradicting is not None
+    tested = [each for each in samples if each.split == "test"]
+    trained = [each for each in samples if each.split != "test"]
+    assert (len(trained), len(tested)) == (42, 36)
+    assert {each.name.split("/")[0] for each in trained} == {"first"}
+    assert np.mean([each.key in contradicting for each in trained]) == pytest.approx(0.12, abs=0.05)
+    assert np.mean([each.key in contradicting for each in tested]) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("trainable", RECIPES)
