@@ -20,6 +20,7 @@ from imil_backend.loop.sources.read_source import Columns
 
 FILMS = 1000  # of the official training split, to train on and to validate; of the official test split all
 PHANTOMS = {"first": 1000, "second": 2000}  # lots: the quick start's, and others to measure on; seeds 0, 1
+PHANTOM_SIZE = 256
 QUICK_PHANTOMS, QUICK_SIZE = {"first": 60, "second": 60}, 64
 
 
@@ -52,13 +53,14 @@ def import_xrays(
 def import_phantoms(backend: Backend, name: str, directory: Path, *, quick: bool) -> None:
     """Import phantoms under a name, with their letters as masks.
 
-    The training phantoms of the quick start, from which a comparison draws its validation split too; measured
-    on all others, in which the letter says nothing, and on those of another lot: 150 would tell too little.
+    The training phantoms of the quick start are trained on; a comparison draws its validation split from
+    them, too. It is measured on the validation and test phantoms of this lot and of a second one, 900 in
+    which the letter says nothing: the 150 of the quick start's test split would tell too little.
     """
     folder = directory / name
     lines: list[dict[str, str]] = []
     for seed, (lot, count) in enumerate((QUICK_PHANTOMS if quick else PHANTOMS).items()):
-        index = write_phantoms(folder / lot, count, seed=seed, **({"size": QUICK_SIZE} if quick else {}))
+        index = write_phantoms(folder / lot, count, size=QUICK_SIZE if quick else PHANTOM_SIZE, seed=seed)
         with index.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         index.unlink()

@@ -196,6 +196,14 @@ def test_runs_of_another_protocol_are_refused(tmp_path: Path):
         write_results(tmp_path)
 
 
+def test_where_a_run_lacks_the_shortcut_test_none_is_measured_by_it(tmp_path: Path):
+    def older(run: Run) -> Run:
+        return replace(run, test=replace(run.test, exchanged=None)) if run.arm == "unchanged" else run
+
+    (summary,) = results_of(compared(tmp_path, change=older))["summaries"]
+    assert all("drop" not in arm["values"] and "accuracy" in arm["values"] for arm in summary["arms"])
+
+
 def test_an_end_point_that_is_not_there_is_refused(tmp_path: Path):
     plain = (dataset(agreement=None),)
     with pytest.raises(ComparisonError, match="conflict is not defined"):

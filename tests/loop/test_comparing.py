@@ -38,7 +38,7 @@ from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, read_protocol
 from imil_backend.loop.comparing.runs import RUNS_FILE, WORK, Runs
-from imil_backend.loop.comparing.trainings import trial
+from imil_backend.loop.comparing.trainings import annotating, trial
 from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
 from imil_backend.loop.comparing.trainings.running import (
     places_for,
@@ -181,6 +181,8 @@ def test_arms_that_cannot_be_compared_are_left_out_and_refused(backend: Backend,
     assert "dfr" not in protocol.arms and "self" in protocol.arms
     with pytest.raises(ComparisonError, match="dfr cannot be compared on 'films': it needs to know"):
         plan(backend, wish("dfr"))
+    with pytest.raises(ComparisonError, match="conflict cannot be measured on 'films': no marker"):
+        plan(backend, wish(end_point="conflict"))
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -204,6 +206,32 @@ def test_every_run_is_written_down_with_the_protocol(backend: Backend, dataset: 
     assert all(run["test"]["exchanged"] == {key: [1.0, 0.0] for key in run["test"]["keys"]} for run in runs)
     assert len(trainings.done) == 6  # going on unchanged is the baseline itself
     assert sorted(path.name for path in directory.iterdir()) == [PROTOCOL_FILE, RUNS_FILE, LOCK_FILE]
+
+
+def test_test_images_without_a_sound_mask_take_no_part_in_the_shortcut_test(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    with backend.store.begin() as session:
+        test = [each for each in session.scalars(select(Sample)) if each.split == "test"]
+    Path(test[0].clinician_mask).write_bytes(b"no mask")
+    runs = compare(backend, wish())
+    assert {frozenset(run["test"]["exchanged"]) for run in runs} == {frozenset(each.key for each in test[1:])}
+    with backend.store.begin() as session:
+        for each in session.scalars(select(Sample).where(Sample.split == "test")):
+            each.clinician_mask = None
+    with pytest.raises(
+        ComparisonError, match="robust_accuracy cannot be measured on 'films': its test images"
+    ):
+        plan(backend, wish(end_point="robust_accuracy", name="other"))
+    assert "exchanged" not in compare(backend, wish(name="other"))[0]["test"]
+
+
+def test_large_test_splits_are_tested_in_part(
+    backend: Backend, dataset: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(annotating, "MOST_TESTED", 7)
+    tested = [frozenset(run["test"]["exchanged"]) for run in compare(backend, wish())]
+    assert len(tested[0]) == 7 and len(set(tested)) == 1
 
 
 def test_seeds_split_by_patient_anew_and_keep_the_test_split(
@@ -393,7 +421,7 @@ def test_clinicians_answers_are_taken_where_there_are_any(
     assert plan(backend, replace(wish("upper"), annotations="masks"))[1].simulated
     one = trial.Trial(backend, protocol, "", compared, 0, directory / WORK)
     run = one.run("spread", 0.04, lambda _: None)
-    assert run.test.exchanged is None  # nobody has painted test images
+    assert len(run.test.exchanged) == 20  # by the data set's own masks of its test images
     painted = {each.key for each in read_samples(directory / WORK / "spread-0.04") if each.mask}
     assert painted and painted <= compared.answered
     assert one._seconds(sorted(compared.answered)) is None  # of one it is not known

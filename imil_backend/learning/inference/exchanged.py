@@ -30,13 +30,21 @@ from imil_backend.learning.networks.runtime import start_runtime
 def write_exchanged(directory: Path, tested: Path) -> None:
     """Write EXCHANGED_FILE.
 
-    It holds the `keys` of the samples that are tested, none where nothing can be exchanged; of each image
-    whose irrelevant part is exchanged its `labels` (images,) and its `features` (images, channels), as the
-    classifier gets them; the classifier's `weight` (classes, channels) and `bias`; and which images each
-    sample has become, with donors of the `same_class` and of `any_class`, (draws, samples).
+    It holds `keys` (samples,) of those that are tested, none where nothing can be exchanged; of the images
+    whose irrelevant part is exchanged `labels` (images,) and `features` (images, channels), as the classifier
+    gets them; its `weight` (classes, channels) and `bias` (classes,); `same_class` and `any_class` (draws,
+    samples), the images, by their places, that each sample becomes with donors of its class and of any.
+
+    Args:
+        directory: of a training that is done.
+        tested: of a job with its classes and image size.
+
+    Raises:
+        WeightsError: the model is missing or damaged.
+        SettingsError: the device is not there.
     """
     job, samples = read_training_job(tested), read_samples(tested)
-    made = fill_cache(job, samples, lambda _done, _total: None)
+    made = fill_cache(job, samples, lambda _done, _total: None)  # blackouts too, once for all trainings
     split = load_dataset(job, samples, made).originals["test"]
     runtime = start_runtime(job.device, "float32", deterministic=True)
     network, config = load_model(directory / MODEL_FILE)

@@ -59,8 +59,8 @@ class Predictions:
     groups: tuple[str, ...]  # (n,) of samples, usually their patients
     probabilities: NDArray[np.float64]  # (n, classes)
     contradicting: frozenset[str] | None = None  # keys whose planted marker tells another class
-    # By key: how often a sample is answered rightly when its irrelevant part is exchanged, with donors of the
-    # same class, and of any class; None where nothing is known of what is irrelevant.
+    # By key: the shares of draws, 0..1, in which a sample is answered rightly when its irrelevant part is
+    # exchanged, with donors of the same class, and of any class; None where that was not tested.
     exchanged: Mapping[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -91,14 +91,14 @@ class Predictions:
         """
         keys = tuple(map(str, split["keys"]))
         told = split.get("contradicting") if contradicting is None else contradicting
-        tested = split.get("exchanged")
+        exchanged = split.get("exchanged")
         return cls(
             keys,
             np.array(split["labels"], np.int64),
             tuple(map(str, split["groups"])),
             np.array(split["probabilities"], np.float64),
             None if told is None else frozenset(told).intersection(keys),
-            None if tested is None else {key: (same, other) for key, (same, other) in tested.items()},
+            None if exchanged is None else {key: (same, other) for key, (same, other) in exchanged.items()},
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ Bits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # of intervals
+WITH_MARKER = {"agree", "conflict", "worst_group"}  # measures that a planted marker is needed for
+WITH_MASKS = {"robust_accuracy", "drop"}  # the shortcut test's, that masks of test images are needed for
 _UNTESTED = (np.nan, np.nan)
 
 
@@ -94,10 +96,10 @@ def measures_of(classes: Sequence[str]) -> dict[str, Measure]:
         ),
         "robust_accuracy": Measure("robust accuracy", _robust_accuracy, _tested, share_unseen),
         "drop": Measure(
-            "drop when what is irrelevant is exchanged",
+            "drop from donors of the same class to any",
             _drop,
             _tested,
-            share_unseen,
+            lambda answers, where: 2 * share_unseen(answers, where),  # a patient changes it by up to two
             more_is_better=False,
             least=-1.0,
         ),

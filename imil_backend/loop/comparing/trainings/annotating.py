@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imil_backend.errors import DatasetError, MaskError
 from imil_backend.files import write_atomically
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.learning.contract.training_job import TrainingSample
@@ -23,7 +25,10 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.arms import Arm
 from imil_backend.loop.comparing.trainings.samples import Compared, Painted
 
-_RANDOM, _SHUFFLED = range(2)  # streams of random numbers
+MOST_TESTED = 1000  # test images; more would take longer than they tell
+_RANDOM, _SHUFFLED, _TESTED = range(3)  # streams of random numbers
+
+logger = logging.getLogger(__name__)
 
 
 def asked_keys(
@@ -101,13 +106,25 @@ def annotated(
     ]
 
 
-def with_test_masks(backend: Backend, compared: Compared, directory: Path) -> list[TrainingSample]:
-    """The test split's samples, those with masks that are known of them; `directory` is where masks go."""
-    test = [each for each in compared.samples if each.split == "test"]
-    return [
-        _with_mask(backend, each, compared.painted, compared.painted.get(each.key), directory)
-        for each in test
-    ]
+def tested_samples(backend: Backend, compared: Compared, directory: Path) -> list[TrainingSample]:
+    """The test images that the shortcut test is made on, with their masks: at most 1,000, drawn by chance.
+
+    One whose mask cannot be read is left out; the log says so.
+
+    Args:
+        backend: with the settings.
+        compared: the dataset.
+        directory: where masks are written.
+    """
+    known = [each for each in compared.samples if each.key in compared.tested]
+    drawn = np.sort(np.random.default_rng(_TESTED).permutation(len(known))[:MOST_TESTED])
+    found = []
+    for sample in (known[place] for place in drawn):
+        try:
+            found.append(_with_mask(backend, sample, compared.tested, compared.tested[sample.key], directory))
+        except (DatasetError, MaskError) as error:
+            logger.warning("Test image %s takes no part in the shortcut test: %s", sample.key, error)
+    return found
 
 
 def _givers(arm: Arm, painted: Mapping[str, Painted], seed: int) -> dict[str, Painted]:

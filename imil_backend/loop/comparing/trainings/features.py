@@ -59,22 +59,23 @@ def exchanged(directory: Path, tested: Path, environment: Mapping[str, str]) -> 
     return _computed(directory / EXCHANGED_FILE, "exchanged", [directory, tested], environment)
 
 
-def shares_right(arrays: Arrays, layer: LastLayer) -> dict[str, tuple[float, float]]:
-    """How often each sample is answered rightly, with donors of the same class and of any class, by key.
+def exchanged_shares(arrays: Arrays, layer: LastLayer) -> dict[str, tuple[float, float]]:
+    """The shares of draws, 0..1, that are answered rightly, as of `Predictions.exchanged`.
 
     Args:
         arrays: as of `exchanged`.
         layer: that answers.
+
+    Returns:
+        Nothing where no sample was tested.
     """
-    logits = arrays["features"].astype(np.float64) @ layer.weight.T + layer.bias
+    logits = arrays["features"] @ layer.weight.T + layer.bias
     right = logits.argmax(axis=1) == arrays["labels"]
     same, other = (right[arrays[kind]].mean(axis=0) for kind in ("same_class", "any_class"))
     return dict(zip(arrays["keys"].tolist(), zip(same.tolist(), other.tolist(), strict=True), strict=True))
 
 
-def _computed(
-    path: Path, process: str, directories: list[Path], environment: Mapping[str, str]
-) -> Mapping[str, NDArray[Any]]:
+def _computed(path: Path, process: str, directories: list[Path], environment: Mapping[str, str]) -> Arrays:
     """The arrays of a file; it is written if it is not there."""
     if not path.exists():
         command = [sys.executable, "-m", f"{_PROCESSES}.{process}", *map(str, directories)]

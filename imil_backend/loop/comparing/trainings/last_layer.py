@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imil_backend.loop.comparing.trainings.features import LastLayer
+from imil_backend.loop.comparing.trainings.features import Arrays, LastLayer
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -109,7 +109,7 @@ def _balanced(
 
 
 def retrained(
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Arrays,
     predictions: Mapping[str, Any],
     contradicting: frozenset[str],
     retrain: Retrain,

@@ -16,6 +16,7 @@ from imil_backend.loop.base.policy import recipe_of
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Annotations, Protocol, read_protocol
 from imil_backend.loop.comparing.runs import COMPARE
+from imil_backend.loop.comparing.statistics.measures import WITH_MARKER, WITH_MASKS
 from imil_backend.loop.comparing.trainings.costs import measure_cost
 from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS
 from imil_backend.loop.comparing.trainings.running import steps_of, trainings_of
@@ -133,7 +134,22 @@ def _hindrance(name: str, dataset: Compared) -> str | None:
     return None
 
 
+def _undefined(end_point: str, dataset: Compared) -> str | None:
+    """Why an end point cannot be measured on a dataset; so that it is said before the trainings."""
+    if end_point in WITH_MARKER and dataset.contradicting is None:
+        return "no marker was planted in it"
+    if end_point in WITH_MASKS and not dataset.tested:
+        return "its test images came without masks"
+    return None
+
+
 def _check(protocol: Protocol, datasets: Sequence[Compared]) -> None:
+    for each in datasets:
+        if why := _undefined(protocol.end_point, each):
+            raise ComparisonError(
+                f"{protocol.end_point} cannot be measured on {each.name!r}: {why}. Choose another "
+                "--end-point."
+            )
     for name in arms_of(protocol.arms):
         for each in datasets:
             if why := _hindrance(name, each):

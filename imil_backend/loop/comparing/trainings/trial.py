@@ -29,7 +29,7 @@ from imil_backend.loop.comparing.trainings.annotating import (
     annotated,
     asked_keys,
     chosen_keys,
-    with_test_masks,
+    tested_samples,
 )
 from imil_backend.loop.comparing.trainings.attention import hide
 from imil_backend.loop.comparing.trainings.features import (
@@ -37,14 +37,14 @@ from imil_backend.loop.comparing.trainings.features import (
     LastLayer,
     embedded,
     exchanged,
-    shares_right,
+    exchanged_shares,
 )
 from imil_backend.loop.comparing.trainings.last_layer import RETRAININGS, retrained
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.versions.starting_weights import required_weights
 
 OnProgress = Callable[[Progress], None]
-TESTED = "tested"  # a job of the test images and their masks, which nobody trains
+TESTED = "tested"  # a job that nobody trains: test images with masks, for the shortcut test
 
 
 @dataclass(frozen=True)
@@ -188,15 +188,19 @@ class Trial:
         )
 
     def _exchanged(self, directory: Path, layer: LastLayer | None) -> dict[str, tuple[float, float]] | None:
-        """The shortcut test of a network; None where it is not known what is irrelevant in test images."""
+        """The shortcut test of a network.
+
+        None where it is not known what is irrelevant in test images, or of one class alone: nothing can be
+        exchanged.
+        """
         tested = self.directory / TESTED
         if not (tested / JOB_FILE).exists():
-            samples = with_test_masks(self.backend, self.compared, self.directory / "masks")
-            if not any(each.mask for each in samples):
+            samples = tested_samples(self.backend, self.compared, self.directory / "masks")
+            if not samples:
                 return None
             write_training_job(tested, self.job(TESTED), samples)
         arrays = exchanged(directory, tested, self._environment)
-        return shares_right(arrays, layer or LastLayer.of(arrays)) or None
+        return exchanged_shares(arrays, layer or LastLayer.of(arrays)) or None
 
     def setting(self, budget: float) -> Setting:
         """What its arms are compared in."""
