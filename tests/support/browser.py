@@ -104,20 +104,19 @@ class Editor:
         return text
 
     def _open(self, path: str) -> None:
-        """Reloaded once if the editor gave its image up, as people do.
+        self.page.goto(self.label_studio.url + path)
+        self.wait_until_shown()
+
+    def wait_until_shown(self) -> None:
+        """Until the editor shows a task's image; reloaded once if it gave the image up, as people do.
 
         Label Studio puts an empty annotation up while it fetches a task's annotations. An image that was
         being loaded for the empty one is given up for good in one case of fifteen on a machine at full load
         (always a task that somebody else had answered), with mobx's "no longer part of a state tree" in the
         console.
         """
-        self.page.goto(self.label_studio.url + path)
         if self.page.wait_for_function(SHOWN_OR_GIVEN_UP, timeout=60_000).json_value() == "given up":
             self.page.reload()
-        self.wait_until_shown()
-
-    def wait_until_shown(self) -> None:
-        """Until the editor shows a task's image."""
         self.page.wait_for_selector(CANVAS, timeout=60_000)
         self.page.wait_for_function(IMAGE_IS_SHOWN, timeout=60_000)
         self._wait_until_still()
