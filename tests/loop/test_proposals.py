@@ -41,6 +41,7 @@ from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_prop
 from imil_backend.loop.proposals.sources import ProposedMasks, kept_masks
 from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.push import push_round
+from imil_backend.loop.running import steps
 from imil_backend.loop.serving.predictions import PredictionService
 from imil_backend.loop.views.status import status
 from imil_backend.store.tables import Annotation, Dataset, Project, Proposal, Sample, Task, Version
@@ -344,6 +345,20 @@ def test_an_open_round_learns_from_what_was_painted_in_it(
     )
     assert renew_proposals(backend, open_round.id, 0) == 0  # a later step is due
     assert len(asked) == 1
+
+
+def test_masks_as_exact_as_painted_are_learned_as_soon_as_a_round_is_pushed(
+    open_round: OpenRound, queues: FakeQueues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "FEWEST_GROUPS", 2)
+    steps.use(open_round.backend, queues)  # type: ignore[arg-type]
+    push_tasks = steps.push_tasks.__wrapped__  # the step itself, without DBOS
+    for painted in range(3):
+        assert push_tasks(open_round.id) == len(open_round.tasks)
+        assert queues.enqueued == ([("propose_masks", (open_round.id, 0))] if painted == 2 else [])
+        task = open_round.tasks[painted]
+        answer = open_round.label_studio.annotate(task, region(mask_of(1)))
+        sync_annotation(open_round.backend, open_round.project, answer)
 
 
 def test_the_latest_version_that_has_masks_proposes_them(backend: Backend, dataset: Dataset) -> None:
