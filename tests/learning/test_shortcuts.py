@@ -20,13 +20,12 @@ from imil_backend.learning.inference.shortcuts import (
     count_draws,
     draw_exchanges,
     draw_once,
-    shares_right,
 )
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.inputs.exchange import Masks
 from imil_backend.learning.networks.network import ModelConfig
 from imil_backend.learning.networks.runtime import Runtime
-from imil_backend.learning.scoring.robustness import robustness_of
+from imil_backend.learning.scoring.robustness import robustness_of, shares_right
 
 RUNTIME = Runtime(torch.device("cpu"), "float32")
 CONFIG = ModelConfig(("normal", "lesion"), 8, 1, "v1.5")
@@ -70,7 +69,8 @@ def ask(samples: SampleSet, exchanges: Exchanges, *, by_marker: bool) -> tuple[n
     network = Reader(by_marker=by_marker)
     logits = predict_split(network, samples, CONFIG, RUNTIME, done.append, 64, exchanges.images)
     assert sum(done) == len(exchanges.images.indices)
-    return shares_right(exchanges, logits, samples.labels)
+    right = logits.argmax(axis=1) == samples.labels[exchanges.images.indices]
+    return shares_right(right, exchanges.same_class, exchanges.any_class)
 
 
 @pytest.mark.slow

@@ -90,18 +90,3 @@ def draw_exchanges(samples: SampleSet, seed: int, draws: int) -> Exchanges:
     )
     same, other = places.reshape(2, draws, len(tested))
     return Exchanges(tested, Draw(pairs // len(samples), pairs % len(samples)), same, other)
-
-
-def shares_right(
-    exchanges: Exchanges, logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each tested sample was answered rightly, (samples,) with donors of the same, of any class.
-
-    Args:
-        exchanges: that were asked.
-        logits: (images, classes) of them.
-        labels: of the whole split.
-    """
-    right = logits.argmax(axis=1) == labels[exchanges.images.indices]
-    same, other = right[exchanges.same_class].mean(axis=0), right[exchanges.any_class].mean(axis=0)
-    return np.asarray(same, np.float64), np.asarray(other, np.float64)

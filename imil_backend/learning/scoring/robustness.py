@@ -41,6 +41,20 @@ class Robustness:
     drop: Interval  # the first minus the second
 
 
+def shares_right(
+    right: NDArray[np.bool_], same_class: NDArray[np.int64], any_class: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often each sample was answered rightly, (samples,) with donors of the same, of any class; 0..1.
+
+    Args:
+        right: (images,) whether what was asked was answered rightly.
+        same_class: (draws, samples) indices into the images.
+        any_class: (draws, samples) likewise.
+    """
+    same, other = right[same_class].mean(axis=0), right[any_class].mean(axis=0)
+    return np.asarray(same, np.float64), np.asarray(other, np.float64)
+
+
 def robustness_of(
     same_class: NDArray[np.float64], any_class: NDArray[np.float64], groups: Sequence[str]
 ) -> Robustness:

@@ -22,11 +22,10 @@ from imil_backend.learning.inference.shortcuts import (
     Exchanges,
     count_draws,
     draw_exchanges,
-    shares_right,
 )
 from imil_backend.learning.inputs.data import SampleSet
 from imil_backend.learning.networks.network import ModelConfig, load_model
-from imil_backend.learning.scoring.robustness import robustness_of
+from imil_backend.learning.scoring.robustness import robustness_of, shares_right
 
 Asked = Callable[[nn.Module, ModelConfig], NDArray[np.float32]]
 UNTESTED = (
@@ -119,7 +118,8 @@ def _ask_parent(
 def _shares(
     name: str | None, exchanges: Exchanges, samples: SampleSet, logits: NDArray[np.float32]
 ) -> dict[str, Any]:
-    same_class, any_class = shares_right(exchanges, logits, samples.labels)
+    right = logits.argmax(axis=1) == samples.labels[exchanges.images.indices]
+    same_class, any_class = shares_right(right, exchanges.same_class, exchanges.any_class)
     groups = samples.select(exchanges.tested).groups
     return {
         "name": name,

@@ -117,8 +117,8 @@ def draw_minutes(
 
 def _chosen(protocol: Protocol, summary: Summary) -> list[str]:
     """The arm compared with, the upper bound, and those that did best in a setting."""
-    better = 1 if measures_for(summary.dataset)[protocol.end_point].more_is_better else -1
-    ranked = sorted(summary.arms, key=lambda arm: -better * arm.values[protocol.end_point].value)
+    sign = measures_for(summary.dataset)[protocol.end_point].sign
+    ranked = sorted(summary.arms, key=lambda arm: -sign * arm.values[protocol.end_point].value)
     first = [name for name in (protocol.against, UPPER) if name in protocol.arms]
     return [*first, *(arm.arm for arm in ranked if arm.arm not in first)][:_LINES]
 

@@ -153,11 +153,11 @@ def _section(protocol: Protocol, summary: Summary, forest: Plot) -> Section:
 def _ranked(protocol: Protocol, summary: Summary) -> list[ArmSummary]:
     """The arms by their difference in the end point, the best first."""
 
-    sign = -1 if measures_for(summary.dataset)[protocol.end_point].more_is_better else 1
+    sign = measures_for(summary.dataset)[protocol.end_point].sign
 
     def place(arm: ArmSummary) -> float:
         found = arm.differences.get(protocol.end_point)
-        return sign * found.value if found else 0.0
+        return -sign * found.value if found else 0.0
 
     return sorted(summary.arms, key=place)
 

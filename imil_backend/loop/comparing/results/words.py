@@ -42,8 +42,7 @@ class Answer:
 def answer_of(protocol: Protocol, summary: Summary) -> Answer:
     """The answer in a primary setting."""
     measure = measures_for(summary.dataset)[protocol.end_point]
-    sign = 1 if measure.more_is_better else -1
-    ordered = sorted(summary.claims, key=lambda claim: -sign * claim.difference.value)
+    ordered = sorted(summary.claims, key=lambda claim: -measure.sign * claim.difference.value)
     shown = [claim for claim in ordered if claim.state in {"better", "worse"} or claim.suggested]
     needed = seeds_needed(len(ordered))
     caution = ""

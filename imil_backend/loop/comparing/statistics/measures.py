@@ -73,6 +73,11 @@ class Measure:
     percent: bool = True  # a share of samples; else written with three decimals
     least: float = 0.0  # that it can be; the most is 1
 
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.more_is_better else -1
+
 
 def measures_of(classes: Sequence[str]) -> dict[str, Measure]:
     """All measures by name, with one of each class's recall."""

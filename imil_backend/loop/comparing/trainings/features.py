@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imil_backend.errors import TrainingFailedError
 from imil_backend.learning.contract.training_job import EMBEDDED_FILE, EXCHANGED_FILE
+from imil_backend.learning.scoring.robustness import shares_right
 
 Arrays = Mapping[str, NDArray[Any]]
 _PROCESSES = "imil_backend.learning.inference"
@@ -71,7 +72,7 @@ def exchanged_shares(arrays: Arrays, layer: LastLayer) -> dict[str, tuple[float,
     """
     logits = arrays["features"] @ layer.weight.T + layer.bias
     right = logits.argmax(axis=1) == arrays["labels"]
-    same, other = (right[arrays[kind]].mean(axis=0) for kind in ("same_class", "any_class"))
+    same, other = shares_right(right, arrays["same_class"], arrays["any_class"])
     return dict(zip(arrays["keys"].tolist(), zip(same.tolist(), other.tolist(), strict=True), strict=True))
 
 
