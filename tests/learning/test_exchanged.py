@@ -32,11 +32,11 @@ def painted(sample: TrainingSample, like: TrainingSample) -> TrainingSample:
 
 @pytest.fixture
 def tested(tagged: list[TrainingSample], make_job: JobMaker) -> Path:
-    """A job of the eight test images; of seven it is known what is irrelevant."""
-    masks = [each for each in tagged if each.mask]
+    """A job of the eight test images, of seven of which it is known what is irrelevant, and six donors."""
+    donors = [replace(each, split="validation") for each in tagged if each.mask][:6]
     test = [each for each in tagged if each.split == "test"]
-    known = [painted(each, like) for each, like in zip(test[:7], masks, strict=False)]
-    return make_job("tested", given=[*known, test[7]])
+    known = [painted(each, donors[place % 6]) for place, each in enumerate(test[:7])]
+    return make_job("tested", given=[*known, test[7], *donors])
 
 
 @pytest.fixture
@@ -54,9 +54,12 @@ def test_features_and_classifier_answer_as_the_network_does(model: Path, tested:
     with np.load(model / EXCHANGED_FILE) as file:
         arrays = dict(file)
     job, samples = read_training_job(tested), read_samples(tested)
-    split = load_dataset(job, samples, fill_cache(job, samples, lambda *_: None)).originals["test"]
-    exchanges = draw_exchanges(split, job.recipe.seed, count_draws(len(split)))
+    everyone = [replace(each, split="test") for each in samples]
+    split = load_dataset(job, everyone, fill_cache(job, samples, lambda *_: None)).originals["test"]
+    takers = np.arange(len(split)) < 8
+    exchanges = draw_exchanges(split, job.recipe.seed, count_draws(8), takers)
     assert arrays["keys"].tolist() == list(split.keys[:7])
+    assert (exchanges.images.views >= 8).all()
     assert arrays["same_class"].shape == arrays["any_class"].shape == (10, 7)
     network, config = load_model(model / MODEL_FILE)
     images = split.images(exchanges.images, torch.device("cpu"))
@@ -71,8 +74,8 @@ def test_where_nothing_can_be_exchanged_no_sample_is_tested(
     model: Path, tagged: list[TrainingSample], make_job: JobMaker
 ):
     test = [each for each in tagged if each.split == "test"]
-    like = next(each for each in tagged if each.mask)
-    one_class = [painted(each, like) if each.label else each for each in test]
-    write_exchanged(model, make_job("one-class", given=one_class))
+    donors = [replace(each, split="validation") for each in tagged if each.mask and each.label]
+    known = [painted(each, donors[0]) for each in test]
+    write_exchanged(model, make_job("one-class", given=[*known, *donors]))
     with np.load(model / EXCHANGED_FILE) as file:
         assert not file["keys"].size and not file["features"].size

@@ -122,6 +122,19 @@ def test_what_is_not_known_is_left_out_and_one_class_alone_is_not_tested() -> No
     assert len(draw_exchanges(replace(samples, masks=None), seed=0, draws=1).tested) == 0
 
 
+def test_others_may_be_the_donors_of_those_that_are_tested() -> None:
+    samples = planted()
+    takers = np.isin(np.arange(len(samples)), (0, PER_CLASS))  # one of each class
+    exchanges = draw_exchanges(samples, seed=0, draws=10, takers=takers)
+    donors = exchanges.images.views
+    assert exchanges.tested.tolist() == exchanges.images.indices[exchanges.any_class[0]].tolist()
+    assert exchanges.tested.tolist() == [0, PER_CLASS] and not takers[donors].any()
+    assert set(samples.labels[donors[exchanges.any_class]].ravel().tolist()) == {0, 1}
+    assert (samples.labels[donors[exchanges.same_class]] == samples.labels[exchanges.tested]).all()
+    only = takers | (np.arange(len(samples)) >= PER_CLASS)  # all donors are of the first class
+    assert len(draw_exchanges(samples, seed=0, draws=10, takers=only).tested) == 0
+
+
 def test_large_splits_are_drawn_less_often() -> None:
     assert [count_draws(samples) for samples in (0, 20, 50, 150, 333, 100_000)] == [10, 10, 10, 3, 1, 1]
 

@@ -110,7 +110,9 @@ class Trainings:
     def exchanged(directory: Path, tested: Path, _environment: Any) -> dict[str, np.ndarray]:
         """Every sample is answered rightly with donors of its class, and wrongly with any other."""
         assert (directory / "result.json").exists()
-        samples = [each for each in read_samples(tested) if each.mask]
+        given = read_samples(tested)
+        assert all(each.mask for each in given) and any(each.split == "validation" for each in given)
+        samples = [each for each in given if each.split == "test"]
         labels, places = np.array([each.label for each in samples] * 2), np.arange(len(samples))
         right = np.repeat([1, -1], len(samples))
         return {
@@ -220,7 +222,7 @@ def test_test_images_without_a_sound_mask_take_no_part_in_the_shortcut_test(
         for each in session.scalars(select(Sample).where(Sample.split == "test")):
             each.clinician_mask = None
     with pytest.raises(
-        ComparisonError, match="robust_accuracy cannot be measured on 'films': its test images"
+        ComparisonError, match="robust_accuracy cannot be measured on 'films': its images came"
     ):
         plan(backend, wish(end_point="robust_accuracy", name="other"))
     assert "exchanged" not in compare(backend, wish(name="other"))[0]["test"]

@@ -2,13 +2,14 @@
 
     python -m imil_backend.learning.inference.exchanged DIRECTORY TESTED
 
-reads the model of a finished training job, and the test split of the job in TESTED, with masks; it writes
-EXCHANGED_FILE beside the model.
+reads the model of a finished training job, and the test split of the job in TESTED and its other samples,
+the donors, with masks; it writes EXCHANGED_FILE beside the model.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def write_exchanged(directory: Path, tested: Path) -> None:
 
     Args:
         directory: of a training that is done.
-        tested: of a job with its classes and image size.
+        tested: of a job with its classes and image size, whose test split is asked; the others are donors.
 
     Raises:
         WeightsError: the model is missing or damaged.
@@ -45,13 +46,16 @@ def write_exchanged(directory: Path, tested: Path) -> None:
     """
     job, samples = read_training_job(tested), read_samples(tested)
     made = fill_cache(job, samples, lambda _done, _total: None)  # blackouts too, once for all trainings
-    split = load_dataset(job, samples, made).originals["test"]
+    everyone = [replace(each, split="test") for each in samples]  # in one set, to be exchanged
+    split = load_dataset(job, everyone, made).originals["test"]
+    asked = {each.key for each in samples if each.split == "test"}
+    takers = np.array([key in asked for key in split.keys], bool)
     runtime = start_runtime(job.device, "float32", deterministic=True)
     network, config = load_model(directory / MODEL_FILE)
     trunk, head = before_classifier(network, config.backbone)
-    exchanges = draw_exchanges(split, job.recipe.seed, count_draws(len(split)))
-    asked = (trunk, split, config, runtime, lambda _: None)
-    features = predict_split(*asked, drawn=exchanges.images, outputs=head.in_features)
+    exchanges = draw_exchanges(split, job.recipe.seed, count_draws(int(takers.sum())), takers)
+    shown = (trunk, split, config, runtime, lambda _: None)
+    features = predict_split(*shown, drawn=exchanges.images, outputs=head.in_features)
     with replacing(directory / EXCHANGED_FILE) as temporary, temporary.open("wb") as file:
         np.savez(
             file,

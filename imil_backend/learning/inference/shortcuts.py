@@ -58,34 +58,40 @@ def draw_once(samples: SampleSet, seed: int, most: int = MOST_ONCE) -> Draw:
     return Draw(exchanges.images.indices[asked], exchanges.images.views[asked])
 
 
-def draw_exchanges(samples: SampleSet, seed: int, draws: int) -> Exchanges:
+def draw_exchanges(
+    samples: SampleSet, seed: int, draws: int, takers: NDArray[np.bool_] | None = None
+) -> Exchanges:
     """Draw donors from the samples whose irrelevant part is known.
 
     A draw of any class that comes upon the sample's own is one of the same class as well: with two classes
     that is a quarter of the work less, and the drop varies less by chance.
 
     Args:
-        samples: a split with masks; those without a known irrelevant part take no part, nor those of a class
-            of which only one is known.
+        samples: with masks; those without a known irrelevant part take no part, nor those of a class of
+            which there is no donor.
         seed: of the draws.
         draws: for each sample.
+        takers: (samples,) those that are tested; the others are their donors. None: all are both.
 
     Returns:
         No samples where fewer than two classes are left: nothing could be exchanged between them.
     """
     known = np.zeros(0, np.int64) if samples.masks is None else samples.masks.known
     labels = samples.labels
-    classes, counts = np.unique(labels[known], return_counts=True)
-    tested = known[np.isin(labels[known], classes[counts > 1])]
-    if (counts > 1).sum() < 2:
+    donors, least = (known, 2) if takers is None else (known[~takers[known]], 1)  # nobody is its own donor
+    classes, counts = np.unique(labels[donors], return_counts=True)
+    classes = classes[counts >= least]
+    donors = donors[np.isin(labels[donors], classes)]
+    tested = donors if takers is None else known[takers[known] & np.isin(labels[known], classes)]
+    if len(classes) < 2:
         tested = tested[:0]
     random = np.random.default_rng(seed)
-    takers = np.tile(tested, draws)
-    any_class = draw_donors(labels, takers, tested, random)
-    same_class = draw_donors(labels, takers, tested, random, same_class=True)
-    same_class = np.where(labels[any_class] == labels[takers], any_class, same_class)
+    asked = np.tile(tested, draws)
+    any_class = draw_donors(labels, asked, donors, random)
+    same_class = draw_donors(labels, asked, donors, random, same_class=True)
+    same_class = np.where(labels[any_class] == labels[asked], any_class, same_class)
     pairs, places = np.unique(
-        np.concatenate([takers, takers]) * len(samples) + np.concatenate([same_class, any_class]),
+        np.concatenate([asked, asked]) * len(samples) + np.concatenate([same_class, any_class]),
         return_inverse=True,
     )
     same, other = places.reshape(2, draws, len(tested))

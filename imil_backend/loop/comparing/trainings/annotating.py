@@ -25,7 +25,7 @@ from imil_backend.loop.base.backend import Backend
 from imil_backend.loop.comparing.arms import Arm
 from imil_backend.loop.comparing.trainings.samples import Compared, Painted
 
-MOST_TESTED = 1000  # test images; more would take longer than they tell
+MOST_TESTED = 1000  # test images, and donors; more would take longer than they tell
 _RANDOM, _SHUFFLED, _TESTED = range(3)  # streams of random numbers
 
 logger = logging.getLogger(__name__)
@@ -106,24 +106,32 @@ def annotated(
     ]
 
 
-def tested_samples(backend: Backend, compared: Compared, directory: Path) -> list[TrainingSample]:
-    """The test images that the shortcut test is made on, with their masks: at most 1,000, drawn by chance.
+def tested_samples(
+    backend: Backend, compared: Compared, samples: Sequence[TrainingSample], directory: Path
+) -> list[TrainingSample]:
+    """Test images for the shortcut test, and validation images as their donors, with masks.
 
-    One whose mask cannot be read is left out; the log says so.
+    A validation split has the marker as often where it tells the class as training has; in a test split it
+    may tell nothing, so that donors of the same class would show nothing. At most 1,000 of either, drawn by
+    chance. An image whose mask cannot be read is left out; the log says so.
 
     Args:
         backend: with the settings.
         compared: the dataset.
+        samples: as they are split.
         directory: where masks are written.
     """
-    known = [each for each in compared.samples if each.key in compared.tested]
-    drawn = np.sort(np.random.default_rng(_TESTED).permutation(len(known))[:MOST_TESTED])
     found = []
-    for sample in (known[place] for place in drawn):
-        try:
-            found.append(_with_mask(backend, sample, compared.tested, compared.tested[sample.key], directory))
-        except (DatasetError, MaskError) as error:
-            logger.warning("Test image %s takes no part in the shortcut test: %s", sample.key, error)
+    for split in ("test", "validation"):
+        known = [each for each in samples if each.split == split and each.key in compared.masks]
+        drawn = np.sort(np.random.default_rng(_TESTED).permutation(len(known))[:MOST_TESTED])
+        for sample in (known[place] for place in drawn):
+            try:
+                found.append(
+                    _with_mask(backend, sample, compared.masks, compared.masks[sample.key], directory)
+                )
+            except (DatasetError, MaskError) as error:
+                logger.warning("Image %s takes no part in the shortcut test: %s", sample.key, error)
     return found
 
 

@@ -51,7 +51,7 @@ def exchanged(directory: Path, tested: Path, environment: Mapping[str, str]) -> 
 
     Args:
         directory: of the training.
-        tested: directory of a job whose test split has masks.
+        tested: directory of a job whose test split has masks, and of whose other samples parts are taken.
         environment: of that process, as of `child_environment`.
 
     Raises:

@@ -138,8 +138,9 @@ def _undefined(end_point: str, dataset: Compared) -> str | None:
     """Why an end point cannot be measured on a dataset; so that it is said before the trainings."""
     if end_point in WITH_MARKER and dataset.contradicting is None:
         return "no marker was planted in it"
-    if end_point in WITH_MASKS and not dataset.tested:
-        return "its test images came without masks"
+    masked = {each.split for each in dataset.samples if each.key in dataset.masks}
+    if end_point in WITH_MASKS and masked != {"test", "train"}:
+        return "its images came without masks, in the test split or in the others"
     return None
 
 

@@ -46,7 +46,7 @@ class Compared:
     samples: tuple[TrainingSample, ...]  # without masks; what is not test is `train`
     annotations: Annotations
     painted: Mapping[str, Painted]  # by key
-    tested: Mapping[str, Painted]  # by key, of the test split; the data set's own, whoever is asked
+    masks: Mapping[str, Painted]  # by key, those that the data set came with, whoever is asked
     answered: frozenset[str]  # keys that clinicians have answered; none where masks are simulated
     seconds: Mapping[str, float | None]  # that an answer took, by key; None: not known
     simulated: bool  # nobody has painted some of the masks
@@ -129,7 +129,7 @@ def compared(backend: Backend, dataset: Dataset, annotations: Annotations | None
         samples=tuple(_sample(each, index[each.label], policy_of(dataset).fill) for each in used),
         annotations=annotations,
         painted=painted,
-        tested=_painted([sample for sample in used if sample.split == "test"], {}, "masks"),
+        masks=_painted(used, {}, "masks"),
         answered=frozenset(sample.key for sample in used if sample.id in states),
         seconds={sample.key: took.get(sample.id) for sample in used if sample.id in states},
         simulated=annotations == "masks" or by_program,

@@ -44,7 +44,7 @@ from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.versions.starting_weights import required_weights
 
 OnProgress = Callable[[Progress], None]
-TESTED = "tested"  # a job that nobody trains: test images with masks, for the shortcut test
+TESTED = "tested"  # a job that nobody trains: images with masks, for the shortcut test
 
 
 @dataclass(frozen=True)
@@ -190,15 +190,16 @@ class Trial:
     def _exchanged(self, directory: Path, layer: LastLayer | None) -> dict[str, tuple[float, float]] | None:
         """The shortcut test of a network.
 
-        None where it is not known what is irrelevant in test images, or of one class alone: nothing can be
-        exchanged.
+        None where it is not known what is irrelevant in test or in validation images, or in the latter of
+        one class alone: nothing can be exchanged.
         """
         tested = self.directory / TESTED
         if not (tested / JOB_FILE).exists():
-            samples = tested_samples(self.backend, self.compared, self.directory / "masks")
-            if not samples:
+            samples = self.compared.split(self.seed)
+            known = tested_samples(self.backend, self.compared, samples, self.directory / "masks")
+            if {each.split for each in known} != {"test", "validation"}:
                 return None
-            write_training_job(tested, self.job(TESTED), samples)
+            write_training_job(tested, self.job(TESTED), known)
         arrays = exchanged(directory, tested, self._environment)
         return exchanged_shares(arrays, layer or LastLayer.of(arrays)) or None
 
