@@ -14,6 +14,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from imil_backend.errors import SettingsError
+from imil_backend.learning.networks.convolution import use_matrix_products
 from imil_backend.learning.networks.precision import Precision, faster_precision
 
 Shared = TypeVar("Shared")
@@ -55,6 +56,7 @@ class Runtime:
 
     def replicate(self, network: nn.Module) -> nn.Module:
         """The network on the device; with several processes, one whose gradients become their mean."""
+        use_matrix_products(network)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         if self.world_size == 1:
             return network

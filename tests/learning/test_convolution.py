@@ -1,0 +1,101 @@
+"""Convolutions as matrix products."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+
+from imil_backend.learning.networks import convolution
+from imil_backend.learning.networks.convolution import MatrixConvolution, use_matrix_products
+from imil_backend.learning.networks.fusion import fused_for_inference
+from imil_backend.learning.networks.network import build_network
+from imil_backend.learning.networks.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"), "float32")
+
+
+@pytest.fixture(params=["contiguous", "channels_last"])
+def memory_format(request: pytest.FixtureRequest) -> torch.memory_format:
+    return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[request.param]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kernel, stride, padding", [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (3, 1, 0)])
+@pytest.mark.parametrize("size", [(3, 3), (7, 7), (4, 6)])
+def test_the_product_is_the_convolution_and_so_are_its_gradients(
+    size: tuple[int, int],
+    kernel: int,
+    stride: int,
+    padding: int,
+    bias: bool,
+    memory_format: torch.memory_format,
+):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(5, 6, kernel, stride, padding, bias=bias).double().to(memory_format=memory_format)
+    product = MatrixConvolution(deepcopy(plain))
+    images = torch.rand(2, 5, *size, dtype=torch.double).contiguous(memory_format=memory_format)
+    found = []
+    for layer in (plain, product):
+        seen = images.clone().requires_grad_()
+        outputs = layer(seen)
+        outputs.square().sum().backward()
+        found.append([outputs, seen.grad, *(each.grad for each in layer.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_large_outputs_are_convolved(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convolution.functional, "linear", None)
+    product = MatrixConvolution(nn.Conv2d(1, 1, 3, padding=1))
+    assert product(torch.rand(1, 1, 8, 7)).shape == (1, 1, 8, 7)
+    with pytest.raises(TypeError):
+        product(torch.rand(1, 1, 7, 7))
+
+
+def test_weights_are_shared_and_keep_their_names():
+    network = build_network(2, "v1", "resnet18")
+    before = network.state_dict()
+    use_matrix_products(network)
+    kinds = {type(module) for module in network.modules() if isinstance(module, nn.Conv2d)}
+    after = network.state_dict()
+    assert kinds == {MatrixConvolution} and after.keys() == before.keys()
+    assert all(after[name].data_ptr() == before[name].data_ptr() for name in before)
+
+
+def test_convolutions_of_other_kinds_stay():
+    others = [
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(1, 1, 3, dilation=2),
+        nn.Conv2d(1, 1, (1, 3)),
+        nn.Conv2d(1, 1, 3, padding="same"),
+        nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
+    ]
+    network = nn.Sequential(*others)
+    use_matrix_products(network)
+    assert list(network) == others
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["v1", "v1.5"])
+def test_trained_and_answering_networks_use_them_and_say_the_same(variant: str):
+    torch.manual_seed(0)
+    network = build_network(2, variant).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(images)
+        answering = fused_for_inference(network, CPU)
+        assert not any(isinstance(module, MatrixConvolution) for module in network.modules())
+        trained = CPU.replicate(network)
+        for each in (answering, trained):
+            assert sum(isinstance(module, MatrixConvolution) for module in each.modules()) == 53
+            torch.testing.assert_close(each(images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_grouped_networks_of_torchvision_can_be_trained():
+    network = CPU.replicate(get_model("resnext50_32x4d", num_classes=2))
+    network(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(each.grad is not None for each in network.parameters())
