@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 from loop_fakes import (
     HEIGHT,
     MAPPING,
@@ -26,6 +28,7 @@ from loop_fakes import (
 )
 from sqlalchemy import select
 
+from imil_backend.cli.commands import push
 from imil_backend.images.masks.masks import annotation_mask
 from imil_backend.learning.contract.proposed import PROPOSED_FILE, Proposed, Quality, write_proposed
 from imil_backend.loop.answers.reconcile import reconcile
@@ -39,6 +42,8 @@ from imil_backend.loop.proposals.offers import in_control_group
 from imil_backend.loop.proposals.refresh import refresh_proposals
 from imil_backend.loop.proposals.renewal import enqueue_due_renewals, renew_proposals, renewal_step
 from imil_backend.loop.proposals.sources import ProposedMasks, kept_masks
+from imil_backend.loop.queues.engine import prepare
+from imil_backend.loop.queues.workflow_queues import WorkflowQueues
 from imil_backend.loop.rounds import lifecycle
 from imil_backend.loop.rounds.push import push_round
 from imil_backend.loop.running import steps
@@ -359,6 +364,22 @@ def test_masks_as_exact_as_painted_are_learned_as_soon_as_a_round_is_pushed(
         task = open_round.tasks[painted]
         answer = open_round.label_studio.annotate(task, region(mask_of(1)))
         sync_annotation(open_round.backend, open_round.project, answer)
+
+
+def test_a_push_by_hand_has_them_learned_too(
+    open_round: OpenRound, imil: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "FEWEST_GROUPS", 2)
+    monkeypatch.setattr(push, "open_backend", lambda _: nullcontext(open_round.backend))
+    prepare(open_round.backend)
+    for task in open_round.tasks[:2]:
+        answer = open_round.label_studio.annotate(task, region(mask_of(1)))
+        sync_annotation(open_round.backend, open_round.project, answer)
+    for _ in range(2):
+        pushed = imil("push")
+        assert pushed.exit_code == 0, pushed.output
+    with closing(WorkflowQueues(open_round.backend)) as queues:
+        assert queues.status(f"propose-round-{open_round.id}-0") == "ENQUEUED"
 
 
 def test_the_latest_version_that_has_masks_proposes_them(backend: Backend, dataset: Dataset) -> None:

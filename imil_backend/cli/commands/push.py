@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from imil_backend.loop.base.policy import ANSWERS, CLOSING, PROMOTION, QUESTIONS
 
 if TYPE_CHECKING:
     from imil_backend.loop.base.backend import Backend
+    from imil_backend.loop.projects.connection import Connection
     from imil_backend.store.tables import Dataset
 
 
@@ -49,14 +51,12 @@ def push(
     if review:
         _push_reviews(context, changes, dataset, dry_run=dry_run)
         return
-    from imil_backend.loop.asking.gold import choose_gold, pushed_gold
+    from imil_backend.loop.asking.gold import choose_gold
     from imil_backend.loop.base.backend import find_dataset
     from imil_backend.loop.base.policy import changed_policy, check_takes_effect, policy_of
     from imil_backend.loop.base.states import OPEN
     from imil_backend.loop.projects.connection import connect
-    from imil_backend.loop.projects.links import project_link
     from imil_backend.loop.rounds import lifecycle
-    from imil_backend.loop.rounds.push import push_round
     from imil_backend.loop.versions.mispredictions import next_mispredictions
     from imil_backend.loop.versions.validation_power import as_sentences, validation_power
 
@@ -86,13 +86,26 @@ def push(
         if dry_run:
             _say_what_would_be_pushed(backend, found, project, len(asked), len(gold), policy.readers)
             return
-        connection = connect(backend, found, project)
-        with backend.store.begin() as session:
-            round_ = lifecycle.open_round(session, found)
-        with progress_bar("Pushing") as progress:
-            count = push_round(backend, round_.id, progress)
-        with backend.store.begin() as session:
-            gold_count = pushed_gold(session, round_)
+        _push_round(backend, found, connect(backend, found, project))
+
+
+def _push_round(backend: Backend, dataset: Dataset, connection: Connection) -> None:
+    """Open a round and push its tasks; say so."""
+    from imil_backend.loop.asking.gold import pushed_gold
+    from imil_backend.loop.projects.links import project_link
+    from imil_backend.loop.proposals.renewal import enqueue_due_renewals
+    from imil_backend.loop.queues.workflow_queues import WorkflowQueues
+    from imil_backend.loop.rounds import lifecycle
+    from imil_backend.loop.rounds.push import push_round
+
+    with backend.store.begin() as session:
+        round_ = lifecycle.open_round(session, dataset)
+    with progress_bar("Pushing") as progress:
+        count = push_round(backend, round_.id, progress)
+    with closing(WorkflowQueues(backend)) as queues:
+        enqueue_due_renewals(backend, queues, dataset.id)
+    with backend.store.begin() as session:
+        gold_count = pushed_gold(session, round_)
     number = connection.project.label_studio_id
     say(f"Round {round_.number} is open: {count}{_and_gold(gold_count)} tasks in project {number}.")
     say(f"{project_link(backend, connection.project)}?labeling=1")

@@ -152,11 +152,7 @@ def open_next(round_id: int) -> None:
 
 @DBOS.step(name="_push", **_PATIENT)
 def push_tasks(round_id: int) -> int:
-    """Push a round's tasks; their number.
-
-    They are pushed with the masks that the last training exchanged, a little wider than what was painted. As
-    exact ones are learned at once, before clinicians look.
-    """
+    """Push a round's tasks; their number."""
     count = push.push_round(current_backend(), round_id)
     with current_backend().store.begin() as session:
         dataset_id = session.get_one(Round, round_id).dataset_id
