@@ -38,7 +38,7 @@ from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, read_protocol
 from imil_backend.loop.comparing.runs import RUNS_FILE, WORK, Runs
-from imil_backend.loop.comparing.trainings import annotating, trial
+from imil_backend.loop.comparing.trainings import annotating, planning, trial
 from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
 from imil_backend.loop.comparing.trainings.running import (
     places_for,
@@ -185,6 +185,20 @@ def test_arms_that_cannot_be_compared_are_left_out_and_refused(backend: Backend,
         plan(backend, wish("dfr"))
     with pytest.raises(ComparisonError, match="conflict cannot be measured on 'films': no marker"):
         plan(backend, wish(end_point="conflict"))
+
+
+@pytest.mark.parametrize("faster", ["float32", "bfloat16"])
+def test_the_faster_precision_is_fixed_unless_one_is_asked_for(
+    backend: Backend, dataset: str, monkeypatch: pytest.MonkeyPatch, faster: str
+):
+    monkeypatch.setattr(planning, "faster_precision", lambda _device: faster)
+    directory, protocol, _ = plan(backend, wish())
+    assert protocol.recipe["precision"] == faster
+    asked = plan(backend, wish(recipe=RECIPE | {"precision": "float32"}))[1]
+    assert asked.recipe["precision"] == "float32"
+    fix(directory, protocol)
+    monkeypatch.setattr(planning, "faster_precision", None)
+    assert plan(backend, wish())[1] == protocol  # it is not measured again
 
 
 @pytest.mark.parametrize("name", ARMS)

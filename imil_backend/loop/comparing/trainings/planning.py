@@ -11,6 +11,8 @@ from imil_backend.errors import ComparisonError
 from imil_backend.learning.contract.checks import check_recipe
 from imil_backend.learning.contract.launch import available_threads
 from imil_backend.learning.contract.training_job import Recipe
+from imil_backend.learning.networks.precision import faster_precision
+from imil_backend.learning.networks.runtime import choose_device
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.base.policy import recipe_of
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
@@ -66,7 +68,7 @@ def plan(
     found = [compared(backend, each, annotations) for each in datasets]
     about = tuple(each.about for each in found)
     if fixed is None:
-        recipe = _recipe(recipe_of(datasets[0]), wish.recipe)
+        recipe = _recipe(backend, recipe_of(datasets[0]), wish.recipe)
         if recipe.pretrained:
             fetch_default_weights(backend, progress, recipe.backbone)
         threads = available_threads(backend.settings.training_processes * wish.parallel)
@@ -106,9 +108,14 @@ def hours_of(
     return hours / min(parallel, protocol.seeds * len(datasets))
 
 
-def _recipe(own: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated."""
+def _recipe(backend: Backend, own: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated.
+
+    In the precision that is faster here: it is fixed now, for a measurement may come out otherwise later.
+    """
     recipe = replace(own, **given, deterministic=True)
+    if recipe.precision == "auto":
+        recipe = replace(recipe, precision=faster_precision(choose_device(backend.settings.device)))
     recipe = recipe.training(recipe.trainable)
     check_recipe(recipe)
     return recipe
