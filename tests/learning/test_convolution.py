@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
+from imil_backend.learning.contract.training_job import Precision
 from imil_backend.learning.networks import convolution
 from imil_backend.learning.networks.convolution import MatrixConvolution, use_matrix_products
-from imil_backend.learning.networks.fusion import fused_for_inference
-from imil_backend.learning.networks.network import build_network
+from imil_backend.learning.networks.fusion import dtype_of, fused_for_inference
+from imil_backend.learning.networks.network import Variant, build_network
 from imil_backend.learning.networks.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), "float32")
@@ -79,20 +80,38 @@ def test_convolutions_of_other_kinds_stay():
     assert list(network) == others
 
 
+def test_in_bfloat16_it_is_as_exact_as_the_convolution():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(64, 32, 3, padding=1).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 64, 7, 7).contiguous(memory_format=torch.channels_last)
+    expected = plain(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [layer(images) for layer in (plain, MatrixConvolution(plain))]
+    for each in found:
+        assert each.dtype == torch.bfloat16
+        torch.testing.assert_close(each.float(), expected, rtol=0.01, atol=0.01)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("precision, bound", [("float32", 1e-3), ("bfloat16", 0.1)])
 @pytest.mark.parametrize("variant", ["v1", "v1.5"])
-def test_trained_and_answering_networks_use_them_and_say_the_same(variant: str):
+def test_trained_and_answering_networks_use_them_and_say_the_same(
+    variant: Variant, precision: Precision, bound: float
+):
+    runtime = Runtime(torch.device("cpu"), precision)
     torch.manual_seed(0)
     network = build_network(2, variant).eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         expected = network(images)
-        answering = fused_for_inference(network, CPU)
+        answering = fused_for_inference(network, runtime)
         assert not any(isinstance(module, MatrixConvolution) for module in network.modules())
-        trained = CPU.replicate(network)
-        for each in (answering, trained):
-            assert sum(isinstance(module, MatrixConvolution) for module in each.modules()) == 53
-            torch.testing.assert_close(each(images), expected, rtol=1e-3, atol=1e-3)
+        with runtime.autocast():
+            found = runtime.replicate(network)(images)
+        for each in (found, answering(images.to(dtype_of(answering)))):
+            torch.testing.assert_close(each.float(), expected, rtol=bound, atol=bound)
+        for used in (answering, network):
+            assert sum(isinstance(module, MatrixConvolution) for module in used.modules()) == 53
 
 
 def test_grouped_networks_of_torchvision_can_be_trained():

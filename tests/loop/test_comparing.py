@@ -38,7 +38,7 @@ from imil_backend.loop.base.states import OPEN
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
 from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, fix, read_protocol
 from imil_backend.loop.comparing.runs import RUNS_FILE, WORK, Runs
-from imil_backend.loop.comparing.trainings import annotating, planning, trial
+from imil_backend.loop.comparing.trainings import annotating, planning, running, trial
 from imil_backend.loop.comparing.trainings.planning import Wish, directory_of, plan
 from imil_backend.loop.comparing.trainings.running import (
     places_for,
@@ -153,6 +153,11 @@ class Trainings:
         write_json(directory / "result.json", {"seconds": 1.0, "best_epoch": 2})
 
 
+@pytest.fixture(autouse=True)
+def precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "measured_precision", lambda _device, _threads: "float32")
+
+
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return Trainings(monkeypatch)
@@ -191,13 +196,13 @@ def test_arms_that_cannot_be_compared_are_left_out_and_refused(backend: Backend,
 def test_the_faster_precision_is_fixed_unless_one_is_asked_for(
     backend: Backend, dataset: str, monkeypatch: pytest.MonkeyPatch, faster: str
 ):
-    monkeypatch.setattr(planning, "faster_precision", lambda _device: faster)
+    monkeypatch.setattr(planning, "measured_precision", lambda _device, _threads: faster)
     directory, protocol, _ = plan(backend, wish())
     assert protocol.recipe["precision"] == faster
     asked = plan(backend, wish(recipe=RECIPE | {"precision": "float32"}))[1]
     assert asked.recipe["precision"] == "float32"
     fix(directory, protocol)
-    monkeypatch.setattr(planning, "faster_precision", None)
+    monkeypatch.setattr(planning, "measured_precision", None)
     assert plan(backend, wish())[1] == protocol  # it is not measured again
 
 
@@ -236,10 +241,38 @@ def test_test_images_without_a_sound_mask_take_no_part_in_the_shortcut_test(
         for each in session.scalars(select(Sample).where(Sample.split == "test")):
             each.clinician_mask = None
     with pytest.raises(
-        ComparisonError, match="robust_accuracy cannot be measured on 'films': its images came"
+        ComparisonError, match="robust_accuracy cannot be measured on 'films': too few of its"
     ):
         plan(backend, wish(end_point="robust_accuracy", name="other"))
     assert "exchanged" not in compare(backend, wish(name="other"))[0]["test"]
+
+
+def test_a_seed_without_donors_of_a_class_makes_no_shortcut_test(
+    backend: Backend, dataset: str, trainings: Trainings
+):
+    whole = plan(backend, wish(end_point="robust_accuracy"))[2][0]
+    assert all(whole.is_tested(seed) for seed in (0, 1))
+    donors = {each.key for each in whole.split(1) if each.split == "validation" and each.label == 1}
+    with backend.store.begin() as session:
+        for each in session.scalars(select(Sample).where(Sample.key.in_(donors))):
+            each.clinician_mask = None
+    few = plan(backend, wish())[2][0]
+    assert [few.is_tested(seed) for seed in (0, 1)] == [True, False]
+    with pytest.raises(ComparisonError, match="too few of its test or validation images"):
+        plan(backend, wish(end_point="drop"))
+    runs = compare(backend, wish())
+    assert {run["seed"] for run in runs if "exchanged" in run["test"]} == {0}
+
+
+def test_another_version_of_the_program_adds_nothing(
+    backend: Backend, dataset: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+):
+    trainings.dies_in = 2
+    with pytest.raises(KeyboardInterrupt):
+        compare(backend, wish())
+    monkeypatch.setattr(running, "code_version", lambda: "0.2.0")
+    with pytest.raises(ComparisonError, match=r"begun by version 0\.1\.0.*, and this is 0\.2\.0: what they"):
+        compare(backend, wish())
 
 
 def test_large_test_splits_are_tested_in_part(

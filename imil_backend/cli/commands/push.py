@@ -102,8 +102,6 @@ def _push_round(backend: Backend, dataset: Dataset, connection: Connection) -> N
         round_ = lifecycle.open_round(session, dataset)
     with progress_bar("Pushing") as progress:
         count = push_round(backend, round_.id, progress)
-    with closing(WorkflowQueues(backend)) as queues:
-        enqueue_due_renewals(backend, queues, dataset.id)
     with backend.store.begin() as session:
         gold_count = pushed_gold(session, round_)
     number = connection.project.label_studio_id
@@ -119,6 +117,8 @@ def _push_round(backend: Backend, dataset: Dataset, connection: Connection) -> N
             f"[yellow]The ML backend was not registered:[/] {escape(connection.problem)} Start `imil "
             "serve` and push again. The webhook is registered, so tasks can be answered meanwhile."
         )
+    with closing(WorkflowQueues(backend)) as queues:
+        enqueue_due_renewals(backend, queues, dataset.id)
 
 
 def _and_gold(count: int) -> str:

@@ -19,6 +19,7 @@ from imil_backend.options import option
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Trainable = Literal["all", "layer4", "classifier"]
+Precision = Literal["float32", "bfloat16"]
 Correction = Literal["blackout", "beside", "counterexample", "auto"]
 
 JOB_FILE = "job.json"
@@ -109,7 +110,7 @@ class Recipe:
         flag="--progressive/--full-size",
     )
     seed: int = option(0, "Random seed.", group=BASELINE)
-    precision: Literal["auto", "float32", "bfloat16"] = option("auto")
+    precision: Literal["auto"] | Precision = option("auto")
     deterministic: bool = option(
         False, "Bitwise reproducible on one machine; slower.", group=BASELINE, flag="--deterministic/--fast"
     )

@@ -2,7 +2,8 @@
 
 PyTorch's own (oneDNN's) want long rows to fill vector registers with, and in the last stages of a ResNet rows
 are 2 to 7 long. The product has the same terms, summed in another order (Chellapilla et al. 2006, "High
-Performance Convolutional Neural Networks for Document Processing").
+Performance Convolutional Neural Networks for Document Processing"). With a 3 x 3 kernel it takes nine times
+the memory of the images: 14 MB in float32 of 16 with 512 channels and 7 x 7 pixels.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ class MatrixConvolution(nn.Conv2d):
         """(n, channels, height, width), as of `nn.Conv2d`."""
         kernel, stride, padding = self._kernel, self._stride, self._padding
         height, width = ((side + 2 * padding - kernel) // stride + 1 for side in images.shape[2:])
-        if images.device.type != "cpu" or height * width > MOST_OUTPUTS:
+        if images.device.type != "cpu" or not 0 < height * width <= MOST_OUTPUTS:
             return super().forward(images)
-        padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, *[padding] * 4))
+        padded = images.permute(0, 2, 3, 1)
+        if padding:
+            padded = functional.pad(padded, (0, 0, *[padding] * 4))
         below, beside = stride * (height - 1) + 1, stride * (width - 1) + 1
         seen = [
             padded[:, down : down + below : stride, right : right + beside : stride]
@@ -42,7 +45,8 @@ class MatrixConvolution(nn.Conv2d):
             for right in range(kernel)
         ]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        return functional.linear(torch.cat(seen, dim=3), weight, self.bias).permute(0, 3, 1, 2)
+        joined = torch.cat(seen, dim=3) if kernel > 1 else seen[0]
+        return functional.linear(joined, weight, self.bias).permute(0, 3, 1, 2)
 
 
 def use_matrix_products(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A network made ready for answering: batch norms folded into convolutions, and these as fast as can be."""
+"""A network made ready for answering: batch norms folded into convolutions, small ones as matrix products."""
 
 from __future__ import annotations
 

@@ -10,15 +10,14 @@ import logging
 import platform
 import time
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torchvision.models.resnet import Bottleneck
 
 from imil_backend.errors import StoreError
-from imil_backend.learning.contract.training_job import read_json, write_json
+from imil_backend.learning.contract.training_job import Precision, read_json, write_json
 
-Precision = Literal["float32", "bfloat16"]
 CODE_VERSION = 1  # raise it when the measurement or the rule changes
 REMEMBERED_FILE = "precision.json"  # {device, torch and code version: precision}
 _MEASURED = ("cpu", "cuda")

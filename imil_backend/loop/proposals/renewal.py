@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 def enqueue_due_renewals(backend: Backend, queues: WorkflowQueues, dataset_id: int) -> None:
     """Have masks proposed again in a dataset's open round if enough was painted since. Idempotent.
 
-    Also when a round has been pushed: that is done with the masks that the last training exchanged, a little
-    wider than what was painted, and as exact ones are to be there before clinicians look.
+    Also right after a push: tasks are pushed with the masks of the last training, a little wider than what
+    was painted, and exact ones should replace them before clinicians look.
     """
     with backend.store.begin() as session:
         dataset = session.get_one(Dataset, dataset_id)

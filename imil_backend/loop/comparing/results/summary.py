@@ -116,7 +116,7 @@ def _summary(
 ) -> Summary:
     dataset, own = settings[setting], found[setting]
     measures, numbers = measures_for(dataset), dict[str, int]()
-    # An earlier version made no shortcut test: where one run lacks it, none is measured by it.
+    # Where one seed has too few masks for the shortcut test, none is measured by it.
     if any(run.test.exchanged is None for runs in own.values() for run in runs):
         own = {name: [_untested(run) for run in runs] for name, runs in own.items()}
     arms = {name: [answers_of(run, numbers) for run in runs] for name, runs in own.items()}

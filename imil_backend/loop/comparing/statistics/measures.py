@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # of intervals
 WITH_MARKER = {"agree", "conflict", "worst_group"}  # measures that a planted marker is needed for
-WITH_MASKS = {"robust_accuracy", "drop"}  # the shortcut test's
+WITH_MASKS = {"robust_accuracy", "drop"}  # of the shortcut test, that masks are needed for
 _UNTESTED = (np.nan, np.nan)
 
 

@@ -111,9 +111,9 @@ def tested_samples(
 ) -> list[TrainingSample]:
     """Test images for the shortcut test, and validation images as their donors, with masks.
 
-    A validation split has the marker as often where it tells the class as training has; in a test split it
-    may tell nothing, so that donors of the same class would show nothing. At most 1,000 of either, drawn by
-    chance. An image whose mask cannot be read is left out; the log says so.
+    In validation a marker agrees with the label as often as in training; in the test split it may tell
+    nothing, so that test images as donors would show no drop. At most 1,000 of either, drawn by chance. An
+    image whose mask cannot be read is left out; the log says so.
 
     Args:
         backend: with the settings.

@@ -9,10 +9,8 @@ from typing import Any
 
 from imil_backend.errors import ComparisonError
 from imil_backend.learning.contract.checks import check_recipe
-from imil_backend.learning.contract.launch import available_threads
+from imil_backend.learning.contract.launch import available_threads, measured_precision
 from imil_backend.learning.contract.training_job import Recipe
-from imil_backend.learning.networks.precision import faster_precision
-from imil_backend.learning.networks.runtime import choose_device
 from imil_backend.loop.base.backend import Backend, find_dataset
 from imil_backend.loop.base.policy import recipe_of
 from imil_backend.loop.comparing.arms import ARMS, UNCHANGED, arms_of
@@ -54,6 +52,7 @@ def plan(
         ComparisonError: it cannot be compared so.
         NotFoundError: there is no such dataset.
         SettingsError: the recipe cannot be trained, or there is no such arm.
+        TrainingFailedError: the device is not there.
     """
     with backend.store.begin() as session:
         name = wish.name or find_dataset(session, wish.datasets[0] if wish.datasets else None).name
@@ -68,10 +67,10 @@ def plan(
     found = [compared(backend, each, annotations) for each in datasets]
     about = tuple(each.about for each in found)
     if fixed is None:
-        recipe = _recipe(backend, recipe_of(datasets[0]), wish.recipe)
+        threads = available_threads(backend.settings.training_processes * wish.parallel)
+        recipe = _recipe(recipe_of(datasets[0]), wish.recipe, backend.settings.device, threads)
         if recipe.pretrained:
             fetch_default_weights(backend, progress, recipe.backbone)
-        threads = available_threads(backend.settings.training_processes * wish.parallel)
         usual = Protocol(
             name, about, asdict(recipe), _usual_arms(found), threads=threads, code=code_version()
         )
@@ -108,14 +107,14 @@ def hours_of(
     return hours / min(parallel, protocol.seeds * len(datasets))
 
 
-def _recipe(backend: Backend, own: Recipe, given: Mapping[str, Any]) -> Recipe:
+def _recipe(own: Recipe, given: Mapping[str, Any], device: str, threads: int) -> Recipe:
     """Of a dataset, as it is compared with; equal bits, so that a comparison can be resumed and repeated.
 
     In the precision that is faster here: it is fixed now, for a measurement may come out otherwise later.
     """
     recipe = replace(own, **given, deterministic=True)
     if recipe.precision == "auto":
-        recipe = replace(recipe, precision=faster_precision(choose_device(backend.settings.device)))
+        recipe = replace(recipe, precision=measured_precision(device, threads))
     recipe = recipe.training(recipe.trainable)
     check_recipe(recipe)
     return recipe
@@ -141,19 +140,18 @@ def _hindrance(name: str, dataset: Compared) -> str | None:
     return None
 
 
-def _undefined(end_point: str, dataset: Compared) -> str | None:
+def _undefined(end_point: str, dataset: Compared, seeds: int) -> str | None:
     """Why an end point cannot be measured on a dataset; so that it is said before the trainings."""
     if end_point in WITH_MARKER and dataset.contradicting is None:
         return "no marker was planted in it"
-    masked = {each.split for each in dataset.samples if each.key in dataset.masks}
-    if end_point in WITH_MASKS and masked != {"test", "train"}:
-        return "its images came without masks, in the test split or in the others"
+    if end_point in WITH_MASKS and not all(dataset.is_tested(seed) for seed in range(seeds)):
+        return "too few of its test or validation images came with masks"
     return None
 
 
 def _check(protocol: Protocol, datasets: Sequence[Compared]) -> None:
     for each in datasets:
-        if why := _undefined(protocol.end_point, each):
+        if why := _undefined(protocol.end_point, each, protocol.seeds):
             raise ComparisonError(
                 f"{protocol.end_point} cannot be measured on {each.name!r}: {why}. Choose another "
                 "--end-point."

@@ -23,6 +23,7 @@ from imil_backend.loop.comparing.protocol import PROTOCOL_FILE, Protocol, digest
 from imil_backend.loop.comparing.runs import WORK, Run, Runs
 from imil_backend.loop.comparing.trainings.samples import Compared
 from imil_backend.loop.comparing.trainings.trial import Trial
+from imil_backend.loop.versions.training_jobs import code_version
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def run_comparison(
         places: one for each training that may run at the same time, as of `places_for`.
 
     Raises:
-        ComparisonError: a run was made by another protocol, or the datasets have changed since it was fixed.
+        ComparisonError: a run was made by another protocol, or something is missing and the protocol was
+            fixed by another version of this program.
         LearningError: a training failed, or another process runs this comparison.
     """
     digest = digest_of(directory)
@@ -94,6 +96,8 @@ def run_comparison(
         _check(directory, runs, digest)
         steps = list(steps_of(protocol))
         missing = [step for step in steps if _found(runs, protocol, step) is None]
+        if missing:
+            _check_code(protocol)
         total = trainings_of(steps)
         board = _Board(total - trainings_of(missing), total, on_progress)
         seeds: dict[Path, list[Step]] = {}  # the arms of a seed go on from one baseline, one by one
@@ -206,6 +210,15 @@ def _same(runs: Runs, protocol: Protocol, step: Step) -> Run | None:
         return None
     others = (replace(step, budget=budget) for budget in protocol.budgets)
     return next((run for other in others if (run := _found(runs, protocol, other)) is not None), None)
+
+
+def _check_code(protocol: Protocol) -> None:
+    """Another version may train and test otherwise; what it adds would be compared as if it were equal."""
+    if protocol.code != (now := code_version()):
+        raise ComparisonError(
+            f"This comparison was begun by version {protocol.code} of this program, and this is {now}: what "
+            "they train cannot be compared. Finish it with that version, or begin another with --name."
+        )
 
 
 def _check(directory: Path, runs: Runs, digest: str) -> None:

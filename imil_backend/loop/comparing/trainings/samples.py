@@ -65,6 +65,14 @@ class Compared:
         split: Mapping[str, Any] = assign_splits(grouped, {}, seed, self.joined).split
         return [replace(each, split=split[each.key]) for each in self.samples]
 
+    def is_tested(self, seed: int) -> bool:
+        """Whether the shortcut test can be made: validation has donors of each class that is tested."""
+        masked = [each for each in self.split(seed) if each.key in self.masks]
+        asked, donors = (
+            {each.label for each in masked if each.split == split} for split in ("test", "validation")
+        )
+        return bool(asked) and asked <= donors and len(donors) > 1
+
     @property
     def about(self) -> ComparedDataset:
         """What the protocol says of it."""

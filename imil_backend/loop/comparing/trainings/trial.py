@@ -190,15 +190,14 @@ class Trial:
     def _exchanged(self, directory: Path, layer: LastLayer | None) -> dict[str, tuple[float, float]] | None:
         """The shortcut test of a network.
 
-        None where it is not known what is irrelevant in test or in validation images, or in the latter of
-        one class alone: nothing can be exchanged.
+        None where too little is known of what is irrelevant, so that nothing can be exchanged.
         """
         tested = self.directory / TESTED
+        if not self.compared.is_tested(self.seed):
+            return None
         if not (tested / JOB_FILE).exists():
             samples = self.compared.split(self.seed)
             known = tested_samples(self.backend, self.compared, samples, self.directory / "masks")
-            if {each.split for each in known} != {"test", "validation"}:
-                return None
             write_training_job(tested, self.job(TESTED), known)
         arrays = exchanged(directory, tested, self._environment)
         return exchanged_shares(arrays, layer or LastLayer.of(arrays)) or None
