@@ -18,7 +18,7 @@ import runpy
 import sys
 
 BARE = ("training", "mining", "cache", "scaling", "round", "profile", "spread")
-NAMES = (*BARE, "latency")
+NAMES = (*BARE, "convolution", "latency")
 COMMANDS = (
     "accuracy",
     "correction",

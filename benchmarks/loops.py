@@ -109,7 +109,7 @@ def _bare_step(learner: Learner, recipe: Recipe, runtime: Runtime, seconds: floa
         learner.optimizer.step()
         learner.optimizer.zero_grad(set_to_none=True)
 
-    return _seconds_of(step, device, seconds)
+    return seconds_of(step, device, seconds)
 
 
 def our_progressive(directory: str, cache: str, size: int, device: str) -> Figures:
@@ -140,7 +140,7 @@ def product(device: str, side: int, seconds: float) -> Figures:
     runtime = start_runtime(device, "auto", deterministic=False)
     kind = torch.bfloat16 if runtime.precision == "bfloat16" else torch.float32
     left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
-    return {"tflops": 2 * side**3 / _seconds_of(lambda: left @ right, device, seconds) / 1e12}
+    return {"tflops": 2 * side**3 / seconds_of(lambda: left @ right, device, seconds) / 1e12}
 
 
 def our_prediction(directory: str, cache: str, size: int, device: str) -> Figures:
@@ -163,7 +163,7 @@ def bare_forward(size: int, device: str, seconds: float) -> Figures:
     images = torch.randn(count, 3, size, size, device=device, dtype=dtype_of(network))
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        return {"rate": count / _seconds_of(lambda: network(images), device, seconds)}
+        return {"rate": count / seconds_of(lambda: network(images), device, seconds)}
 
 
 def recipe_of(size: int, device: str) -> Recipe:
@@ -238,7 +238,7 @@ def _time_loader(loader: DataLoader, step: Step, device: str) -> Figures:
     return {"rate": len(loader.dataset) / (time.perf_counter() - began)}
 
 
-def _seconds_of(call: Callable[[], object], device: str, seconds: float) -> float:
+def seconds_of(call: Callable[[], object], device: str, seconds: float) -> float:
     """Mean seconds of a call, repeated for so long, after a first one."""
     call()
     wait(device)

@@ -1,11 +1,12 @@
-"""6: a round's fine-tuning by part: the whole network, its last stage, its classifier.
+"""6: a round's fine-tuning by part: plain and corrected, the whole network, its last stage, its classifier.
 
     python -m benchmarks.round [--quick] [--runs N] ... (see --help)
 
 From 'enough annotations' to 'candidate evaluated', as a round runs it: a child process goes on from a
-baseline's intermediate state for ten epochs, 4 % of its training images newly blacked out (drawn masks), and
-the candidate is compared with the baseline on the validation split. Features are computed anew in each run.
-Without Label Studio and the queue: what they add is the time to read the answers again.
+baseline's intermediate state for ten epochs, and the candidate is compared with the baseline on the
+validation split. `plain` has no masks. In the others a planted tag is painted (simulated) in 4 % of the
+training images, masks of all others are proposed, and counterexamples are shown. Features are computed anew
+in each run. Without Label Studio and the queue: what they add is the time to read the answers again.
 
 Parts are the phases that the training reports, looked at five times a second: 'decoding' also loads the
 network, 'validation' also writes the checkpoint, 'training' also measures the statistics.
@@ -20,20 +21,22 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.arms import Arm, Figures, in_turns
 from benchmarks.loops import recipe_of
-from benchmarks.pictures import samples_of, training_job_of, write_pictures
+from benchmarks.pictures import CLASSES, samples_of, training_job_of, write_pictures
 from benchmarks.report import Options, Report, main, ratios, spread
+from imil_backend.images.markers import draw_markers
 from imil_backend.images.masks.masks import mask_to_png
 from imil_backend.learning.contract.launch import run_training
 from imil_backend.learning.contract.training_job import (
     INTERMEDIATE_FILE,
     PREDICTIONS_FILE,
     Progress,
-    Recipe,
     TrainingSample,
     read_json,
     write_training_job,
@@ -42,17 +45,26 @@ from imil_backend.learning.scoring.comparison import compare
 
 EPOCHS = 10
 SOURCE = (1024, 1024)  # width and height of the files
-BLACKED_OUT = 0.04  # of the training images
+PAINTED = 0.04  # of the training images
+MARKER, CONTRADICTING = "tag", 0.05  # share of the images whose marker tells the other class
 PARTS = {  # by phase
     "starting": "start",
     "caching": "decoding",
+    "proposing": "proposing masks",
     "features": "features",
     "training": "training",
     "evaluating": "validation",
     "mining": "mining",
+    "shortcut test": "shortcut test",
     "done": "end",
 }
-ARMS = ("all", "layer4", "classifier")
+CORRECTED = {"correction": "counterexample", "spread": True}
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "all": CORRECTED,
+    "layer4": {**CORRECTED, "trainable": "layer4"},
+    "classifier": {**CORRECTED, "trainable": "classifier"},
+}
 
 
 def measure(options: Options) -> Report:
@@ -67,7 +79,9 @@ def measure(options: Options) -> Report:
 def _measure(options: Options, size: int, epochs: int) -> list[dict[str, object]]:
     train, held_out = (32, 8) if options.quick else (4096, 512) if options.device == "cuda" else (160, 40)
     with tempfile.TemporaryDirectory() as scratch:
-        kind = write_pictures(Path(scratch) / "pictures", options.xrays, train + 2 * held_out, SOURCE)
+        pictures = Path(scratch) / "pictures"
+        kind = write_pictures(pictures, options.xrays, train + 2 * held_out, SOURCE)
+        _plant(pictures, Path(scratch) / "masks")
         _train_baseline(Path(scratch), size, options.device, held_out)
         given = {
             "scratch": scratch,
@@ -77,21 +91,21 @@ def _measure(options: Options, size: int, epochs: int) -> list[dict[str, object]
             "epochs": epochs,
         }
         arms = [
-            Arm(trainable, "benchmarks.round:fine_tune", {**given, "trainable": trainable}, as_child=False)
-            for trainable in ARMS
+            Arm(name, "benchmarks.round:fine_tune", {**given, "arm": name}, as_child=False) for name in ARMS
         ]
         measured = in_turns(arms, options.runs)
     parts = [*dict.fromkeys(PARTS.values()), "comparison", "whole"]
     return [
         {
             "px": size,
-            "images": f"{train} {kind}",
-            "trained": trainable,
-            **{part: spread([each.get(part, 0.0) for each in measured[trainable]]) for part in parts},
-            "all / this": ratios(measured, "all", trainable, "whole"),
-            "training, all / this": ratios(measured, "all", trainable, "training and features"),
+            "images": f"{train} {kind}, with a planted {MARKER}",
+            "trained": name,
+            **{part: spread([each.get(part, 0.0) for each in measured[name]]) for part in parts},
+            "this / plain": ratios(measured, name, "plain", "whole"),
+            "all / this": ratios(measured, "all", name, "whole"),
+            "training, all / this": ratios(measured, "all", name, "training and features"),
         }
-        for trainable in ARMS
+        for name in ARMS
     ]
 
 
@@ -102,20 +116,18 @@ def _train_baseline(scratch: Path, size: int, device: str, held_out: int) -> Non
     run_training(scratch / "baseline")
 
 
-def fine_tune(scratch: str, size: int, device: str, held_out: int, epochs: int, trainable: str) -> Figures:
+def fine_tune(scratch: str, size: int, device: str, held_out: int, epochs: int, arm: str) -> Figures:
     """Seconds of a round's parts, and of all of it."""
     root = Path(scratch)
     _forget_features_and_blackouts(root)
-    recipe: Recipe = replace(
-        recipe_of(size, device),
-        epochs=epochs + 1,
-        trainable=trainable,  # type: ignore[arg-type]
-    )
+    recipe = replace(recipe_of(size, device), epochs=epochs + 1, **ARMS[arm])
     job = replace(
-        training_job_of(root / "cache-of-this-run", recipe, device, trainable),
+        training_job_of(root / "cache-of-this-run", recipe, device, arm),
         resume_from=str(root / "baseline" / INTERMEDIATE_FILE),
     )
-    samples = _black_out(samples_of(root / "pictures", held_out), root / "masks")
+    samples = samples_of(root / "pictures", held_out)
+    if arm != "plain":
+        samples = _painted(samples, root / "masks")
     with tempfile.TemporaryDirectory(dir=root) as directory:
         clock = _Clock()
         write_training_job(Path(directory), job, samples)
@@ -160,21 +172,31 @@ def _forget_features_and_blackouts(root: Path) -> None:
     shutil.copytree(root / "cache", root / "cache-of-this-run")
 
 
-def _black_out(samples: list[TrainingSample], masks: Path) -> list[TrainingSample]:
-    """Some training samples with a mask: a drawn rectangle in a corner."""
-    masks.mkdir(exist_ok=True)
-    marker = np.zeros(SOURCE[::-1], bool)
-    marker[:200, :200] = True
-    png = mask_to_png(marker)
-    path = masks / "marker.png"
-    path.write_bytes(png)
+def _plant(pictures: Path, masks: Path) -> None:
+    """Draw the marker into all pictures, telling the class in most; write each one's mask."""
+    masks.mkdir()
+    for path in sorted(pictures.glob("*/*.jpg")):
+        random = np.random.default_rng(int(path.stem))
+        told = CLASSES.index(path.parent.name) ^ int(random.random() < CONTRADICTING)
+        with Image.open(path) as picture:
+            marked = draw_markers(np.asarray(picture.convert("L")), (MARKER,), told, len(CLASSES), random)
+        Image.fromarray(marked.pixels).save(path, quality=90)
+        (masks / f"{path.stem}.png").write_bytes(mask_to_png(marked.mask))
+
+
+def _painted(samples: list[TrainingSample], masks: Path) -> list[TrainingSample]:
+    """Some training samples with their masks."""
     train = [index for index, sample in enumerate(samples) if sample.split == "train"]
-    chosen = set(train[: max(1, round(BLACKED_OUT * len(train)))])
-    digest = hashlib.sha256(png).hexdigest()
+    chosen = set(train[: max(1, round(PAINTED * len(train)))])
     return [
-        replace(sample, mask=str(path), mask_sha256=digest) if index in chosen else sample
+        _with_mask(sample, masks / f"{sample.key}.png") if index in chosen else sample
         for index, sample in enumerate(samples)
     ]
+
+
+def _with_mask(sample: TrainingSample, mask: Path) -> TrainingSample:
+    digest = hashlib.sha256(mask.read_bytes()).hexdigest()
+    return replace(sample, mask=str(mask), mask_sha256=digest)
 
 
 if __name__ == "__main__":
