@@ -46,7 +46,9 @@ class MatrixConvolution(nn.Conv2d):
         ]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         joined = torch.cat(seen, dim=3) if kernel > 1 else seen[0]
-        return functional.linear(joined, weight, self.bias).permute(0, 3, 1, 2)
+        # As a matrix: of four dimensions PyTorch may make a copy of the weights for each image.
+        product = functional.linear(joined.flatten(0, 2), weight, self.bias)
+        return product.view(len(images), height, width, -1).permute(0, 3, 1, 2)
 
 
 def use_matrix_products(network: nn.Module) -> None:
