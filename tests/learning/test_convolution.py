@@ -26,7 +26,7 @@ def memory_format(request: pytest.FixtureRequest) -> torch.memory_format:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kernel, stride, padding", [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (3, 1, 0)])
-@pytest.mark.parametrize("size", [(3, 3), (7, 7), (4, 6)])
+@pytest.mark.parametrize("size", [(3, 3), (4, 4), (3, 5)])
 def test_the_product_is_the_convolution_and_so_are_its_gradients(
     size: tuple[int, int],
     kernel: int,
@@ -52,22 +52,24 @@ def test_the_product_is_the_convolution_and_so_are_its_gradients(
 def test_large_outputs_are_convolved(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(convolution.functional, "linear", None)
     product = MatrixConvolution(nn.Conv2d(1, 1, 3, padding=1))
-    assert product(torch.rand(1, 1, 8, 7)).shape == (1, 1, 8, 7)
+    assert product(torch.rand(1, 1, 4, 5)).shape == (1, 1, 4, 5)
     with pytest.raises(TypeError):
-        product(torch.rand(1, 1, 7, 7))
+        product(torch.rand(1, 1, 4, 4))
 
 
 def test_weights_are_shared_and_keep_their_names():
     network = build_network(2, "v1", "resnet18")
     before = network.state_dict()
     use_matrix_products(network)
-    kinds = {type(module) for module in network.modules() if isinstance(module, nn.Conv2d)}
+    found = {name for name, module in network.named_modules() if isinstance(module, MatrixConvolution)}
+    assert found == {"layer4.0.conv2", "layer4.1.conv1", "layer4.1.conv2"}  # of 512 channels, in and out
     after = network.state_dict()
-    assert kinds == {MatrixConvolution} and after.keys() == before.keys()
+    assert after.keys() == before.keys()
     assert all(after[name].data_ptr() == before[name].data_ptr() for name in before)
 
 
-def test_convolutions_of_other_kinds_stay():
+def test_convolutions_of_other_kinds_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convolution, "FEWEST_CHANNELS", 1)
     others = [
         nn.Conv2d(4, 4, 3, groups=2),
         nn.Conv2d(1, 1, 3, dilation=2),
@@ -83,7 +85,7 @@ def test_convolutions_of_other_kinds_stay():
 def test_in_bfloat16_it_is_as_exact_as_the_convolution():
     torch.manual_seed(0)
     plain = nn.Conv2d(64, 32, 3, padding=1).to(memory_format=torch.channels_last)
-    images = torch.rand(2, 64, 7, 7).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(2, 64, 4, 4).contiguous(memory_format=torch.channels_last)
     expected = plain(images)
     with torch.autocast("cpu", torch.bfloat16):
         found = [layer(images) for layer in (plain, MatrixConvolution(plain))]
@@ -111,10 +113,11 @@ def test_trained_and_answering_networks_use_them_and_say_the_same(
         for each in (found, answering(images.to(dtype_of(answering)))):
             torch.testing.assert_close(each.float(), expected, rtol=bound, atol=bound)
         for used in (answering, network):
-            assert sum(isinstance(module, MatrixConvolution) for module in used.modules()) == 53
+            assert sum(isinstance(module, MatrixConvolution) for module in used.modules()) == 11
 
 
-def test_grouped_networks_of_torchvision_can_be_trained():
+def test_grouped_networks_of_torchvision_can_be_trained(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convolution, "FEWEST_CHANNELS", 1)
     network = CPU.replicate(get_model("resnext50_32x4d", num_classes=2))
     network(torch.rand(2, 3, 64, 64)).sum().backward()
     assert all(each.grad is not None for each in network.parameters())
