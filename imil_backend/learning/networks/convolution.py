@@ -52,7 +52,7 @@ class MatrixConvolution(nn.Conv2d):
         joined = torch.cat(seen, dim=3) if kernel > 1 else seen[0]
         # As a matrix: of four dimensions PyTorch may make a copy of the weights for each image.
         product = functional.linear(joined.flatten(0, 2), weight, self.bias)
-        return product.view(len(images), height, width, -1).permute(0, 3, 1, 2)
+        return product.view(len(images), height, width, self.out_channels).permute(0, 3, 1, 2)
 
 
 def use_matrix_products(network: nn.Module) -> None:
