@@ -56,7 +56,7 @@ def _measure(options: Options, size: int, stage: str, precision: str) -> dict[st
 
 
 def stage_times(size: int, stage: str, precision: Precision, side: str, seconds: float) -> Figures:
-    """Milliseconds of each kind of work."""
+    """Seconds of each kind of work."""
     convolution.MOST_OUTPUTS, convolution.FEWEST_CHANNELS = SIDES[side]
     runtime = Runtime(torch.device("cpu"), precision)
     trained = runtime.replicate(build_network(2, "v1.5").get_submodule(stage)).train()
@@ -76,7 +76,7 @@ def stage_times(size: int, stage: str, precision: Precision, side: str, seconds:
             times[work] = seconds_of(
                 partial(answering, batches[work].to(dtype_of(answering))), "cpu", seconds
             )
-    return {work: 1000 * time for work, time in times.items()}
+    return times
 
 
 def _images(count: int, channels: int, side: int) -> torch.Tensor:

@@ -130,7 +130,7 @@ def agreements(labels: NDArray[np.int64], share: float, random: np.random.Genera
 
 def _wider(region: Bits) -> Bits:
     margin = math.ceil(max(region.shape) / _WIDER)
-    for axis in (0, 1):  # in turn, since Pillow's square filter looks at 50 times as many pixels
+    for axis in (0, 1):  # in turn: a filter over the square took 50 times as long
         padding = [(margin, margin) if each == axis else (0, 0) for each in (0, 1)]
         region = np.any(sliding_window_view(np.pad(region, padding), 2 * margin + 1, axis), axis=-1)
     return region

@@ -193,9 +193,9 @@ class Trial:
         None where too little is known of what is irrelevant, so that nothing can be exchanged.
         """
         tested = self.directory / TESTED
-        if not self.compared.is_tested(self.seed):
-            return None
         if not (tested / JOB_FILE).exists():
+            if not self.compared.is_tested(self.seed):
+                return None
             samples = self.compared.split(self.seed)
             known = tested_samples(self.backend, self.compared, samples, self.directory / "masks")
             write_training_job(tested, self.job(TESTED), known)
